@@ -1,0 +1,49 @@
+# The daemon, the C client library and the command line client.
+
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)
+
+# Everything of the daemon but main(), so that tests can link it.
+file(GLOB daemon_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/daemon/*.c)
+list(REMOVE_ITEM daemon_sources ${PROJECT_SOURCE_DIR}/daemon/main.c)
+part(daemon SOURCES ${daemon_sources} LINKS wire PkgConfig::libuv PkgConfig::inih)
+if(daemon_sources)
+  target_compile_definitions(daemon PUBLIC
+    PERSONAD_VERSION="${PROJECT_VERSION}"
+    PERSONAD_PERSONAS_FOLDER="${CMAKE_INSTALL_FULL_DATADIR}/personad/personas")
+endif()
+
+if(EXISTS ${PROJECT_SOURCE_DIR}/daemon/main.c)
+  add_executable(personad daemon/main.c)
+  target_link_libraries(personad PRIVATE daemon)
+endif()
+
+file(GLOB client_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/clients/c/src/*.c)
+set(client_headers ${PROJECT_SOURCE_DIR}/clients/c/include)
+if(client_sources)
+  add_library(personad_client_objects OBJECT ${client_sources})
+  target_include_directories(personad_client_objects PUBLIC ${client_headers})
+  target_link_libraries(personad_client_objects PUBLIC proto)
+
+  add_library(personad_client STATIC)
+  target_link_libraries(personad_client PUBLIC personad_client_objects)
+
+  # The generated messages and our own helpers stay inside: only personad_* is the interface.
+  add_library(personad_client_shared SHARED)
+  target_link_libraries(personad_client_shared PRIVATE personad_client_objects)
+  target_include_directories(personad_client_shared INTERFACE ${client_headers})
+  target_link_options(personad_client_shared PRIVATE
+    -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/personad_client.map)
+  set_target_properties(personad_client_shared PROPERTIES
+    OUTPUT_NAME personad_client
+    VERSION ${PROJECT_VERSION}
+    SOVERSION 0
+    LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/personad_client.map)
+endif()
+
+if(client_sources AND EXISTS ${PROJECT_SOURCE_DIR}/clients/cli/main.c)
+  file(GLOB cli_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/clients/cli/*.c)
+  add_executable(persona ${cli_sources})
+  target_include_directories(persona PRIVATE ${PROJECT_SOURCE_DIR}/clients/cli)
+  target_compile_definitions(persona PRIVATE PERSONAD_VERSION="${PROJECT_VERSION}")
+  target_link_libraries(persona PRIVATE personad_client PkgConfig::jansson Threads::Threads)
+endif()

@@ -1,0 +1,22 @@
+# A stage is a folder, a library, and the list of what it may call.
+
+set(personad_include_roots ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/daemon)
+
+# A library of the given sources, or an empty one while there are none.
+function(part name)
+  cmake_parse_arguments(PARSE_ARGV 1 part "" "" "SOURCES;LINKS")
+  if(part_SOURCES)
+    add_library(${name} STATIC ${part_SOURCES})
+    set(scope PUBLIC)
+  else()
+    add_library(${name} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  target_include_directories(${name} ${scope} ${personad_include_roots})
+  target_link_libraries(${name} ${scope} ${part_LINKS})
+endfunction()
+
+function(stage name)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/daemon/${name}/*.c)
+  part(${name} SOURCES ${sources} LINKS ${ARGN})
+endfunction()
