@@ -1,0 +1,74 @@
+/* Every bound of the daemon in one place, and the relations between them.
+ *
+ * Past a limit the caller gets STATUS_LIMIT with the limit's name. `Info` reports those that a
+ * client can meet. Units are in the names. Kernel-side bounds are in kernels/backend.h.
+ */
+#ifndef PERSONAD_LIMITS_H
+#define PERSONAD_LIMITS_H
+
+#include <assert.h>
+
+enum {
+    /* wire */
+    FRAME_BODY_BYTES_MAX = 4 * 1024 * 1024,
+    MESSAGE_UNPACK_BYTES_MAX = 32 * 1024 * 1024, /* what one message may take once unpacked */
+    CONNECTION_COUNT_MAX = 1024,
+    CONNECTION_PER_USER_COUNT_MAX = 512,
+    CONNECTION_HELLO_MS_MAX = 10 * 1000,
+    CONNECTION_WRITE_BYTES_MAX = 8 * 1024 * 1024, /* queued to one socket before its cursors wait */
+    REQUEST_PER_CONNECTION_COUNT_MAX = 4096,      /* credits; streams in progress count */
+    CURSOR_PER_CONNECTION_COUNT_MAX = 4096,
+    SOCKET_PATH_BYTES_MAX = 107,
+
+    /* session */
+    PERSONA_COUNT_MAX = 65536,
+    PERSONA_CARD_BYTES_MAX = 1024 * 1024,
+    PERSONA_NAME_BYTES_MAX = 256,
+    PERSONA_GREETING_COUNT_MAX = 256,
+    PERSONA_VARIABLE_COUNT_MAX = 64,
+    SESSION_COUNT_MAX = 262144,
+    SESSION_NODE_COUNT_MAX = 1024 * 1024,
+    SESSION_CAST_COUNT_MAX = 64,
+    NODE_COUNT_MAX = 4 * 1024 * 1024,
+    LABEL_BYTES_MAX = 256,
+    CLIENT_KEY_BYTES_MAX = 64,
+    TEXT_BYTES_MAX = 1024 * 1024,  /* one text that enters */
+    TEXT_TOKEN_COUNT_MAX = 262144, /* what it may become */
+    GENERATE_SIBLING_COUNT_MAX = 1024,
+    INSERT_COUNT_MAX = 64,
+    WALK_PAGE_NODE_COUNT_MAX = 1024,
+    LIST_PAGE_COUNT_MAX = 1024,
+
+    /* schedule */
+    BRANCH_COUNT_MAX = 4096, /* alive at once: waiting or generating */
+    BRANCH_PER_USER_COUNT_MAX = 2048,
+    BRANCH_RUNNING_COUNT_MAX = 256, /* with a history slot in the backend */
+    SCOPE_COUNT_MAX = 65536,
+    STEP_ROW_COUNT_MAX = 512, /* rows of one engine step */
+    STEP_BUDGET_MS = 50,
+    REPLY_TOKEN_COUNT_MAX = 32768, /* max_tokens of one node */
+    REPLY_TOKEN_COUNT_DEFAULT = 256,
+
+    /* sample and text */
+    SAMPLER_STEP_COUNT_MAX = 32,
+    LOGIT_BIAS_COUNT_MAX = 1024,
+    CUE_COUNT_MAX = 64,
+    CUE_BYTES_MAX = 256,
+    TOP_COUNT_MAX = 32, /* alternatives stored a token */
+
+    /* model */
+    CONTEXT_TOKEN_COUNT_MAX = 131072,
+    VOCABULARY_COUNT_MAX = 1024 * 1024,
+    LAYER_COUNT_MAX = 512,
+
+    /* journal */
+    JOURNAL_QUEUE_COUNT_MAX = 16384,
+};
+
+static_assert(BRANCH_RUNNING_COUNT_MAX <= BRANCH_COUNT_MAX, "running branches are branches");
+static_assert(STEP_ROW_COUNT_MAX >= BRANCH_RUNNING_COUNT_MAX, "every branch can decode in a step");
+static_assert(JOURNAL_QUEUE_COUNT_MAX >= 3 * BRANCH_COUNT_MAX,
+              "an intent, a checkpoint and a finish of every branch fit");
+static_assert(FRAME_BODY_BYTES_MAX >= 2 * TEXT_BYTES_MAX, "a text and its request fit a frame");
+
+#endif
