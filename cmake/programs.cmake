@@ -24,7 +24,8 @@ if(client_sources)
   target_include_directories(personad_client_objects PUBLIC ${client_headers})
   target_link_libraries(personad_client_objects PUBLIC proto)
 
-  add_library(personad_client STATIC)
+  # With the messages inside, so that a program needs this archive and libprotobuf-c only.
+  add_library(personad_client STATIC $<TARGET_OBJECTS:proto>)
   target_link_libraries(personad_client PUBLIC personad_client_objects)
 
   # The generated messages and our own helpers stay inside: only personad_* is the interface.

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Prints what ./dev can do.
+cat <<'END'
+usage: ./dev COMMAND
+
+  run [--model FILE] [--persona NAME] [--threads N] [--data FOLDER]
+                      build, fetch the default model, start a daemon and talk to a persona;
+                      without a terminal: play one fixed turn and print the reply
+  build [PRESET] [TARGET...]
+                      build a preset: release (the default), debug, tsan, fuzz, release-clang
+  test [--quick]      all tests; ends in one line "N passed, N failed, N skipped"
+                      (--quick: the release build only)
+  check               format, clang-tidy, the source's own rules, scripts, spelling
+  fuzz NAME [SECONDS] run a fuzz target (60 seconds unless told)
+  bench NAME [...]    run a benchmark, for instance: ./dev bench peer
+  model               fetch and verify the default model; prints its path
+  clean-room [run|test]
+                      run the README's commands in a bare Debian made for that
+  image [TAG]         build the container image with docker, podman or buildah
+
+Each command installs the Debian packages that it lacks, and says so. Programs land in
+build/release/bin/. docs/HACKING.md tells the rest.
+END

