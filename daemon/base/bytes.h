@@ -48,7 +48,7 @@ size_t utf8_valid_prefix_bytes(struct bytes text);
  * malformed. */
 size_t utf8_decode(struct bytes text, uint32_t *code_point);
 
-/* Writes 1 to 4 bytes; returns how many. */
+/* Writes 1 to 4 bytes; returns how many. A surrogate or a number past U+10FFFF is our bug. */
 size_t utf8_encode(uint32_t code_point, uint8_t out[4]);
 
 /* FNV-1a 64: for hash tables only, never for identity. */

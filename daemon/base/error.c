@@ -19,8 +19,8 @@ static void clean_text(char *text, bool was_cut)
     while (offset < size) {
         offset += utf8_valid_prefix_bytes(bytes_of(text + offset, size - offset));
         if (offset < size) {
-            const bool is_tail =
-                was_cut && size - offset < 4 && ((uint8_t)text[offset] & 0xC0) == 0xC0;
+            const bool is_lead = ((uint8_t)text[offset] & 0xC0) == 0xC0;
+            const bool is_tail = was_cut && size - offset < 4 && is_lead;
 
             text[offset] = is_tail ? '\0' : '?';
             offset = is_tail ? size : offset + 1;

@@ -18,10 +18,14 @@ extern "C" {
  * pointer. */
 void *memory_alloc(size_t count, size_t bytes);
 
-/* Like memory_alloc, aligned to `alignment` (a power of two, at least 16). Freed by memory_free. */
+/* Like memory_alloc, aligned to `alignment` (a power of two, at least 16). Freed by memory_free.
+ * Large blocks take physical pages only as they are touched.
+ */
 void *memory_alloc_aligned(size_t alignment, size_t count, size_t bytes);
 
-/* Grows or shrinks; the new part is NOT zeroed. pointer may be NULL. Not for aligned blocks. */
+/* Grows or shrinks; the new part is NOT zeroed. pointer may be NULL. Not for aligned blocks. On
+ * failure the answer is NULL and `pointer` is still good.
+ */
 void *memory_resize(void *pointer, size_t count, size_t bytes);
 
 /* A NUL-terminated copy of `size` bytes; NULL when out of memory. */
@@ -33,7 +37,7 @@ void memory_free(void *pointer);
 /* Blocks alive in the whole process. */
 int64_t memory_live_count(void);
 
-/* Allocations ever made by the calling thread. */
+/* Allocations ever made by the calling thread; a resize is one. */
 uint64_t memory_thread_allocation_count(void);
 
 /* The calling thread's next `survivors` allocations succeed, every later one fails; -1 switches

@@ -1,14 +1,18 @@
 /* The only place where threads meet (besides the kernels' thread pool).
  *
- * queue   bounded FIFO of small values between two threads; a full queue answers LIMIT, never
- * blocks. board   a coalescing mailbox: one value a slot, at most one pending entry a slot, so it
- * cannot overflow; posting again replaces the value. Pops come in the order in which slots became
- * pending.
+ * queue   bounded FIFO of small values between two threads; a full queue answers LIMIT and never
+ *         blocks
+ * board   a coalescing mailbox: one value a slot and at most one pending entry a slot, so it cannot
+ *         overflow; posting again replaces the value, and slots are taken in the order in which
+ *         they became pending
+ * flag    goes from down to up, once
  *
- * Both: any thread may push/post, any may pop; memory written before a push is visible after the
- * pop. Everything is allocated in create; push, pop, wait allocate nothing. on_ready (may be NULL)
- * is called after a push or post, outside the lock, on the pushing thread: it is the wake-up hook
- * of a consumer that sleeps elsewhere (uv_async_send). Wake-ups may merge, so consumers drain.
+ * Thread: any may push or post, any may pop or take, one at a time may wait. Memory written before
+ * a push is visible after the pop. Everything is allocated in create; the rest allocates nothing.
+ *
+ * on_ready (may be NULL) is called after a push or post, outside the lock, on the pushing thread.
+ * It is the wake-up hook of a consumer that sleeps elsewhere (uv_async_send). Wake-ups may merge,
+ * so consumers drain.
  */
 #ifndef PERSONAD_BASE_QUEUE_H
 #define PERSONAD_BASE_QUEUE_H
@@ -33,7 +37,8 @@ MUST_USE enum status queue_push(struct queue *queue, const void *item);
 MUST_USE enum status queue_pop(struct queue *queue, void *item);
 
 /* Sleeps until an item is there, queue_wake() was called, or timeout_ms passed (negative: no
- * limit). */
+ * limit). A wake before the wait counts: the next wait returns at once.
+ */
 void queue_wait(struct queue *queue, int timeout_ms);
 void queue_wake(struct queue *queue);
 uint32_t queue_count(struct queue *queue);

@@ -159,10 +159,8 @@ static enum status make_room(struct table *table)
         return STATUS_OK;
     }
     if (table->fixed || table->count < table->capacity / 2) {
-        if (table->tombstone_count > 0) {
-            table_sweep(table);
-            return STATUS_OK;
-        }
+        table_sweep(table);
+        return STATUS_OK;
     }
     return table_grow(table);
 }
