@@ -63,6 +63,7 @@ enum {
 
     /* journal */
     JOURNAL_QUEUE_COUNT_MAX = 16384,
+    JOURNAL_GROUP_COUNT_MAX = 256, /* entries of one commit */
 };
 
 static_assert(BRANCH_RUNNING_COUNT_MAX <= BRANCH_COUNT_MAX, "running branches are branches");
