@@ -1,0 +1,63 @@
+/* A model on a device: weights loaded, KV pool made, the forward pass recorded once as a program.
+ *
+ *   forward_kv_page_bytes -> choose page_count -> forward_create -> { forward_submit, forward_wait
+ * }
+ *   ... -> forward_destroy
+ *
+ * Thread: the engine thread (create and destroy before and after it lives). It borrows model, ops
+ * and backend; what it makes in the backend dies with the backend, so destroy the forward first and
+ * the backend right after. After create nothing allocates.
+ */
+#ifndef PERSONAD_MODEL_FORWARD_H
+#define PERSONAD_MODEL_FORWARD_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/status.h"
+#include "kernels/backend.h"
+#include "model/model.h"
+
+struct forward;
+
+struct forward_settings {
+    uint32_t row_count_max;    /* as in the backend's settings */
+    uint32_t sample_count_max; /* as in the backend's settings */
+    uint32_t page_count;       /* KV pages of KV_PAGE_TOKEN_COUNT positions */
+
+    /* Called while weights load, done_bytes growing to total_bytes; NULL: nobody watches. */
+    void (*on_progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+    void *context;
+};
+
+/* Bytes that one KV page of this model takes on this device, all layers. */
+uint64_t forward_kv_page_bytes(const struct model *model, const struct backend_ops *ops,
+                               const struct backend *backend);
+
+/* UNSUPPORTED names what the device cannot hold, MEMORY that it does not fit, BAD_INPUT or IO a
+ * tensor that could not be read. */
+MUST_USE enum status forward_create(const struct model *model, const struct backend_ops *ops,
+                                    struct backend *backend,
+                                    const struct forward_settings *settings, struct error *error,
+                                    struct forward **out);
+void forward_destroy(struct forward *forward); /* NULL is fine */
+
+/* As step_submit and step_wait of kernels/backend.h: the plan and all it borrows stay unchanged
+ * until forward_wait returns; AGAIN when forward_step_slot_count steps are in flight. */
+MUST_USE enum status forward_submit(struct forward *forward, const struct plan *plan,
+                                    uint32_t *ticket);
+MUST_USE enum status forward_wait(struct forward *forward, uint32_t ticket,
+                                  struct step_result *out);
+
+/* Steps that may be in flight. */
+uint32_t forward_step_slot_count(const struct forward *forward);
+
+/* Borrowed: "cpu/1/kv-f16". */
+const char *forward_numerics_id(const struct forward *forward);
+
+/* The logits of the last step's logits_rows[row], vocabulary_count floats: for tests and tools. */
+MUST_USE enum status forward_logits_read(const struct forward *forward, uint32_t row, float *to);
+
+const struct model *forward_model(const struct forward *forward);
+
+#endif
