@@ -1,7 +1,11 @@
 /* Inside the CPU backend: what its files share. Thread: the engine thread and the pool's workers.
  *
  * Scalar C in kernels/cpu/ defines the bits; avx2/ and avx512/ equal it by memcmp. Which one runs
- * is chosen once, at create, through `struct cpu_kernels`.
+ * is chosen once, at create, by `backend.isa`.
+ *
+ * A program is a list of (kind, copy of the args). cpu_OP() checks the args and records them,
+ * cpu_OP_run() runs them over the plan of a step. Nothing is allocated by a run: whatever an
+ * operation needs is sized when it is recorded, from the settings and the program's row bound.
  */
 #ifndef PERSONAD_KERNELS_CPU_CPU_H
 #define PERSONAD_KERNELS_CPU_CPU_H
@@ -11,8 +15,15 @@
 
 enum cpu_isa { CPU_SCALAR, CPU_AVX2, CPU_AVX512 };
 
+enum {
+    CPU_THREAD_COUNT_MAX = 256,
+    CPU_ANGLE_TABLE_COUNT_MAX = 4, /* different sets of inverse frequencies in one program */
+};
+
 struct backend_buffer {
-    float *data; /* owned, 64-byte aligned */
+    struct backend *backend;
+    struct backend_buffer *next; /* the backend's list */
+    float *data;                 /* owned, 64-byte aligned */
     uint64_t float_count;
 };
 
@@ -20,6 +31,8 @@ struct backend_buffer {
  * K: [page][head_size][16] half (head dimension outermost, a lane a key); V: [page][16][head_size]
  * half. */
 struct backend_kv {
+    struct backend *backend;
+    struct backend_kv *next; /* the backend's list */
     struct kv_shape shape;
     uint16_t *k; /* owned: [layer][kv_head][page][head_size][16] */
     uint16_t *v; /* owned: [layer][kv_head][page][16][head_size] */
@@ -43,16 +56,106 @@ static inline uint16_t *cpu_kv_v(const struct backend_kv *kv, uint32_t layer, ui
 
 /* One branch's token history, for penalties. */
 struct cpu_history {
-    uint32_t *ids; /* owned: [history_tokens_max] */
+    uint32_t *ids; /* [history_tokens_max], inside backend.history_ids */
     uint32_t count;
     uint32_t prompt_count;
     uint32_t last; /* what it sampled last */
 };
 
+struct cpu_attention; /* attention.c: scratch for partials, made when attention is recorded */
+struct cpu_sample;    /* sample.c: scratch, made when sample is recorded */
+struct cpu_rows;      /* rows.h: activations of a matrix product */
+struct cpu_kernels;   /* kernels.h: the matrix products of one instruction set */
+
+struct backend {
+    struct backend_settings settings; /* zeros replaced by what they stand for; isa is NULL */
+    enum cpu_isa isa;
+    uint32_t thread_count;
+    char text[64];                     /* describe() */
+    const struct cpu_kernels *kernels; /* static */
+
+    /* owned */
+    struct pool *pool;
+    struct cpu_history *histories; /* [slot_count] */
+    uint32_t *history_ids;         /* [slot_count][history_tokens_max] */
+    uint32_t *tokens;              /* [row_count_max]: the rows' token ids of this step */
+    struct sample_result *results; /* [sample_count_max]: written by sample */
+    uint8_t *row_faults;           /* [row_count_max]: of the last step */
+    uint8_t *worker_faults;        /* [thread_count][row_count_max]: each worker sets its own */
+    struct cpu_attention *attention;
+    struct cpu_sample *sample;
+    struct backend_weight *weights;
+    struct backend_buffer *buffers;
+    struct backend_kv *kvs;
+    struct backend_program *programs;
+
+    uint32_t ticket_next;
+    bool in_flight;
+    uint32_t plan_row_count; /* of the step in flight */
+    uint64_t elapsed_ns;
+};
+
+enum cpu_op_kind {
+#define X(op) CPU_OP_##op,
+    BACKEND_OP_MAP(X)
+#undef X
+};
+
+struct cpu_op {
+    enum cpu_op_kind kind;
+    union {
+#define X(op) struct op##_args op;
+        BACKEND_OP_MAP(X)
+#undef X
+    } args;
+};
+
+/* Cosines and sines of every row of a step, made once and read by every layer. */
+struct cpu_angles {
+    const double *inverse_frequency; /* borrowed: which set this is */
+    uint32_t pair_count;
+    float *cosines; /* owned: [row_count_max][pair_count] */
+    float *sines;   /* owned */
+};
+
+struct backend_program {
+    struct backend *backend;
+    struct backend_program *next; /* the backend's list */
+    uint32_t row_count_max;
+    uint32_t op_count;
+    uint32_t op_count_max;
+    struct cpu_op *ops;    /* owned */
+    struct cpu_rows *rows; /* owned */
+    struct cpu_angles angles[CPU_ANGLE_TABLE_COUNT_MAX];
+    uint32_t angles_count;
+};
+
 /* What one step works on. */
 struct cpu_step {
     struct backend *backend;
+    struct backend_program *program;
     const struct plan *plan;
 };
+
+/* A new entry at the end of the program, for the recorder to fill; MEMORY. */
+MUST_USE enum status cpu_program_push(struct backend_program *program, enum cpu_op_kind kind,
+                                      struct error *error, struct cpu_op **out);
+
+/* Rounds k and v of one row and KV head to half and stores them in slot `slot` of `page`. Sets
+ * *fault to 1 when one of the 2 * head_size values is a NaN, else leaves it. Called by workers. */
+void cpu_kv_append(struct backend_kv *kv, uint32_t layer, uint32_t kv_head, uint32_t page,
+                   uint32_t slot, const float *k, const float *v, uint8_t *fault);
+
+/* Give back the scratch of attention.c and sample.c; NULL is fine. */
+void cpu_attention_destroy(struct cpu_attention *attention);
+void cpu_sample_destroy(struct cpu_sample *sample);
+
+/* Recorders and runners. */
+#define X(op)                                                                           \
+    enum status cpu_##op(struct backend_program *program, const struct op##_args *args, \
+                         struct error *error);                                          \
+    void cpu_##op##_run(const struct cpu_step *step, const struct op##_args *args);
+BACKEND_OP_MAP(X)
+#undef X
 
 #endif
