@@ -1,0 +1,64 @@
+/* The session's front door: all personas, sessions and nodes, and the execution of requests.
+ *
+ * Thread: loop. Owns the trees, personas, immutable token runs and the branches' output blocks.
+ * Lends branches to the engine, sends copies to the journal.
+ *
+ * Requests are prepared (names what must be resident; everything is, while the tree lives in
+ * memory) and then executed (synchronous, all resident).
+ */
+#ifndef PERSONAD_SESSION_STORE_H
+#define PERSONAD_SESSION_STORE_H
+
+#include "base/error.h"
+#include "base/status.h"
+#include "journal/journal.h"
+#include "schedule/engine.h"
+#include "session/request.h"
+#include "text/tokenizer.h"
+
+struct store;
+struct model;
+
+struct store_settings {
+    const struct tokenizer *tokenizer; /* borrowed, like all below */
+    struct engine *engine;
+    struct journal *journal;
+    const uint8_t *model_hash; /* 32 bytes */
+    const char *numerics_id;
+    const char *chat_format; /* NULL or "auto": recognised from the vocabulary's chat_template */
+    const char *default_persona;      /* its name; NULL: the first built-in one */
+    uint32_t context_token_count_max; /* longest context + reply */
+    struct info_view
+        info; /* answered to Info, borrowed strings; chat_format is filled in by the store */
+    struct session_events events;
+};
+
+MUST_USE enum status store_create(const struct store_settings *settings, struct error *error,
+                                  struct store **out);
+void store_destroy(struct store *store);
+
+/* A card from a file that ships with the daemon or is named in the settings; owner: the daemon's
+ * user, public. */
+MUST_USE enum status store_persona_load(struct store *store, const char *path, struct error *error);
+
+/* Executes one request; its answer goes to settings.events, now or later. Never fails otherwise. */
+void store_execute(struct store *store, const struct request *request, struct reply_to to);
+
+/* Takes the engine's events and the journal's completions; call on every wake-up. */
+void store_pump(struct store *store);
+
+/* NOT_FOUND or DENIED, with the sentence in error. */
+MUST_USE enum status store_node_view(struct store *store, uint32_t uid, uint64_t node,
+                                     struct error *error, struct node_view *out);
+
+/* Readers come and go: a branch that nobody follows for a while is parked, following it goes on. */
+void store_node_follow(struct store *store, uint64_t node);
+void store_node_unfollow(struct store *store, uint64_t node);
+
+/* Refuses new work with STOPPING from now on. */
+void store_stop(struct store *store);
+
+/* True when no branch is lent out and no commit is pending. */
+bool store_is_idle(const struct store *store);
+
+#endif
