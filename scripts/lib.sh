@@ -2,7 +2,8 @@
 # What the scripts share. Sourced with $root already known to be the root of the source:
 #   root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd); . "$root/scripts/lib.sh"
 
-PYTHON=/usr/bin/python3
+# Debian's own, whatever stands before it on the PATH; tests put another here.
+PYTHON=${PERSONAD_PYTHON:-/usr/bin/python3}
 
 # Words for people go to stderr, so that a command's result can be read from stdout.
 say()
