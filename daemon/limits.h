@@ -57,6 +57,11 @@ enum {
     TOP_COUNT_MAX = 32, /* alternatives stored a token */
 
     /* model */
+    MODEL_METADATA_BYTES_MAX = 256 * 1024 * 1024, /* header of a model file */
+    MODEL_KEY_COUNT_MAX = 65536,
+    MODEL_TENSOR_COUNT_MAX = 65536,
+    MODEL_NAME_BYTES_MAX = 65535, /* one key or tensor name */
+    MODEL_ALIGNMENT_BYTES_MAX = 1024 * 1024,
     CONTEXT_TOKEN_COUNT_MAX = 131072,
     VOCABULARY_COUNT_MAX = 1024 * 1024,
     LAYER_COUNT_MAX = 512,

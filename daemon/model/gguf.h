@@ -23,7 +23,7 @@ struct gguf_tensor {
     uint32_t dimension_count;
     uint64_t dimensions[4]; /* fastest first: [cols, rows, 1, 1] */
     uint64_t offset;        /* absolute, in the file */
-    uint64_t size_bytes;
+    uint64_t size_bytes;    /* 0 when the type is not in the map */
 };
 
 /* Opens and checks the whole header. */
@@ -32,7 +32,10 @@ MUST_USE enum status gguf_open(const char *path, struct error *error, struct ggu
 /* The same over bytes in memory (borrowed; must outlive the reader): for fuzzing and tests. */
 MUST_USE enum status gguf_open_bytes(struct bytes file, const char *name, struct error *error,
                                      struct gguf **out);
-void gguf_close(struct gguf *gguf);
+void gguf_close(struct gguf *gguf); /* NULL is fine */
+
+/* What errors call the file. Borrowed. */
+const char *gguf_name(const struct gguf *gguf);
 
 /* Typed look-ups. NOT_FOUND when the key is absent, BAD_INPUT when it has another type or is out of
  * range; both fill the error. Integers of any width convert when the value fits. */

@@ -40,9 +40,7 @@ struct model_config {
     float attention_scale;
     float embedding_scale;
     enum activation activation;
-    bool tied;      /* the embedding is the output matrix too */
-    bool attn_bias; /* q, k and v have biases */
-    bool attn_norm; /* q and k are normed, a head each */
+    bool tied; /* the embedding is the output matrix too */
     enum rope_style rope_style;
     uint32_t rope_pair_count;        /* rotated pairs a head; the rest passes */
     const double *inverse_frequency; /* [rope_pair_count], scaling factors applied */
