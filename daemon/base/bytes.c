@@ -59,7 +59,7 @@ size_t utf8_decode(struct bytes text, uint32_t *code_point)
         *code_point = at[0];
         return 1;
     }
-    if (at[0] >= 0xC2 && at[0] <= 0xDF) {
+    if ((at[0] & 0xE0) == 0xC0) {
         length = 2;
     } else if ((at[0] & 0xF0) == 0xE0) {
         length = 3;

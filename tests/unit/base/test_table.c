@@ -180,6 +180,26 @@ static void test_a_long_life_of_short_entries_does_not_grow_the_table(void **sta
     table_finish(&table);
 }
 
+static void test_a_tombstone_that_is_used_again_is_no_longer_counted(void **state)
+{
+    struct table table;
+    uint32_t reused = 0;
+
+    (void)state;
+    table_init(&table);
+    for (uint64_t id = 0; id < 700; id++) {
+        assert_int_equal(table_insert(&table, id, &values[0]), STATUS_OK);
+    }
+    for (uint64_t id = 0; id < 700; id++) {
+        assert_ptr_equal(table_remove(&table, id), &values[0]);
+        reused += table.tombstone_count;
+        assert_int_equal(table_insert(&table, id, &values[0]), STATUS_OK);
+        assert_int_equal(table.tombstone_count, 0);
+    }
+    assert_true(reused > 100);
+    table_finish(&table);
+}
+
 static void test_entries_may_be_removed_while_they_are_listed(void **state)
 {
     struct table table;
@@ -258,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_a_fixed_table_answers_like_the_model_and_never_allocates),
         cmocka_unit_test(test_the_comparison_sees_one_wrong_entry),
         cmocka_unit_test(test_a_long_life_of_short_entries_does_not_grow_the_table),
+        cmocka_unit_test(test_a_tombstone_that_is_used_again_is_no_longer_counted),
         cmocka_unit_test(test_entries_may_be_removed_while_they_are_listed),
         cmocka_unit_test(test_an_empty_and_a_zeroed_table_are_fine),
         cmocka_unit_test(test_every_failed_allocation_leaves_the_table_as_it_was),
