@@ -75,6 +75,7 @@ enum status error_set_limit(struct error *error, const char *limit_name, uint64_
 
 void error_prefix(struct error *error, const char *format, ...)
 {
+    char prefix[ERROR_TEXT_BYTES_MAX];
     char text[2 * ERROR_TEXT_BYTES_MAX + 2];
     va_list arguments;
     int length;
@@ -83,12 +84,10 @@ void error_prefix(struct error *error, const char *format, ...)
         return;
     }
     va_start(arguments, format);
-    length = vsnprintf(text, ERROR_TEXT_BYTES_MAX, format, arguments);
+    length = vsnprintf(prefix, sizeof(prefix), format, arguments);
     va_end(arguments);
     CHECK(length >= 0);
-    strcat(text, ": ");
-    strcat(text, error->text);
-    length = (int)strlen(text);
+    length = snprintf(text, sizeof(text), "%s: %s", prefix, error->text);
     text[ERROR_TEXT_BYTES_MAX - 1] = '\0';
     clean_text(text, length >= ERROR_TEXT_BYTES_MAX);
     memcpy(error->text, text, ERROR_TEXT_BYTES_MAX);

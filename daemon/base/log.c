@@ -74,7 +74,7 @@ static size_t escape_message(char *out, struct bytes message)
             if (is_plain) {
                 out[size++] = (char)at[i];
             } else {
-                size += (size_t)sprintf(out + size, "\\x%02x", at[i]);
+                size += (size_t)snprintf(out + size, sizeof("\\xHH"), "\\x%02x", at[i]);
             }
         }
         offset += count;
