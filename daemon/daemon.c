@@ -1,0 +1,446 @@
+#include "daemon.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <uv.h>
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/queue.h"
+#include "folder.h"
+#include "journal/journal.h"
+#include "kernels/backend.h"
+#include "limits.h"
+#include "model/forward.h"
+#include "model/model.h"
+#include "schedule/engine.h"
+#include "session/store.h"
+#include "text/tokenizer.h"
+#include "wire/server.h"
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files and frames are little endian");
+
+enum {
+    FLUSH_MS_MAX = 2000, /* how long replies may still leave once the daemon stops */
+    STOP_POLL_MS = 10,
+    DEVICE_FAILURE_COUNT_MAX = 3, /* steps in a row; then the daemon ends */
+    ENGINE_IDLE_MS = 1000,
+    PARTIAL_COUNT_MIN = 4096,
+    CONTEXT_POOL_COUNT_MAX = 64, /* longest contexts that the KV pool holds at most */
+};
+
+enum daemon_phase { PHASE_SERVING, PHASE_ENGINE_STOPPING, PHASE_COMMITTING, PHASE_FLUSHING };
+
+struct daemon {
+    const struct settings *settings;
+
+    /* owned, in the order in which they are built */
+    int data_lock;
+    struct model *model;
+    struct tokenizer *tokenizer;
+    const struct backend_ops *ops;
+    struct backend *backend;
+    struct forward *forward;
+    struct engine *engine;
+    struct journal *journal;
+    struct server *server;
+    struct store *store;
+    uv_loop_t loop;
+    bool loop_is_open;
+    uv_async_t pump_wake, engine_ended;
+    uv_signal_t on_term, on_int;
+    uv_timer_t stop_timer;
+    uv_thread_t engine_thread, journal_thread;
+    bool threads_run;
+    struct flag *engine_stop, *journal_stop;
+
+    uint32_t context_tokens, page_count, partial_count_max;
+    uint64_t page_bytes;
+    enum daemon_phase phase;
+    uint64_t stop_ns;
+    bool skip_flush;
+    enum status engine_status; /* written by the engine thread before it ends */
+};
+
+/* ---------------------------------------------------------------- threads */
+
+static void engine_main(void *context)
+{
+    struct daemon *daemon = context;
+    int failure_count = 0;
+    while (!flag_is_raised(daemon->engine_stop) && failure_count < DEVICE_FAILURE_COUNT_MAX) {
+        const enum status status = engine_step(daemon->engine);
+        failure_count = status == STATUS_OK || status == STATUS_AGAIN ? 0 : failure_count + 1;
+        if (status == STATUS_AGAIN) {
+            engine_wait(daemon->engine, ENGINE_IDLE_MS);
+        } else if (status != STATUS_OK) {
+            log_line(LOG_ERROR, "engine", "a step failed: %s", status_text(status));
+            daemon->engine_status = status;
+        }
+    }
+    if (failure_count == 0) {
+        daemon->engine_status = STATUS_OK;
+    }
+    engine_stop(daemon->engine);
+    uv_async_send(&daemon->engine_ended);
+}
+
+static void journal_main(void *context)
+{
+    struct daemon *daemon = context;
+    for (;;) {
+        const bool stop = flag_is_raised(daemon->journal_stop);
+        if (journal_step(daemon->journal) > 0) {
+            continue;
+        }
+        if (stop) {
+            return;
+        }
+        journal_wait(daemon->journal, -1);
+    }
+}
+
+static void on_news(void *context)
+{
+    uv_async_send(&((struct daemon *)context)->pump_wake);
+}
+
+static void on_pump(uv_async_t *handle)
+{
+    struct daemon *daemon = handle->data;
+    if (daemon->store != NULL) {
+        store_pump(daemon->store);
+    }
+}
+
+/* ---------------------------------------------------------------- stopping */
+
+static void handles_close(struct daemon *daemon)
+{
+    uv_handle_t *handles[] = {(uv_handle_t *)&daemon->pump_wake,
+                              (uv_handle_t *)&daemon->engine_ended, (uv_handle_t *)&daemon->on_term,
+                              (uv_handle_t *)&daemon->on_int, (uv_handle_t *)&daemon->stop_timer};
+    for (size_t i = 0; i < sizeof handles / sizeof handles[0]; i++) {
+        if (handles[i]->data != NULL && !uv_is_closing(handles[i])) {
+            uv_close(handles[i], NULL);
+        }
+    }
+}
+
+/* Called every few milliseconds once the daemon stops: commits, then flushes, then closes. */
+static void on_stop_timer(uv_timer_t *timer)
+{
+    struct daemon *daemon = timer->data;
+    store_pump(daemon->store);
+    if (daemon->phase == PHASE_COMMITTING && store_is_idle(daemon->store)) {
+        daemon->phase = PHASE_FLUSHING;
+        daemon->stop_ns = clock_monotonic_ns();
+    }
+    if (daemon->phase != PHASE_FLUSHING) {
+        return;
+    }
+    const uint64_t waited_ms = (clock_monotonic_ns() - daemon->stop_ns) / 1000000;
+    if (!daemon->skip_flush && !server_is_flushed(daemon->server) && waited_ms < FLUSH_MS_MAX) {
+        return;
+    }
+    server_close(daemon->server);
+    handles_close(daemon);
+}
+
+static void on_engine_ended(uv_async_t *handle)
+{
+    struct daemon *daemon = handle->data;
+    store_stop(daemon->store);
+    server_stop_accepting(daemon->server);
+    store_pump(daemon->store);
+    daemon->phase = PHASE_COMMITTING;
+    (void)uv_timer_start(&daemon->stop_timer, on_stop_timer, 0, STOP_POLL_MS);
+}
+
+static void on_signal(uv_signal_t *handle, int number)
+{
+    struct daemon *daemon = handle->data;
+    if (daemon->phase != PHASE_SERVING) {
+        daemon->skip_flush = true;
+        return;
+    }
+    log_line(LOG_INFO, "daemon", "stopping: %s", number == SIGTERM ? "SIGTERM" : "SIGINT");
+    daemon->phase = PHASE_ENGINE_STOPPING;
+    store_stop(daemon->store);
+    server_stop_accepting(daemon->server);
+    flag_raise(daemon->engine_stop);
+    engine_wake(daemon->engine);
+}
+
+/* ---------------------------------------------------------------- building */
+
+static enum status model_build(struct daemon *daemon, struct error *error)
+{
+    TRY(model_open(daemon->settings->model, error, &daemon->model));
+    const struct model_config *config = model_config(daemon->model);
+    const uint32_t wanted = daemon->settings->context;
+    daemon->context_tokens = wanted != 0 ? wanted : config->context_token_count;
+    if (daemon->context_tokens > config->context_token_count) {
+        log_line(LOG_WARN, "daemon", "--context %u is more than the %u the model was trained for",
+                 wanted, config->context_token_count);
+    }
+    if (daemon->context_tokens > CONTEXT_TOKEN_COUNT_MAX) {
+        daemon->context_tokens = CONTEXT_TOKEN_COUNT_MAX;
+    }
+    return tokenizer_create(model_vocabulary(daemon->model), error, &daemon->tokenizer);
+}
+
+static enum status backend_build(struct daemon *daemon, struct error *error)
+{
+    const struct settings *settings = daemon->settings;
+    const uint32_t block_count = daemon->context_tokens / ATTENTION_BLOCK_TOKENS + 1;
+    daemon->partial_count_max =
+        16 * block_count > PARTIAL_COUNT_MIN ? 16 * block_count : PARTIAL_COUNT_MIN;
+    const struct backend_settings wanted = {
+        .thread_count = settings->threads,
+        .row_count_max = STEP_ROW_COUNT_MAX,
+        .sample_count_max = settings->branches,
+        .slot_count = settings->branches,
+        .history_tokens_max = daemon->context_tokens,
+        .vocabulary_count = model_config(daemon->model)->vocabulary_count,
+        .partial_count_max = daemon->partial_count_max,
+        .isa = settings->isa,
+    };
+    daemon->ops = &backend_cpu_ops;
+    TRY(daemon->ops->create(&wanted, error, &daemon->backend));
+    log_line(LOG_INFO, "daemon", "backend %s", daemon->ops->describe(daemon->backend));
+    return STATUS_OK;
+}
+
+/* The pool holds one longest context at least; memory is touched only as pages are used. */
+static enum status pages_size(struct daemon *daemon, struct error *error)
+{
+    daemon->page_bytes = forward_kv_page_bytes(daemon->model, daemon->ops, daemon->backend);
+    const uint64_t machine_bytes =
+        (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    const uint64_t mib = daemon->settings->kv_memory;
+    const uint64_t pool_bytes = mib != 0 ? mib << 20 : machine_bytes / 8;
+    const uint64_t least = daemon->context_tokens / KV_PAGE_TOKEN_COUNT + 2;
+    uint64_t page_count = pool_bytes / daemon->page_bytes;
+    if (mib == 0 && page_count < least) {
+        page_count = least;
+    }
+    if (page_count < 4) {
+        return error_set(error, STATUS_LIMIT,
+                         "--kv-memory %llu MiB holds fewer than four pages; a page of this model "
+                         "takes %llu bytes",
+                         (unsigned long long)mib, (unsigned long long)daemon->page_bytes);
+    }
+    const uint64_t most = (uint64_t)CONTEXT_POOL_COUNT_MAX * least;
+    daemon->page_count = (uint32_t)(page_count < most ? page_count : most);
+    return STATUS_OK;
+}
+
+static void on_load_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    uint64_t *told = context;
+    const uint64_t now = clock_monotonic_ns();
+    if (now - *told > 2000000000u) {
+        *told = now;
+        log_line(LOG_INFO, "daemon", "loading weights: %llu of %llu MiB",
+                 (unsigned long long)(done_bytes >> 20), (unsigned long long)(total_bytes >> 20));
+    }
+}
+
+static enum status engine_build(struct daemon *daemon, struct error *error)
+{
+    uint64_t told_ns = clock_monotonic_ns();
+    const struct forward_settings forward = {
+        .row_count_max = STEP_ROW_COUNT_MAX,
+        .sample_count_max = daemon->settings->branches,
+        .page_count = daemon->page_count,
+        .on_progress = on_load_progress,
+        .context = &told_ns,
+    };
+    TRY(forward_create(daemon->model, daemon->ops, daemon->backend, &forward, error,
+                       &daemon->forward));
+    const struct engine_settings engine = {
+        .forward = daemon->forward,
+        .tokenizer = daemon->tokenizer,
+        .page_count = daemon->page_count,
+        .row_count_max = STEP_ROW_COUNT_MAX,
+        .running_count_max = daemon->settings->branches,
+        .step_budget_ms = daemon->settings->step_ms,
+        .context_token_count_max = daemon->context_tokens,
+        .partial_count_max = daemon->partial_count_max,
+    };
+    TRY(engine_create(&engine, error, &daemon->engine));
+    return journal_create(&daemon->journal);
+}
+
+static enum status handles_open(struct daemon *daemon, struct error *error)
+{
+    if (uv_loop_init(&daemon->loop) != 0) {
+        return error_set(error, STATUS_IO, "the event loop could not be made");
+    }
+    daemon->loop_is_open = true;
+    int failed = uv_async_init(&daemon->loop, &daemon->pump_wake, on_pump);
+    daemon->pump_wake.data = daemon;
+    failed |= uv_async_init(&daemon->loop, &daemon->engine_ended, on_engine_ended);
+    daemon->engine_ended.data = daemon;
+    failed |= uv_signal_init(&daemon->loop, &daemon->on_term);
+    daemon->on_term.data = daemon;
+    failed |= uv_signal_init(&daemon->loop, &daemon->on_int);
+    daemon->on_int.data = daemon;
+    failed |= uv_timer_init(&daemon->loop, &daemon->stop_timer);
+    daemon->stop_timer.data = daemon;
+    if (failed != 0) {
+        return error_set(error, STATUS_IO, "the event loop's handles could not be made");
+    }
+    engine_on_events(daemon->engine, on_news, daemon);
+    journal_on_completed(daemon->journal, on_news, daemon);
+    return STATUS_OK;
+}
+
+static struct info_view info_make(const struct daemon *daemon)
+{
+    const struct model_config *config = model_config(daemon->model);
+    const char *path = daemon->settings->model;
+    const char *slash = strrchr(path, '/');
+    struct info_view info = {
+        .model_name =
+            config->name.size > 0 ? config->name : bytes_of_text(slash != NULL ? slash + 1 : path),
+        .model_path = bytes_of_text(path),
+        .architecture = bytes_of_text(config->architecture),
+        .numerics_id = bytes_of_text(daemon->ops->numerics_id(daemon->backend)),
+        .backend = bytes_of_text(daemon->ops->describe(daemon->backend)),
+        .vocabulary_count = config->vocabulary_count,
+        .context_tokens_max = daemon->context_tokens,
+        .context_tokens_trained = config->context_token_count,
+        .kv_page_count = daemon->page_count,
+        .kv_bytes = daemon->page_bytes * daemon->page_count,
+        .weight_bytes = config->weight_bytes,
+        .started_us = clock_wall_us(),
+    };
+    memcpy(info.model_hash, model_hash(daemon->model), sizeof info.model_hash);
+    return info;
+}
+
+static enum status store_build(struct daemon *daemon, struct error *error)
+{
+    const struct server_settings server = {
+        .loop = &daemon->loop,
+        .socket_path = daemon->settings->socket,
+        .socket_group = daemon->settings->socket_group,
+        .connection_count_max = folder_connection_count_max(daemon->settings->connections),
+        .daemon_version = PERSONAD_VERSION,
+    };
+    TRY(folder_prepare_socket(daemon->settings->socket, error));
+    TRY(server_open(&server, error, &daemon->server));
+    const struct store_settings store = {
+        .tokenizer = daemon->tokenizer,
+        .engine = daemon->engine,
+        .journal = daemon->journal,
+        .model_hash = model_hash(daemon->model),
+        .numerics_id = daemon->ops->numerics_id(daemon->backend),
+        .default_persona = daemon->settings->persona,
+        .context_token_count_max = daemon->context_tokens,
+        .info = info_make(daemon),
+        .events = server_events(daemon->server),
+    };
+    TRY(store_create(&store, error, &daemon->store));
+    return folder_load_personas(daemon->settings->personas, daemon->store, error);
+}
+
+static enum status threads_start(struct daemon *daemon, struct error *error)
+{
+    TRY(flag_create(&daemon->engine_stop));
+    TRY(flag_create(&daemon->journal_stop));
+    if (uv_signal_start(&daemon->on_term, on_signal, SIGTERM) != 0 ||
+        uv_signal_start(&daemon->on_int, on_signal, SIGINT) != 0) {
+        return error_set(error, STATUS_IO, "signals could not be watched");
+    }
+    if (uv_thread_create(&daemon->journal_thread, journal_main, daemon) != 0) {
+        return error_set(error, STATUS_IO, "the journal thread could not be started");
+    }
+    if (uv_thread_create(&daemon->engine_thread, engine_main, daemon) != 0) {
+        flag_raise(daemon->journal_stop);
+        journal_wake(daemon->journal);
+        uv_thread_join(&daemon->journal_thread);
+        return error_set(error, STATUS_IO, "the engine thread could not be started");
+    }
+    daemon->threads_run = true;
+    return STATUS_OK;
+}
+
+static enum status daemon_build(struct daemon *daemon, struct error *error)
+{
+    TRY(folder_prepare_data(daemon->settings->data, error, &daemon->data_lock));
+    TRY(model_build(daemon, error));
+    TRY(backend_build(daemon, error));
+    TRY(pages_size(daemon, error));
+    TRY(engine_build(daemon, error));
+    TRY(handles_open(daemon, error));
+    TRY(store_build(daemon, error));
+    TRY(threads_start(daemon, error));
+    return server_start(daemon->server, daemon->store, error);
+}
+
+/* Stops the threads if they still run, then frees everything in reverse. */
+static void daemon_tear_down(struct daemon *daemon)
+{
+    if (daemon->threads_run) {
+        flag_raise(daemon->engine_stop);
+        engine_wake(daemon->engine);
+        uv_thread_join(&daemon->engine_thread);
+        flag_raise(daemon->journal_stop);
+        journal_wake(daemon->journal);
+        uv_thread_join(&daemon->journal_thread);
+    }
+    if (daemon->loop_is_open) {
+        if (daemon->server != NULL) {
+            server_close(daemon->server);
+        }
+        handles_close(daemon);
+        (void)uv_run(&daemon->loop, UV_RUN_DEFAULT);
+        CHECK(uv_loop_close(&daemon->loop) == 0);
+    }
+    store_destroy(daemon->store);
+    server_destroy(daemon->server);
+    engine_destroy(daemon->engine);
+    journal_destroy(daemon->journal);
+    flag_destroy(daemon->engine_stop);
+    flag_destroy(daemon->journal_stop);
+    forward_destroy(daemon->forward);
+    if (daemon->backend != NULL) {
+        daemon->ops->destroy(daemon->backend);
+    }
+    tokenizer_destroy(daemon->tokenizer);
+    model_close(daemon->model);
+    folder_release(daemon->data_lock);
+}
+
+enum status daemon_run(const struct settings *settings, struct error *error)
+{
+    log_level_set(settings->log);
+    folder_prepare_process();
+    struct daemon *daemon = memory_alloc(1, sizeof *daemon);
+    if (daemon == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory at start");
+    }
+    daemon->settings = settings;
+    daemon->data_lock = -1;
+    enum status status = daemon_build(daemon, error);
+    if (status == STATUS_OK) {
+        (void)printf("personad: ready on %s\n", settings->socket);
+        (void)fflush(stdout);
+        (void)uv_run(&daemon->loop, UV_RUN_DEFAULT);
+    }
+    daemon_tear_down(daemon);
+    if (status == STATUS_OK && daemon->engine_status != STATUS_OK) {
+        status = error_set(error, daemon->engine_status,
+                           "the engine ended: %d steps in a row failed; restart the daemon",
+                           DEVICE_FAILURE_COUNT_MAX);
+    }
+    memory_free(daemon);
+    return status;
+}
