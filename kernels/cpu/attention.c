@@ -1,0 +1,498 @@
+/* Attention over the plan's items: a task is one item, one KV head and a run of its query rows.
+ *
+ * K and V of a chunk are converted to float once a task and then serve all its columns (query rows
+ * times the heads that share the KV head). Each (row, block) has its own partial, so tasks share
+ * nothing that they write; a row of one block is finished on the spot, the others are folded by a
+ * second run of the pool, blocks ascending.
+ */
+#include <stdint.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/cpu.h"
+
+struct cpu_attention {
+    const struct attention_kernels *kernels;
+    uint64_t acc_float_count;  /* room in `acc` */
+    uint64_t head_float_count; /* room in `max` and in `sum` */
+    uint32_t stride_max;
+
+    /* owned */
+    float *acc;           /* [partial][head][stride] */
+    float *max;           /* [partial][head] */
+    float *sum;           /* [partial][head] */
+    float *work;          /* [thread][work_float_count(stride_max)]: a worker's chunk */
+    uint32_t *item_tasks; /* [partial_count_max + 1]: running count of row runs before each item */
+};
+
+/* One run of the operation. */
+struct attention_run {
+    const struct cpu_step *step;
+    const struct attention_args *args;
+    struct cpu_attention *attention;
+    uint32_t stride;
+    uint32_t group;     /* query heads a KV head */
+    uint32_t tile_rows; /* query rows a task */
+};
+
+static uint32_t stride_of(uint32_t head_size)
+{
+    return (head_size + ATTENTION_LANES - 1) / ATTENTION_LANES * ATTENTION_LANES;
+}
+
+static uint64_t work_float_count(uint32_t stride)
+{
+    return (uint64_t)stride * (2 * ATTENTION_CHUNK_TOKENS + ATTENTION_TILE_MAX) +
+           ATTENTION_TILE_MAX * ATTENTION_CHUNK_TOKENS;
+}
+
+/* ---- the scalar definition ---- */
+
+static void scalar_load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_count,
+                        const uint16_t *k_page, const uint16_t *v_page)
+{
+    const uint32_t first = quarter * KV_PAGE_TOKEN_COUNT;
+
+    for (uint32_t d = 0; d < chunk->head_size; d++) {
+        for (uint32_t slot = 0; slot < KV_PAGE_TOKEN_COUNT; slot++) {
+            chunk->k[d * ATTENTION_CHUNK_TOKENS + first + slot] =
+                steps_float_from_half(k_page[d * KV_PAGE_TOKEN_COUNT + slot]);
+        }
+    }
+    for (uint32_t slot = 0; slot < slot_count; slot++) {
+        float *v = chunk->v + (size_t)(first + slot) * chunk->stride;
+        for (uint32_t d = 0; d < chunk->stride; d++) {
+            v[d] = d < chunk->head_size ? steps_float_from_half(v_page[slot * chunk->head_size + d])
+                                        : 0.0f;
+        }
+    }
+}
+
+static float lane_tree(float *lanes)
+{
+    for (uint32_t width = ATTENTION_LANES / 2; width > 0; width /= 2) {
+        for (uint32_t i = 0; i < width; i++) {
+            lanes[i] = lanes[i] + lanes[i + width];
+        }
+    }
+    return lanes[0];
+}
+
+/* Scores to weights; the largest score and the sum of the weights. */
+static void scalar_softmax(float *scores, uint32_t visible, float *max, float *sum)
+{
+    float lanes[ATTENTION_LANES] = {0};
+    float largest = -INFINITY;
+
+    for (uint32_t j = 0; j < visible; j++) {
+        largest = scores[j] > largest ? scores[j] : largest;
+    }
+    for (uint32_t j = 0; j < visible; j++) {
+        scores[j] = steps_exp(scores[j] - largest);
+        lanes[j % ATTENTION_LANES] = lanes[j % ATTENTION_LANES] + scores[j];
+    }
+    *max = largest;
+    *sum = lane_tree(lanes);
+}
+
+static void scalar_column(const struct attention_chunk *chunk,
+                          const struct attention_column *column)
+{
+    float *scores = chunk->scores;
+    float *product = chunk->products;
+    float max, sum;
+
+    for (uint32_t j = 0; j < column->visible; j++) {
+        scores[j] = 0.0f;
+    }
+    for (uint32_t d = 0; d < chunk->head_size; d++) {
+        const float *k = chunk->k + (size_t)d * ATTENTION_CHUNK_TOKENS;
+        for (uint32_t j = 0; j < column->visible; j++) {
+            scores[j] = fmaf(column->q[d], k[j], scores[j]);
+        }
+    }
+    for (uint32_t j = 0; j < column->visible; j++) {
+        scores[j] = scores[j] * chunk->scale;
+    }
+    scalar_softmax(scores, column->visible, &max, &sum);
+    for (uint32_t d = 0; d < chunk->stride; d++) {
+        product[d] = 0.0f;
+    }
+    for (uint32_t j = 0; j < column->visible; j++) {
+        const float *v = chunk->v + (size_t)j * chunk->stride;
+        for (uint32_t d = 0; d < chunk->stride; d++) {
+            product[d] = fmaf(scores[j], v[d], product[d]);
+        }
+    }
+    attention_accept(chunk, column, max, sum, product);
+}
+
+static void scalar_tile(const struct attention_chunk *chunk, const struct attention_column *columns,
+                        uint32_t column_count)
+{
+    for (uint32_t i = 0; i < column_count; i++) {
+        scalar_column(chunk, &columns[i]);
+    }
+}
+
+const struct attention_kernels attention_kernels_scalar = {
+    .load = scalar_load,
+    .tile = scalar_tile,
+    .fold = attention_fold,
+    .divide = attention_divide,
+};
+
+/* ---- recording ---- */
+
+static const struct attention_kernels *kernels_of(enum cpu_isa isa)
+{
+#if defined(__x86_64__)
+    if (isa == CPU_AVX512) {
+        return &attention_kernels_avx512;
+    }
+    if (isa == CPU_AVX2) {
+        return &attention_kernels_avx2;
+    }
+#else
+    (void)isa;
+#endif
+    return &attention_kernels_scalar;
+}
+
+void cpu_attention_destroy(struct cpu_attention *attention)
+{
+    if (attention == NULL) {
+        return;
+    }
+    memory_free(attention->acc);
+    memory_free(attention->max);
+    memory_free(attention->sum);
+    memory_free(attention->work);
+    memory_free(attention->item_tasks);
+    memory_free(attention);
+}
+
+static enum status create_scratch(struct backend *backend)
+{
+    struct cpu_attention *attention = memory_alloc(1, sizeof *attention);
+
+    if (attention == NULL) {
+        return STATUS_MEMORY;
+    }
+    attention->kernels = kernels_of(backend->isa);
+    attention->item_tasks = memory_alloc((size_t)backend->settings.partial_count_max + 1,
+                                         sizeof *attention->item_tasks);
+    if (attention->item_tasks == NULL) {
+        cpu_attention_destroy(attention);
+        return STATUS_MEMORY;
+    }
+    backend->attention = attention;
+    return STATUS_OK;
+}
+
+static enum status grow(float **floats, uint64_t float_count)
+{
+    float *grown = memory_alloc_aligned(64, float_count, sizeof *grown);
+
+    if (grown == NULL) {
+        return STATUS_MEMORY;
+    }
+    memory_free(*floats);
+    *floats = grown;
+    return STATUS_OK;
+}
+
+/* Scratch for the largest shape recorded so far. Room is noted only when all of it is there. */
+static enum status reserve(struct backend *backend, const struct attention_args *args)
+{
+    if (backend->attention == NULL) {
+        TRY(create_scratch(backend));
+    }
+    struct cpu_attention *attention = backend->attention;
+    const uint32_t stride = stride_of(args->head_size);
+    const uint64_t heads = (uint64_t)backend->settings.partial_count_max * args->head_count;
+
+    if (heads > attention->head_float_count) {
+        TRY(grow(&attention->max, heads));
+        TRY(grow(&attention->sum, heads));
+        attention->head_float_count = heads;
+    }
+    if (heads * stride > attention->acc_float_count) {
+        TRY(grow(&attention->acc, heads * stride));
+        attention->acc_float_count = heads * stride;
+    }
+    if (stride > attention->stride_max) {
+        TRY(grow(&attention->work, work_float_count(stride) * backend->thread_count));
+        attention->stride_max = stride;
+    }
+    return STATUS_OK;
+}
+
+static enum status check_args(const struct attention_args *args, struct error *error)
+{
+    if (args->window != 0 || args->soft_cap != 0.0f || args->sinks != NULL ||
+        args->page_group != 0) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "attention with a sliding window, a soft cap, sinks or page groups is not "
+                         "supported by the cpu backend; choose another model");
+    }
+    if (args->head_size == 0 || args->head_size > BACKEND_HEAD_SIZE_MAX ||
+        args->head_size % 8 != 0) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "attention heads of size %u are not supported: a multiple of 8, at most "
+                         "%d, is",
+                         args->head_size, BACKEND_HEAD_SIZE_MAX);
+    }
+    if (args->kv_head_count == 0 || args->head_count == 0 ||
+        args->head_count % args->kv_head_count != 0 ||
+        args->head_count / args->kv_head_count > ATTENTION_GROUP_MAX) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "%u query heads over %u key heads are not supported: a whole number of "
+                         "query heads, at most %d, must share a key head",
+                         args->head_count, args->kv_head_count, ATTENTION_GROUP_MAX);
+    }
+    return STATUS_OK;
+}
+
+enum status cpu_attention(struct backend_program *program, const struct attention_args *args,
+                          struct error *error)
+{
+    struct cpu_op *op = NULL;
+
+    TRY(check_args(args, error));
+    CHECK(args->kv->shape.head_size == args->head_size);
+    CHECK(args->kv->shape.kv_head_count == args->kv_head_count);
+    CHECK(args->layer < args->kv->shape.layer_count);
+    if (reserve(program->backend, args) != STATUS_OK) {
+        return error_set(error, STATUS_MEMORY,
+                         "no memory for %u attention partials; lower the context or the batch",
+                         program->backend->settings.partial_count_max);
+    }
+    TRY(cpu_program_push(program, CPU_OP_attention, error, &op));
+    op->args.attention = *args;
+    return STATUS_OK;
+}
+
+/* ---- running ---- */
+
+/* A task's item, in which run of rows, and the columns of one chunk. */
+struct attention_task {
+    const struct plan_item *item;
+    uint32_t row_first; /* in the item's list */
+    uint32_t row_count;
+    uint32_t kv_head;
+    struct attention_chunk chunk;
+    struct attention_column columns[ATTENTION_COLUMN_MAX];
+};
+
+/* Item i owns tasks [item_tasks[i], item_tasks[i + 1]) of each KV head. */
+static void find_item(const struct attention_run *run, uint32_t index, struct attention_task *task)
+{
+    const uint32_t *starts = run->attention->item_tasks;
+    uint32_t low = 0, high = run->step->plan->item_count;
+
+    while (high - low > 1) {
+        const uint32_t middle = low + (high - low) / 2;
+        if (starts[middle] <= index) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    task->item = &run->step->plan->items[low];
+    task->row_first = (index - starts[low]) * run->tile_rows;
+    const uint32_t left = task->item->row_count - task->row_first;
+    task->row_count = left < run->tile_rows ? left : run->tile_rows;
+}
+
+static const struct plan_row *task_row(const struct attention_run *run,
+                                       const struct attention_task *task, uint32_t j,
+                                       uint32_t *row_index)
+{
+    const struct plan *plan = run->step->plan;
+    *row_index = plan->item_rows[task->item->row_first + task->row_first + j];
+    CHECK(*row_index < plan->row_count);
+    return &plan->rows[*row_index];
+}
+
+/* The columns that see positions from `begin` on; answers how many, and the most that one sees. */
+static uint32_t gather_columns(const struct attention_run *run, struct attention_task *task,
+                               uint32_t begin, uint32_t *visible_max)
+{
+    const struct attention_args *args = run->args;
+    uint32_t count = 0;
+
+    *visible_max = 0;
+    for (uint32_t j = 0; j < task->row_count; j++) {
+        uint32_t row_index;
+        const struct plan_row *row = task_row(run, task, j, &row_index);
+        const uint32_t past = row->position + 1;
+        const uint32_t end = past < task->item->end ? past : task->item->end;
+        if (end <= begin) {
+            continue;
+        }
+        uint32_t visible = end - begin;
+        visible = visible < ATTENTION_CHUNK_TOKENS ? visible : ATTENTION_CHUNK_TOKENS;
+        *visible_max = visible > *visible_max ? visible : *visible_max;
+        for (uint32_t g = 0; g < run->group; g++) {
+            const uint32_t head = task->kv_head * run->group + g;
+            const uint64_t slot =
+                (uint64_t)(task->item->partial_first + task->row_first + j) * args->head_count +
+                head;
+            const uint64_t query = (uint64_t)row_index * args->head_count + head;
+            task->columns[count] = (struct attention_column){
+                .q = args->q->data + query * args->head_size,
+                .acc = run->attention->acc + slot * run->stride,
+                .max = run->attention->max + slot,
+                .sum = run->attention->sum + slot,
+                .visible = visible,
+            };
+            count++;
+        }
+    }
+    return count;
+}
+
+static void load_chunk(const struct attention_run *run, struct attention_task *task, uint32_t begin,
+                       uint32_t visible_max)
+{
+    const struct attention_args *args = run->args;
+    const uint32_t page_first =
+        task->item->page_first + (begin - task->item->begin) / KV_PAGE_TOKEN_COUNT;
+
+    for (uint32_t first = 0; first < visible_max; first += KV_PAGE_TOKEN_COUNT) {
+        const uint32_t quarter = first / KV_PAGE_TOKEN_COUNT;
+        const uint32_t page = run->step->plan->pages[page_first + quarter];
+        const uint32_t left = visible_max - first;
+        CHECK(page < args->kv->shape.page_count);
+        run->attention->kernels->load(&task->chunk, quarter,
+                                      left < KV_PAGE_TOKEN_COUNT ? left : KV_PAGE_TOKEN_COUNT,
+                                      cpu_kv_k(args->kv, args->layer, task->kv_head, page),
+                                      cpu_kv_v(args->kv, args->layer, task->kv_head, page));
+    }
+}
+
+/* Rows that attend to this block only need no second pass. */
+static void finish_rows(const struct attention_run *run, const struct attention_task *task)
+{
+    const struct attention_args *args = run->args;
+
+    for (uint32_t j = 0; j < task->row_count; j++) {
+        uint32_t row_index;
+        if (task_row(run, task, j, &row_index)->partial_count != 1) {
+            continue;
+        }
+        for (uint32_t g = 0; g < run->group; g++) {
+            const uint32_t head = task->kv_head * run->group + g;
+            const uint64_t slot =
+                (uint64_t)(task->item->partial_first + task->row_first + j) * args->head_count +
+                head;
+            const uint64_t query = (uint64_t)row_index * args->head_count + head;
+            run->attention->kernels->divide(
+                run->attention->acc + slot * run->stride, run->attention->sum[slot],
+                args->out->data + query * args->head_size, args->head_size);
+        }
+    }
+}
+
+static void attend(void *context, uint32_t index, uint32_t worker)
+{
+    const struct attention_run *run = context;
+    const struct attention_args *args = run->args;
+    struct attention_task task = {.kv_head = index % args->kv_head_count};
+    float *work = run->attention->work + work_float_count(run->attention->stride_max) * worker;
+    uint32_t visible_max = 0;
+
+    find_item(run, index / args->kv_head_count, &task);
+    task.chunk = (struct attention_chunk){
+        .k = work,
+        .v = work + (size_t)ATTENTION_CHUNK_TOKENS * run->stride,
+        .products = work + (size_t)2 * ATTENTION_CHUNK_TOKENS * run->stride,
+        .scores = work + (size_t)(2 * ATTENTION_CHUNK_TOKENS + ATTENTION_TILE_MAX) * run->stride,
+        .head_size = args->head_size,
+        .stride = run->stride,
+        .scale = args->scale,
+        .first = true,
+    };
+    for (uint32_t begin = task.item->begin; begin < task.item->end;
+         begin += ATTENTION_CHUNK_TOKENS) {
+        const uint32_t count = gather_columns(run, &task, begin, &visible_max);
+        /* The first chunk of an item is seen by every row on its list. */
+        CHECK(!task.chunk.first || count == task.row_count * run->group);
+        load_chunk(run, &task, begin, visible_max);
+        for (uint32_t i = 0; i < count; i += ATTENTION_TILE_MAX) {
+            const uint32_t left = count - i;
+            run->attention->kernels->tile(&task.chunk, &task.columns[i],
+                                          left < ATTENTION_TILE_MAX ? left : ATTENTION_TILE_MAX);
+        }
+        task.chunk.first = false;
+    }
+    finish_rows(run, &task);
+}
+
+/* Blocks of one row, ascending, into the first one's partial, which nobody reads again. */
+static void fold_row(void *context, uint32_t row_index, uint32_t worker)
+{
+    (void)worker;
+    const struct attention_run *run = context;
+    const struct attention_args *args = run->args;
+    const struct cpu_attention *attention = run->attention;
+    const struct plan *plan = run->step->plan;
+    const struct plan_row *row = &plan->rows[row_index];
+    const uint32_t *partials = plan->row_partials + row->partial_first;
+
+    if (row->partial_count <= 1) {
+        return;
+    }
+    for (uint32_t head = 0; head < args->head_count; head++) {
+        const uint64_t slot = (uint64_t)partials[0] * args->head_count + head;
+        float *acc = attention->acc + slot * run->stride;
+        for (uint32_t i = 1; i < row->partial_count; i++) {
+            const uint64_t more = (uint64_t)partials[i] * args->head_count + head;
+            float a, b;
+            attention_factors(&attention->max[slot], &attention->sum[slot], attention->max[more],
+                              attention->sum[more], &a, &b);
+            attention->kernels->fold(acc, attention->acc + more * run->stride, a, b, run->stride);
+        }
+        const uint64_t query = (uint64_t)row_index * args->head_count + head;
+        attention->kernels->divide(acc, attention->sum[slot],
+                                   args->out->data + query * args->head_size, args->head_size);
+    }
+}
+
+void cpu_attention_run(const struct cpu_step *step, const struct attention_args *args)
+{
+    const struct plan *plan = step->plan;
+    struct cpu_attention *attention = step->backend->attention;
+    struct attention_run run = {
+        .step = step,
+        .args = args,
+        .attention = attention,
+        .stride = stride_of(args->head_size),
+        .group = args->head_count / args->kv_head_count,
+    };
+    uint32_t task_count = 0;
+    bool folds = false;
+
+    run.tile_rows = ATTENTION_COLUMN_MAX / run.group;
+    CHECK(plan->partial_count <= step->backend->settings.partial_count_max);
+    CHECK(plan->item_count <= plan->partial_count);
+    for (uint32_t i = 0; i < plan->item_count; i++) {
+        const struct plan_item *item = &plan->items[i];
+        CHECK(item->begin % ATTENTION_BLOCK_TOKENS == 0);
+        CHECK(item->end > item->begin);
+        CHECK(item->end - item->begin <= ATTENTION_BLOCK_TOKENS);
+        CHECK(item->partial_first + item->row_count <= plan->partial_count);
+        attention->item_tasks[i] = task_count;
+        task_count += (item->row_count + run.tile_rows - 1) / run.tile_rows;
+    }
+    attention->item_tasks[plan->item_count] = task_count;
+    for (uint32_t i = 0; i < plan->row_count; i++) {
+        folds = folds || plan->rows[i].partial_count > 1;
+    }
+    pool_run(step->backend->pool, attend, &run, task_count * args->kv_head_count);
+    if (folds) {
+        pool_run(step->backend->pool, fold_row, &run, plan->row_count);
+    }
+}

@@ -1,0 +1,113 @@
+/* Attention's inner loops, one table an instruction set; attention.c walks the plan around them.
+ *
+ * Thread: any; everything lies in memory of the caller. The bits are those of attention.c's scalar
+ * table. For one column (a query row's head) and one chunk of 64 positions, of which it sees the
+ * first n:
+ *   s_j = (chain of fmaf over the head dimension, ascending, from 0) * scale     j < n
+ *   m   = max s_j;  w_j = steps_exp(s_j - m)
+ *   l   = sum of w_j: lane i of 16 adds j = i, i + 16, i + 32, i + 48, then lanes fold i + 8, i +
+ * 4, i + 2, i + 1 c_d = chain of fmaf(w_j, v_jd) over j ascending from 0 Two partials (M, L, A) and
+ * (m, l, c) fold to m > M:  a = steps_exp(M - m), b = 1, M = m;   else a = 1, b = steps_exp(m - M)
+ *   L = fmaf(L, a, l * b);  A_d = fmaf(A_d, a, c_d * b)
+ * Positions from n on count as zero whatever they hold: their scores are replaced, never used.
+ */
+#ifndef PERSONAD_KERNELS_CPU_ATTENTION_H
+#define PERSONAD_KERNELS_CPU_ATTENTION_H
+
+#include "kernels/backend.h"
+#include "kernels/steps/math.h"
+
+enum {
+    ATTENTION_LANES = 16,
+    ATTENTION_GROUP_MAX = 64,  /* query heads a KV head */
+    ATTENTION_COLUMN_MAX = 64, /* columns that share one conversion of K and V to float */
+    ATTENTION_TILE_MAX = 6,    /* columns held in registers */
+};
+
+/* One query row's head and the partial that it fills. */
+struct attention_column {
+    const float *q; /* [head_size] */
+    float *acc;     /* [stride] */
+    float *max;
+    float *sum;
+    uint32_t visible; /* positions of the chunk at hand, 1 to 64 */
+};
+
+/* A chunk, converted, and room to work on it. */
+struct attention_chunk {
+    float *k;        /* [head_size][64] */
+    float *v;        /* [64][stride]; columns from head_size to stride are zero */
+    float *scores;   /* [ATTENTION_TILE_MAX][64] */
+    float *products; /* [ATTENTION_TILE_MAX][stride] */
+    uint32_t head_size;
+    uint32_t stride; /* head_size rounded up to a multiple of 16 */
+    float scale;
+    bool first; /* of its block: sets the partial instead of folding into it */
+};
+
+struct attention_kernels {
+    /* Converts one page into quarter `quarter` of the chunk; of V only the first slot_count slots.
+     */
+    void (*load)(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_count,
+                 const uint16_t *k_page, const uint16_t *v_page);
+    /* Folds the chunk into at most ATTENTION_TILE_MAX columns. */
+    void (*tile)(const struct attention_chunk *chunk, const struct attention_column *columns,
+                 uint32_t column_count);
+    /* acc = acc * a + more * b */
+    void (*fold)(float *acc, const float *more, float a, float b, uint32_t count);
+    /* out = acc / sum */
+    void (*divide)(const float *acc, float sum, float *out, uint32_t count);
+};
+
+extern const struct attention_kernels attention_kernels_scalar;
+extern const struct attention_kernels attention_kernels_avx2;
+extern const struct attention_kernels attention_kernels_avx512;
+
+/* The factors of a fold; updates max and sum. */
+static inline void attention_factors(float *max, float *sum, float more_max, float more_sum,
+                                     float *a, float *b)
+{
+    *a = 1.0f;
+    *b = 1.0f;
+    if (more_max > *max) {
+        *a = steps_exp(*max - more_max);
+        *max = more_max;
+    } else {
+        *b = steps_exp(more_max - *max);
+    }
+    *sum = fmaf(*sum, *a, more_sum * *b);
+}
+
+static inline void attention_fold(float *acc, const float *more, float a, float b, uint32_t count)
+{
+    for (uint32_t d = 0; d < count; d++) {
+        acc[d] = fmaf(acc[d], a, more[d] * b);
+    }
+}
+
+static inline void attention_divide(const float *acc, float sum, float *out, uint32_t count)
+{
+    for (uint32_t d = 0; d < count; d++) {
+        out[d] = acc[d] / sum;
+    }
+}
+
+/* Takes one column's partial of the chunk in. */
+static inline void attention_accept(const struct attention_chunk *chunk,
+                                    const struct attention_column *column, float max, float sum,
+                                    const float *product)
+{
+    if (chunk->first) {
+        *column->max = max;
+        *column->sum = sum;
+        for (uint32_t d = 0; d < chunk->stride; d++) {
+            column->acc[d] = product[d];
+        }
+        return;
+    }
+    float a, b;
+    attention_factors(column->max, column->sum, max, sum, &a, &b);
+    attention_fold(column->acc, product, a, b, chunk->stride);
+}
+
+#endif
