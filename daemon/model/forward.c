@@ -334,6 +334,21 @@ enum status forward_create(const struct model *model, const struct backend_ops *
     return STATUS_OK;
 }
 
+enum status forward_create_program(const struct backend_ops *ops, struct backend *backend,
+                                   struct backend_program *program, struct forward **out)
+{
+    struct forward *forward = memory_alloc(1, sizeof(*forward));
+
+    if (forward == NULL) {
+        return STATUS_MEMORY;
+    }
+    forward->ops = ops;
+    forward->backend = backend;
+    forward->program = program;
+    *out = forward;
+    return STATUS_OK;
+}
+
 void forward_destroy(struct forward *forward)
 {
     memory_free(forward);

@@ -42,6 +42,11 @@ MUST_USE enum status forward_create(const struct model *model, const struct back
                                     struct forward **out);
 void forward_destroy(struct forward *forward); /* NULL is fine */
 
+/* A forward around a program that is recorded already, with no model (forward_model() is NULL): for
+ * tests over a fake backend. The program is borrowed like the rest. MEMORY. */
+MUST_USE enum status forward_create_program(const struct backend_ops *ops, struct backend *backend,
+                                            struct backend_program *program, struct forward **out);
+
 /* As step_submit and step_wait of kernels/backend.h: the plan and all it borrows stay unchanged
  * until forward_wait returns; AGAIN when forward_step_slot_count steps are in flight. */
 MUST_USE enum status forward_submit(struct forward *forward, const struct plan *plan,
