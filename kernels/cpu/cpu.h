@@ -91,7 +91,6 @@ struct backend {
 
     uint32_t ticket_next;
     bool in_flight;
-    uint32_t plan_row_count; /* of the step in flight */
     uint64_t elapsed_ns;
 };
 
@@ -140,6 +139,11 @@ struct cpu_step {
 /* A new entry at the end of the program, for the recorder to fill; MEMORY. */
 MUST_USE enum status cpu_program_push(struct backend_program *program, enum cpu_op_kind kind,
                                       struct error *error, struct cpu_op **out);
+
+/* Adds a table of angles to the program. Filled once a step. MEMORY. */
+MUST_USE enum status cpu_angles_create(struct backend_program *program,
+                                       const double *inverse_frequency, uint32_t pair_count,
+                                       struct error *error);
 
 /* Rounds k and v of one row and KV head to half and stores them in slot `slot` of `page`. Sets
  * *fault to 1 when one of the 2 * head_size values is a NaN, else leaves it. Called by workers. */

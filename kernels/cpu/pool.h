@@ -13,13 +13,14 @@
 
 struct pool;
 
-/* task in [0, task_count), worker in [0, pool_thread_count). */
-typedef void pool_task(void *context, uint32_t task, uint32_t worker);
-
 /* thread_count 0: as many as the affinity mask allows. */
 MUST_USE enum status pool_create(uint32_t thread_count, struct pool **out);
 void pool_destroy(struct pool *pool);
 uint32_t pool_thread_count(const struct pool *pool);
-void pool_run(struct pool *pool, pool_task *task, void *context, uint32_t task_count);
+
+/* Calls run_task(context, task, worker) for each task in [0, task_count); worker is in
+ * [0, pool_thread_count). */
+void pool_run(struct pool *pool, void (*run_task)(void *context, uint32_t task, uint32_t worker),
+              void *context, uint32_t task_count);
 
 #endif

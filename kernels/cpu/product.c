@@ -1,0 +1,166 @@
+/* Rows in, tasks out. */
+#include "kernels/cpu/product.h"
+
+#include "base/check.h"
+
+enum {
+    /* Below this many floats a second thread's wake-up costs more than it saves. */
+    FILL_INLINE_FLOATS = 8192,
+    FILL_ROWS_A_TASK = 4,
+    TASKS_A_THREAD = 4, /* enough that a thread which lost its core does not hold up the rest */
+};
+
+struct fill {
+    const struct cpu_kernels *kernels;
+    const struct cpu_row_source *source;
+    struct cpu_rows *rows;
+};
+
+static void fill_row(const struct fill *fill, uint32_t row, uint32_t worker)
+{
+    const struct cpu_row_source *source = fill->source;
+    const uint32_t index = source->row_indices == NULL ? row : source->row_indices[row];
+    const float *x = source->x + (uint64_t)index * source->width;
+    float *normed = fill->rows->rows + (uint64_t)worker * fill->rows->cols_max;
+
+    if (source->norm != NULL) {
+        fill->kernels->rms_norm(x, source->norm, source->epsilon, source->width, normed);
+        x = normed;
+    }
+    fill->kernels->pack_row(fill->rows, row, x);
+}
+
+static void fill_task(void *context, uint32_t task, uint32_t worker)
+{
+    const struct fill *fill = context;
+    const uint32_t begin = task * FILL_ROWS_A_TASK;
+    uint32_t end = begin + FILL_ROWS_A_TASK;
+
+    end = end < fill->rows->row_count ? end : fill->rows->row_count;
+    for (uint32_t row = begin; row < end; row++) {
+        fill_row(fill, row, worker);
+    }
+}
+
+void cpu_rows_fill(const struct cpu_step *step, const struct cpu_row_source *source,
+                   const struct backend_weight *const *weights, uint32_t weight_count)
+{
+    struct fill fill = {step->backend->kernels, source, step->program->rows};
+    bool with_floats = false;
+    bool with_codes = false;
+
+    for (uint32_t i = 0; i < weight_count; i++) {
+        with_floats = with_floats || weights[i]->format.code_bits == 0;
+        with_codes = with_codes || weights[i]->format.code_bits != 0;
+    }
+    cpu_rows_begin(fill.rows, source->row_count, source->width, with_floats, with_codes);
+    if ((uint64_t)source->row_count * source->width <= FILL_INLINE_FLOATS) {
+        for (uint32_t row = 0; row < source->row_count; row++) {
+            fill_row(&fill, row, 0);
+        }
+        return;
+    }
+    pool_run(step->backend->pool, fill_task, &fill,
+             (source->row_count + FILL_ROWS_A_TASK - 1) / FILL_ROWS_A_TASK);
+}
+
+static uint32_t smaller(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+void cpu_shares_init(struct cpu_shares *shares, uint32_t unit_count, uint32_t tile_count,
+                     uint32_t thread_count)
+{
+    const uint32_t wanted = thread_count == 1 ? 1 : thread_count * TASKS_A_THREAD;
+
+    shares->unit_count = unit_count;
+    shares->tile_count = tile_count;
+    shares->unit_share_count = smaller(unit_count, wanted);
+    shares->tile_share_count = smaller(tile_count, (wanted + unit_count - 1) / unit_count);
+}
+
+uint32_t cpu_shares_count(const struct cpu_shares *shares)
+{
+    return shares->unit_share_count * shares->tile_share_count;
+}
+
+void cpu_shares_get(const struct cpu_shares *shares, uint32_t task, struct cpu_share *out)
+{
+    const uint64_t unit = task / shares->tile_share_count;
+    const uint64_t tile = task % shares->tile_share_count;
+
+    out->unit_begin = (uint32_t)(unit * shares->unit_count / shares->unit_share_count);
+    out->unit_end = (uint32_t)((unit + 1) * shares->unit_count / shares->unit_share_count);
+    out->tile_begin = (uint32_t)(tile * shares->tile_count / shares->tile_share_count);
+    out->tile_end = (uint32_t)((tile + 1) * shares->tile_count / shares->tile_share_count);
+}
+
+struct add {
+    const struct cpu_step *step;
+    const struct backend_weight *weight;
+    const float *bias;
+    float *x;
+    struct cpu_shares shares;
+};
+
+static void add_group(const struct add *add, uint32_t panel, uint32_t panel_count, uint32_t tile)
+{
+    float out[CPU_TILE_ROWS_MAX * CPU_PANEL_GROUP * CPU_PANEL_ROWS];
+    const uint32_t stride = panel_count * CPU_PANEL_ROWS;
+    const uint32_t first = panel * CPU_PANEL_ROWS;
+    const uint32_t width = add->weight->rows;
+    const uint32_t count = smaller(stride, width - first);
+    struct cpu_tile rows;
+
+    cpu_rows_tile(add->step->program->rows, tile, &rows);
+    add->step->backend->kernels->matmul(add->weight, panel, panel_count, &rows, out);
+    for (uint32_t r = 0; r < rows.height; r++) {
+        const float *from = out + (uint64_t)r * stride;
+        float *x = add->x + (uint64_t)(rows.row_first + r) * width + first;
+
+        for (uint32_t c = 0; c < count; c++) {
+            x[c] += add->bias == NULL ? from[c] : from[c] + add->bias[first + c];
+        }
+    }
+}
+
+static void add_task(void *context, uint32_t task, uint32_t worker)
+{
+    const struct add *add = context;
+    struct cpu_share share;
+
+    (void)worker;
+    cpu_shares_get(&add->shares, task, &share);
+    for (uint32_t p = share.unit_begin; p < share.unit_end; p += CPU_PANEL_GROUP) {
+        for (uint32_t t = share.tile_begin; t < share.tile_end; t++) {
+            add_group(add, p, smaller(CPU_PANEL_GROUP, share.unit_end - p), t);
+        }
+    }
+}
+
+void cpu_product_add(const struct cpu_step *step, const struct backend_weight *weight,
+                     const float *bias, float *x)
+{
+    struct add add = {.step = step, .weight = weight, .bias = bias, .x = x};
+
+    cpu_shares_init(&add.shares, weight->panel_count, step->program->rows->tile_count,
+                    step->backend->thread_count);
+    pool_run(step->backend->pool, add_task, &add, cpu_shares_count(&add.shares));
+}
+
+enum status cpu_product_check(struct backend_program *program, const char *what,
+                              const struct backend_weight *weight, uint32_t rows, uint32_t cols,
+                              struct error *error)
+{
+    CHECK(weight != NULL);
+    if (weight->rows != rows || weight->cols != cols) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "%s has %u rows of %u columns where the model needs %u of %u", what,
+                         weight->rows, weight->cols, rows, cols);
+    }
+    if (cpu_rows_reserve(program->rows, cols) != STATUS_OK) {
+        return error_set(error, STATUS_MEMORY, "out of memory for the rows of %s", what);
+    }
+    return STATUS_OK;
+}

@@ -1,0 +1,138 @@
+/* Norm, packing, activation and rotation: the scalar definitions. */
+#include "kernels/cpu/rows_scalar.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "kernels/cpu/weight.h"
+#include "kernels/steps/math.h"
+
+enum { LANE_COUNT = 16 };
+
+void cpu_rms_norm_scalar(const float *x, const float *norm, float epsilon, uint32_t cols,
+                         float *out)
+{
+    float lanes[LANE_COUNT] = {0};
+    float inverse;
+
+    for (uint32_t c = 0; c < cols; c++) {
+        lanes[c % LANE_COUNT] = fmaf(x[c], x[c], lanes[c % LANE_COUNT]);
+    }
+    for (uint32_t width = LANE_COUNT / 2; width > 0; width /= 2) {
+        for (uint32_t i = 0; i < width; i++) {
+            lanes[i] += lanes[i + width];
+        }
+    }
+    inverse = 1.0f / sqrtf(lanes[0] / (float)cols + epsilon);
+    for (uint32_t c = 0; c < cols; c++) {
+        out[c] = x[c] * inverse * norm[c];
+    }
+}
+
+void cpu_quantise_block_scalar(const float *x, struct cpu_block_codes *out)
+{
+    uint32_t largest = 0;
+    float amax, factor;
+    int32_t half_sums[2] = {0, 0};
+
+    /* As integers, magnitudes order like the values, with infinity and NaN above all. */
+    for (uint32_t i = 0; i < CPU_BLOCK; i++) {
+        const uint32_t magnitude = steps_bits_from_float(x[i]) & 0x7fffffffu;
+
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    memset(out, 0, sizeof(*out));
+    amax = steps_float_from_bits(largest);
+    if (largest >= CPU_INFINITY_BITS) {
+        out->scale = NAN;
+        out->sum = NAN;
+        return;
+    }
+    if (amax < CPU_QUANTISE_MIN) {
+        return;
+    }
+    out->scale = amax / 127.0f;
+    factor = 127.0f / amax;
+    for (uint32_t i = 0; i < CPU_BLOCK; i++) {
+        /* Adding 1.5 * 2^23 rounds to an integer, ties to even. */
+        const float rounded = (x[i] * factor + 12582912.0f) - 12582912.0f;
+
+        out->codes[i] = (int8_t)rounded;
+        half_sums[i / (CPU_BLOCK / 2)] += out->codes[i];
+    }
+    out->sum = out->scale * (float)(half_sums[0] + half_sums[1]);
+    out->half_sums[0] = -half_sums[0];
+    out->half_sums[1] = -half_sums[1];
+}
+
+void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x)
+{
+    struct cpu_row_place place;
+
+    cpu_row_place(rows, row, &place);
+    if (rows->with_floats) {
+        for (uint32_t k = 0; k < rows->cols; k++) {
+            place.values[(uint64_t)k * place.height] = x[k];
+        }
+    }
+    if (!rows->with_codes) {
+        return;
+    }
+    for (uint32_t b = 0; b < rows->block_count; b++) {
+        const uint64_t at = (uint64_t)b * place.height;
+        struct cpu_block_codes block;
+
+        cpu_quantise_block_scalar(x + (uint64_t)b * CPU_BLOCK, &block);
+        memcpy(place.codes + at * CPU_BLOCK, block.codes, CPU_BLOCK);
+        place.scales[at] = block.scale;
+        place.sums[at] = block.sum;
+        place.code_sums[at] = block.half_sums[0] + block.half_sums[1];
+        place.half_sums[2 * at] = block.half_sums[0];
+        place.half_sums[2 * at + place.height] = block.half_sums[1];
+    }
+}
+
+void cpu_row_place(const struct cpu_rows *rows, uint32_t row, struct cpu_row_place *out)
+{
+    const uint32_t first = row / rows->tile_rows * rows->tile_rows;
+    const uint32_t left = rows->row_count - first;
+    const uint32_t within = row - first;
+    const uint64_t block = (uint64_t)first * rows->block_count + within;
+
+    CHECK(row < rows->row_count);
+    out->height = left < rows->tile_rows ? left : rows->tile_rows;
+    out->values = rows->values + (uint64_t)first * rows->cols + within;
+    out->codes = rows->codes + block * CPU_BLOCK;
+    out->scales = rows->scales + block;
+    out->sums = rows->sums + block;
+    out->code_sums = rows->code_sums + block;
+    out->half_sums = rows->half_sums + (uint64_t)first * rows->block_count * 2 + within;
+}
+
+void cpu_silu_multiply_scalar(float *gate, const float *up, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const float z = gate[i];
+        const float e = steps_exp(-fabsf(z));
+
+        gate[i] = (z >= 0.0f ? z : z * e) / (1.0f + e) * up[i];
+    }
+}
+
+void cpu_rotate_scalar(float *head, const float *cosines, const float *sines, uint32_t pair_count,
+                       enum rope_style style)
+{
+    const uint32_t step = style == ROPE_ADJACENT ? 2 : 1;
+    const uint32_t distance = style == ROPE_ADJACENT ? 1 : pair_count;
+
+    for (uint32_t i = 0; i < pair_count; i++) {
+        float *first = head + (uint64_t)i * step;
+        float *second = first + distance;
+        const float a = *first;
+        const float b = *second;
+
+        *first = fmaf(a, cosines[i], -(b * sines[i]));
+        *second = fmaf(a, sines[i], b * cosines[i]);
+    }
+}

@@ -1,0 +1,45 @@
+/* The scalar kernels around the matrix products, shared with the vector versions, which use them
+ * for what is left over at the end of a row. kernels.h has the maths. Thread: any, no state.
+ */
+#ifndef PERSONAD_KERNELS_CPU_ROWS_SCALAR_H
+#define PERSONAD_KERNELS_CPU_ROWS_SCALAR_H
+
+#include <stdint.h>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/rows.h"
+#include "kernels/cpu/weight.h"
+
+#define CPU_INFINITY_BITS 0x7f800000u
+#define CPU_QUANTISE_MIN 0x1p-80f /* below it a block is 0, so that no scale is a denormal */
+
+/* One quantised block of 32; sums as struct cpu_rows has them (the code sums negated). */
+struct cpu_block_codes {
+    int8_t codes[CPU_BLOCK];
+    float scale;
+    float sum;
+    int32_t half_sums[2];
+};
+
+/* Where one row lies inside its tile: the next k, or the next block, is `height` further on. */
+struct cpu_row_place {
+    uint32_t height;
+    float *values;
+    int8_t *codes; /* blocks are 32 * height apart */
+    float *scales;
+    float *sums;
+    int32_t *code_sums;
+    int32_t *half_sums; /* block b, half j: [(2 b + j) * height] */
+};
+
+void cpu_row_place(const struct cpu_rows *rows, uint32_t row, struct cpu_row_place *out);
+
+void cpu_rms_norm_scalar(const float *x, const float *norm, float epsilon, uint32_t cols,
+                         float *out);
+void cpu_quantise_block_scalar(const float *x, struct cpu_block_codes *out);
+void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x);
+void cpu_silu_multiply_scalar(float *gate, const float *up, uint32_t count);
+void cpu_rotate_scalar(float *head, const float *cosines, const float *sines, uint32_t pair_count,
+                       enum rope_style style);
+
+#endif
