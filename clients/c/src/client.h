@@ -1,0 +1,72 @@
+/* Inside the C client: the handle, one received message, and what the files share.
+ *
+ * Thread: that of the handle. Messages are owned by the handle: `current` lives until the next
+ * call.
+ */
+#ifndef PERSONAD_CLIENTS_C_SRC_CLIENT_H
+#define PERSONAD_CLIENTS_C_SRC_CLIENT_H
+
+#include "personad.pb-c.h"
+#include "personad_client.h"
+
+enum {
+    CLIENT_FRAME_HEADER_BYTES = 4,
+    CLIENT_FRAME_BYTES_MAX = 64 * 1024 * 1024, /* what Hello answers is lower */
+    CLIENT_QUEUE_COUNT_MAX = 65536, /* events that wait while a blocking call is answered */
+};
+
+/* One Reply and the memory of what it was converted to. */
+struct message {
+    struct message *next;
+    Personad__V1__Reply *reply; /* owned */
+    struct block *blocks;       /* owned */
+};
+
+struct personad_client {
+    int fd;
+    uint8_t *in; /* owned */
+    size_t in_size, in_capacity;
+    uint8_t *out; /* owned */
+    size_t out_size, out_capacity;
+    uint64_t next_id;
+    uint32_t frame_bytes_max;
+    struct message *first, *last; /* received, not handed out */
+    size_t queue_count;
+    struct message *current; /* handed out */
+    struct personad_event event;
+    struct personad_error error;
+};
+
+/* Fills the handle's error and returns the code. */
+int client_fail(struct personad_client *client, int code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Appends the request to the output with a fresh id, which is returned; 0 on failure. */
+uint64_t client_send(struct personad_client *client, Personad__V1__Request *request);
+
+/* Sends and waits for the one reply, which becomes `current`. An Error reply becomes the code. */
+int client_call(struct personad_client *client, Personad__V1__Request *request,
+                const Personad__V1__Reply **reply);
+
+/* Takes the oldest queued message, reading for at most timeout_ms when there is none. */
+int client_receive(struct personad_client *client, int timeout_ms, struct message **out);
+
+/* Frees what was handed out last. */
+void client_release_current(struct personad_client *client);
+
+/* Zeroed memory that dies with the message; NULL when there is none. */
+void *message_alloc(struct message *message, size_t count, size_t bytes);
+void message_destroy(struct message *message);
+
+/* Conversions; arrays live in the message. NULL or false: out of memory. */
+struct personad_text text_of(bool has, ProtobufCBinaryData data);
+struct personad_position position_of(const Personad__V1__Position *position);
+struct personad_numbers numbers_of(const Personad__V1__Numbers *numbers);
+struct personad_node node_of(const Personad__V1__NodeInfo *node);
+struct personad_persona persona_of(const Personad__V1__PersonaInfo *persona);
+bool session_of(struct message *message, const Personad__V1__SessionInfo *session,
+                struct personad_session *out);
+const struct personad_node *nodes_of(struct message *message, Personad__V1__NodeInfo *const *nodes,
+                                     size_t count);
+
+#endif

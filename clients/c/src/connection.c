@@ -1,0 +1,454 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client.h"
+
+struct block {
+    struct block *next;
+    _Alignas(16) uint8_t bytes[];
+};
+
+void *message_alloc(struct message *message, size_t count, size_t bytes)
+{
+    if (bytes != 0 && count > (SIZE_MAX - sizeof(struct block)) / bytes) {
+        return NULL;
+    }
+    struct block *block = calloc(1, sizeof *block + count * bytes);
+    if (block == NULL) {
+        return NULL;
+    }
+    block->next = message->blocks;
+    message->blocks = block;
+    return block->bytes;
+}
+
+void message_destroy(struct message *message)
+{
+    if (message == NULL) {
+        return;
+    }
+    while (message->blocks != NULL) {
+        struct block *next = message->blocks->next;
+        free(message->blocks);
+        message->blocks = next;
+    }
+    personad__v1__reply__free_unpacked(message->reply, NULL);
+    free(message);
+}
+
+int client_fail(struct personad_client *client, int code, const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    client->error.code = code;
+    (void)vsnprintf(client->error.text, sizeof client->error.text, format, list);
+    va_end(list);
+    return code;
+}
+
+void client_release_current(struct personad_client *client)
+{
+    message_destroy(client->current);
+    client->current = NULL;
+}
+
+static bool room_make(uint8_t **bytes, size_t *capacity, size_t wanted)
+{
+    if (wanted <= *capacity) {
+        return true;
+    }
+    size_t grown = *capacity == 0 ? 4096 : *capacity;
+    while (grown < wanted) {
+        grown *= 2;
+    }
+    uint8_t *moved = realloc(*bytes, grown);
+    if (moved == NULL) {
+        return false;
+    }
+    *bytes = moved;
+    *capacity = grown;
+    return true;
+}
+
+/* ---------------------------------------------------------------- bytes */
+
+static int output_flush(struct personad_client *client)
+{
+    size_t sent = 0;
+    int code = PERSONAD_OK;
+    while (sent < client->out_size) {
+        const ssize_t count =
+            send(client->fd, client->out + sent, client->out_size - sent, MSG_NOSIGNAL);
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            break;
+        }
+        if (count < 0) {
+            code = client_fail(client, PERSONAD_CLOSED, "the daemon closed the connection: %s",
+                               strerror(errno));
+            break;
+        }
+        sent += (size_t)count;
+    }
+    if (sent > 0) {
+        memmove(client->out, client->out + sent, client->out_size - sent);
+        client->out_size -= sent;
+    }
+    return code;
+}
+
+static uint32_t length_load(const uint8_t *bytes)
+{
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 |
+           (uint32_t)bytes[3] << 24;
+}
+
+static int message_queue(struct personad_client *client, const uint8_t *body, size_t size)
+{
+    struct message *message = calloc(1, sizeof *message);
+    if (message == NULL) {
+        return client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
+    }
+    message->reply = personad__v1__reply__unpack(NULL, size, body);
+    if (message->reply == NULL) {
+        message_destroy(message);
+        return client_fail(client, PERSONAD_PROTOCOL, "the daemon sent a malformed reply");
+    }
+    if (client->queue_count >= CLIENT_QUEUE_COUNT_MAX) {
+        message_destroy(message);
+        return client_fail(client, PERSONAD_LIMIT, "%d events wait; take them with personad_next()",
+                           CLIENT_QUEUE_COUNT_MAX);
+    }
+    if (client->last == NULL) {
+        client->first = message;
+    } else {
+        client->last->next = message;
+    }
+    client->last = message;
+    client->queue_count++;
+    return PERSONAD_OK;
+}
+
+static int input_parse(struct personad_client *client)
+{
+    size_t at = 0;
+    int code = PERSONAD_OK;
+    while (code == PERSONAD_OK && client->in_size - at >= CLIENT_FRAME_HEADER_BYTES) {
+        const uint32_t size = length_load(client->in + at);
+        if (size > client->frame_bytes_max) {
+            code =
+                client_fail(client, PERSONAD_PROTOCOL, "the daemon sent a frame of %u bytes", size);
+            break;
+        }
+        if (client->in_size - at - CLIENT_FRAME_HEADER_BYTES < size) {
+            break;
+        }
+        code = message_queue(client, client->in + at + CLIENT_FRAME_HEADER_BYTES, size);
+        at += CLIENT_FRAME_HEADER_BYTES + size;
+    }
+    if (at > 0) {
+        memmove(client->in, client->in + at, client->in_size - at);
+        client->in_size -= at;
+    }
+    return code;
+}
+
+static int input_read(struct personad_client *client)
+{
+    for (;;) {
+        if (!room_make(&client->in, &client->in_capacity, client->in_size + 65536)) {
+            return client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
+        }
+        const ssize_t count = recv(client->fd, client->in + client->in_size,
+                                   client->in_capacity - client->in_size, MSG_DONTWAIT);
+        if (count < 0 && errno == EINTR) {
+            continue;
+        }
+        if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            return PERSONAD_OK;
+        }
+        if (count <= 0) {
+            return client_fail(client, PERSONAD_CLOSED, "the daemon closed the connection");
+        }
+        client->in_size += (size_t)count;
+        const int code = input_parse(client);
+        if (code != PERSONAD_OK) {
+            return code;
+        }
+    }
+}
+
+int personad_pump(personad_client *client)
+{
+    const int code = output_flush(client);
+    return code != PERSONAD_OK ? code : input_read(client);
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+int client_receive(struct personad_client *client, int timeout_ms, struct message **out)
+{
+    const int64_t end_ms = now_ms() + timeout_ms;
+    while (client->first == NULL) {
+        const int code = personad_pump(client);
+        if (client->first != NULL) {
+            break; /* what came before the end is handed out first */
+        }
+        if (code != PERSONAD_OK) {
+            return code;
+        }
+        const int64_t left_ms = timeout_ms < 0 ? -1 : end_ms - now_ms();
+        if (timeout_ms >= 0 && left_ms <= 0) {
+            return client_fail(client, PERSONAD_AGAIN, "no event within %d ms", timeout_ms);
+        }
+        struct pollfd poll_fd = {.fd = client->fd,
+                                 .events = client->out_size > 0 ? POLLIN | POLLOUT : POLLIN};
+        if (poll(&poll_fd, 1, (int)left_ms) < 0 && errno == EINTR) {
+            return client_fail(client, PERSONAD_AGAIN, "interrupted by a signal");
+        }
+    }
+    struct message *message = client->first;
+    client->first = message->next;
+    if (client->first == NULL) {
+        client->last = NULL;
+    }
+    message->next = NULL;
+    client->queue_count--;
+    *out = message;
+    return PERSONAD_OK;
+}
+
+/* ---------------------------------------------------------------- requests */
+
+uint64_t client_send(struct personad_client *client, Personad__V1__Request *request)
+{
+    client_release_current(client);
+    request->id = client->next_id;
+    request->has_id = true;
+    const size_t size = personad__v1__request__get_packed_size(request);
+    if (size > client->frame_bytes_max) {
+        client_fail(client, PERSONAD_LIMIT, "the request has %zu bytes; a frame holds %u", size,
+                    client->frame_bytes_max);
+        return 0;
+    }
+    if (!room_make(&client->out, &client->out_capacity,
+                   client->out_size + CLIENT_FRAME_HEADER_BYTES + size)) {
+        client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
+        return 0;
+    }
+    uint8_t *to = client->out + client->out_size;
+    for (int i = 0; i < CLIENT_FRAME_HEADER_BYTES; i++) {
+        to[i] = (uint8_t)(size >> (8 * i));
+    }
+    personad__v1__request__pack(request, to + CLIENT_FRAME_HEADER_BYTES);
+    client->out_size += CLIENT_FRAME_HEADER_BYTES + size;
+    client->next_id++;
+    (void)output_flush(client); /* a broken connection shows when the answer is awaited */
+    return request->id;
+}
+
+/* Takes the message that answers `id` out of the queue; NULL when it is not there. */
+static struct message *queue_take(struct personad_client *client, uint64_t id)
+{
+    struct message *before = NULL;
+    for (struct message *message = client->first; message != NULL; message = message->next) {
+        if (message->reply->id == id || message->reply->id == 0) {
+            if (before == NULL) {
+                client->first = message->next;
+            } else {
+                before->next = message->next;
+            }
+            if (client->last == message) {
+                client->last = before;
+            }
+            message->next = NULL;
+            client->queue_count--;
+            return message;
+        }
+        before = message;
+    }
+    return NULL;
+}
+
+static int error_take(struct personad_client *client, const Personad__V1__Error *error)
+{
+    const struct personad_text text = text_of(error->has_text, error->text);
+    const int code = error->has_code ? (int)error->code : PERSONAD_PROTOCOL;
+    return client_fail(client, code != 0 ? code : PERSONAD_PROTOCOL, "%.*s", (int)text.size,
+                       text.data != NULL ? text.data : "");
+}
+
+int client_call(struct personad_client *client, Personad__V1__Request *request,
+                const Personad__V1__Reply **reply)
+{
+    const uint64_t id = client_send(client, request);
+    if (id == 0) {
+        return client->error.code;
+    }
+    struct message *message = NULL;
+    while ((message = queue_take(client, id)) == NULL) {
+        struct pollfd poll_fd = {.fd = client->fd,
+                                 .events = client->out_size > 0 ? POLLIN | POLLOUT : POLLIN};
+        (void)poll(&poll_fd, 1, -1);
+        const int code = personad_pump(client);
+        if (code != PERSONAD_OK && (message = queue_take(client, id)) == NULL) {
+            return code;
+        }
+        if (message != NULL) {
+            break;
+        }
+    }
+    client->current = message;
+    if (message->reply->result_case == PERSONAD__V1__REPLY__RESULT_ERROR) {
+        return error_take(client, message->reply->error);
+    }
+    *reply = message->reply;
+    return PERSONAD_OK;
+}
+
+/* ---------------------------------------------------------------- connecting */
+
+bool personad_default_socket(char *path, size_t size)
+{
+    const char *named = getenv("PERSONAD_SOCKET");
+    const char *runtime = getenv("XDG_RUNTIME_DIR");
+    int made;
+    if (named != NULL && named[0] != '\0') {
+        made = snprintf(path, size, "%s", named);
+    } else if (runtime != NULL && runtime[0] == '/') {
+        made = snprintf(path, size, "%s/personad/personad.sock", runtime);
+    } else {
+        made = snprintf(path, size, "/tmp/personad-%lu/personad.sock", (unsigned long)getuid());
+    }
+    return made > 0 && (size_t)made < size;
+}
+
+static int socket_connect(struct personad_client *client, const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) {
+        return client_fail(client, PERSONAD_USAGE, "%s: the path is too long for a socket", path);
+    }
+    memcpy(address.sun_path, path, strlen(path));
+    client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, sizeof address) != 0) {
+        return client_fail(client, PERSONAD_NO_DAEMON, "no daemon answers on %s: %s", path,
+                           strerror(errno));
+    }
+    const int flags = fcntl(client->fd, F_GETFL);
+    if (flags < 0 || fcntl(client->fd, F_SETFL, flags | O_NONBLOCK) != 0) {
+        return client_fail(client, PERSONAD_IO, "%s: %s", path, strerror(errno));
+    }
+    return PERSONAD_OK;
+}
+
+static int hello(struct personad_client *client)
+{
+    static uint8_t name[] = "personad C client";
+    Personad__V1__HelloRequest body = PERSONAD__V1__HELLO_REQUEST__INIT;
+    body.has_protocol = true;
+    body.protocol = 1;
+    body.has_client = true;
+    body.client = (ProtobufCBinaryData){sizeof name - 1, name};
+    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
+    request.op_case = PERSONAD__V1__REQUEST__OP_HELLO;
+    request.hello = &body;
+    const Personad__V1__Reply *reply = NULL;
+    const int code = client_call(client, &request, &reply);
+    if (code != PERSONAD_OK) {
+        return code;
+    }
+    if (reply->result_case != PERSONAD__V1__REPLY__RESULT_HELLO) {
+        return client_fail(client, PERSONAD_PROTOCOL, "what answers there is no personad");
+    }
+    if (reply->hello->has_frame_bytes_max) {
+        client->frame_bytes_max = reply->hello->frame_bytes_max;
+    }
+    return PERSONAD_OK;
+}
+
+personad_client *personad_connect(const char *path, struct personad_error *error)
+{
+    char found[512];
+    struct personad_error ignored;
+    struct personad_error *told = error != NULL ? error : &ignored;
+    *told = (struct personad_error){PERSONAD_OUT_OF_MEMORY, "out of memory"};
+    struct personad_client *client = calloc(1, sizeof *client);
+    if (client == NULL) {
+        return NULL;
+    }
+    client->fd = -1;
+    client->next_id = 1;
+    client->frame_bytes_max = CLIENT_FRAME_BYTES_MAX;
+    int code = PERSONAD_OK;
+    if (path == NULL) {
+        if (personad_default_socket(found, sizeof found)) {
+            path = found;
+        } else {
+            code = client_fail(client, PERSONAD_USAGE, "the path of the socket is too long");
+        }
+    }
+    if (code == PERSONAD_OK) {
+        code = socket_connect(client, path);
+    }
+    if (code == PERSONAD_OK) {
+        code = hello(client);
+    }
+    if (code != PERSONAD_OK) {
+        *told = client->error;
+        personad_close(client);
+        return NULL;
+    }
+    *told = (struct personad_error){PERSONAD_OK, ""};
+    return client;
+}
+
+void personad_close(personad_client *client)
+{
+    if (client == NULL) {
+        return;
+    }
+    while (client->first != NULL) {
+        struct message *next = client->first->next;
+        message_destroy(client->first);
+        client->first = next;
+    }
+    client_release_current(client);
+    if (client->fd >= 0) {
+        (void)close(client->fd);
+    }
+    free(client->in);
+    free(client->out);
+    free(client);
+}
+
+int personad_fd(const personad_client *client)
+{
+    return client->fd;
+}
+
+bool personad_wants_write(const personad_client *client)
+{
+    return client->out_size > 0;
+}
+
+const struct personad_error *personad_last_error(const personad_client *client)
+{
+    return &client->error;
+}
