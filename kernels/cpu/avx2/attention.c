@@ -13,7 +13,7 @@
 
 enum { HALF_LANES = 8, REGISTERS = ATTENTION_CHUNK_TOKENS / HALF_LANES };
 
-#define INLINE static inline __attribute__((always_inline))
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 static void load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_count,
                  const uint16_t *k_page, const uint16_t *v_page)
@@ -41,8 +41,8 @@ static void load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_
 }
 
 /* out[t][lane] = chain over i < n of fmaf(a[t][i], b[i][lane]) from 0, over 16 lanes */
-INLINE void product(int tile, const float *const *a, const float *b, size_t b_stride, uint32_t n,
-                    float *out, size_t out_stride)
+static ALWAYS_INLINE void product(int tile, const float *const *a, const float *b, size_t b_stride,
+                                  uint32_t n, float *out, size_t out_stride)
 {
     __m256 low[ATTENTION_TILE_MAX], high[ATTENTION_TILE_MAX];
 
@@ -66,7 +66,7 @@ INLINE void product(int tile, const float *const *a, const float *b, size_t b_st
 }
 
 /* All ones in the lanes of register `index` that the column sees. */
-INLINE __m256 seen(uint32_t visible, int index)
+static ALWAYS_INLINE __m256 seen(uint32_t visible, int index)
 {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i first = _mm256_set1_epi32((int)visible - HALF_LANES * index);
@@ -74,7 +74,8 @@ INLINE __m256 seen(uint32_t visible, int index)
 }
 
 /* Scores to weights in place, 0 where the column does not see. */
-INLINE void softmax(float *scores, uint32_t visible, float scale, float *max, float *sum)
+static ALWAYS_INLINE void softmax(float *scores, uint32_t visible, float scale, float *max,
+                                  float *sum)
 {
     const __m256 nothing = _mm256_set1_ps(-INFINITY);
     __m256 largest = nothing;
@@ -98,8 +99,8 @@ INLINE void softmax(float *scores, uint32_t visible, float scale, float *max, fl
     *sum = avx2_sum(lanes[0], lanes[1]);
 }
 
-INLINE void tile_of(int tile, const struct attention_chunk *chunk,
-                    const struct attention_column *columns)
+static ALWAYS_INLINE void tile_of(int tile, const struct attention_chunk *chunk,
+                                  const struct attention_column *columns)
 {
     const float *a[ATTENTION_TILE_MAX];
     float max[ATTENTION_TILE_MAX], sum[ATTENTION_TILE_MAX];

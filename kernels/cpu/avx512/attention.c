@@ -12,7 +12,7 @@
 
 enum { VECTOR_MAX = ATTENTION_CHUNK_TOKENS / 16 };
 
-#define INLINE static inline __attribute__((always_inline))
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 static void load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_count,
                  const uint16_t *k_page, const uint16_t *v_page)
@@ -37,8 +37,8 @@ static void load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_
 }
 
 /* out[t][16 v + lane] = chain over i < n of fmaf(a[t][i], b[i][16 v + lane]) from 0 */
-INLINE void product(int tile, int vectors, const float *const *a, const float *b, size_t b_stride,
-                    uint32_t n, float *out, size_t out_stride)
+static ALWAYS_INLINE void product(int tile, int vectors, const float *const *a, const float *b,
+                                  size_t b_stride, uint32_t n, float *out, size_t out_stride)
 {
     __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX];
 
@@ -67,7 +67,8 @@ INLINE void product(int tile, int vectors, const float *const *a, const float *b
 }
 
 /* Scores to weights in place, 0 where the column does not see. */
-INLINE void softmax(float *scores, uint32_t visible, float scale, float *max, float *sum)
+static ALWAYS_INLINE void softmax(float *scores, uint32_t visible, float scale, float *max,
+                                  float *sum)
 {
     const uint64_t seen = visible < 64 ? (UINT64_C(1) << visible) - 1 : ~UINT64_C(0);
     const __m512 nothing = _mm512_set1_ps(-INFINITY);
@@ -92,8 +93,8 @@ INLINE void softmax(float *scores, uint32_t visible, float scale, float *max, fl
     *sum = avx512_sum(lanes);
 }
 
-INLINE void tile_of(int tile, const struct attention_chunk *chunk,
-                    const struct attention_column *columns)
+static ALWAYS_INLINE void tile_of(int tile, const struct attention_chunk *chunk,
+                                  const struct attention_column *columns)
 {
     const float *a[ATTENTION_TILE_MAX];
     float max[ATTENTION_TILE_MAX], sum[ATTENTION_TILE_MAX];
