@@ -54,7 +54,8 @@ enum {
     LOGIT_BIAS_COUNT_MAX = 1024,
     CUE_COUNT_MAX = 64,
     CUE_BYTES_MAX = 256,
-    TOP_COUNT_MAX = 32, /* alternatives stored a token */
+    TOKEN_BYTES_MAX = 4096, /* one token of a vocabulary, as the file writes it */
+    TOP_COUNT_MAX = 32,     /* alternatives stored a token */
 
     /* model */
     MODEL_METADATA_BYTES_MAX = 256 * 1024 * 1024, /* header of a model file */
