@@ -109,14 +109,16 @@ fi
 set -- "$@" --socket "$socket"
 [ -z "$persona" ] || set -- "$@" --persona "$persona"
 [ -t 0 ] || set -- "$@" "Hello! Who are you, and what shall we talk about?"
-[ ! -t 0 ] || trap : INT
+[ ! -t 0 ] || trap 'interrupted=true' INT
 "$root/build/release/bin/persona" "$@" <&3 &
 client=$!
-status=0
-while :; do
+# A Ctrl-C belongs to the chat: it only ends the wait, which then begins again.
+interrupted=true
+status=129
+while $interrupted && [ "$status" -gt 128 ]; do
+    interrupted=false
     status=0
     wait "$client" || status=$?
-    kill -0 "$client" 2>/dev/null || break
 done
 client=
 exit "$status"
