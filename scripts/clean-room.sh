@@ -1,0 +1,152 @@
+#!/bin/sh
+# Runs the README's commands in a bare Debian 12 that was made for that.
+#   clean-room.sh [run|test|shell] [--fresh]
+#
+# Without a word: `./dev run </dev/null`, then `./dev test`. The committed tree is cloned into a
+# minimal Debian, where nothing is installed that happens to be on this machine; what comes along
+# is only what reaches the network: resolver, certificates, apt's sources and proxies, pip's
+# settings. The minimal Debian is kept as an archive (--fresh makes it again).
+set -eu
+root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+. "$root/scripts/lib.sh"
+
+suite=bookworm
+what="run test"
+fresh=false
+for word in "$@"; do
+    case $word in
+    run | test | shell) what=$word ;;
+    --fresh) fresh=true ;;
+    *) fail "clean-room does not know '$word': it takes run, test or shell, and --fresh" ;;
+    esac
+done
+
+[ "$(id -u)" = 0 ] || fail "clean-room needs root, for chroot and mounts: try it with sudo"
+packages_need "mmdebstrap git"
+
+folder=$(cache_folder)/clean-room
+archive=$folder/$suite.tar
+room=$folder/room
+mkdir -p "$folder"
+exec 8>"$folder/lock"
+flock -n 8 || fail "another clean room is in use"
+
+# ---- the bare system ----------------------------------------------------------------------------
+
+# The host's own sources of this suite, so that the same mirrors are reached; else the default.
+sources()
+{
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.sources \
+        /etc/apt/sources.list.d/*.list; do
+        if [ -s "$file" ] && grep -q "$suite" "$file"; then
+            printf '%s\n' "$file"
+        fi
+    done
+}
+
+make_archive()
+{
+    say "making a bare Debian ($suite, minbase)"
+    # shellcheck disable=SC2046 # a list of files
+    mmdebstrap --variant=minbase --format=tar "$suite" "$folder/part.tar" $(sources) >&2 ||
+        fail "mmdebstrap could not make the bare system"
+    mv -f "$folder/part.tar" "$archive"
+}
+
+leave()
+{
+    status=$?
+    trap - EXIT INT TERM HUP
+    for mounted in dev sys proc; do
+        if mountpoint -q "$room/$mounted"; then
+            umount -R -l "$room/$mounted" || exit 1 # or rm would reach the machine's own
+        fi
+    done
+    rm -rf --one-file-system "$room"
+    exit "$status"
+}
+
+# What reaches the network, and nothing else.
+carry_network()
+{
+    cp -L /etc/resolv.conf /etc/hosts "$room/etc/"
+    apt-config dump | grep -E '^Acquire::(http|https|ftp)' >"$room/etc/apt/apt.conf.d/90host" || :
+    bundle=etc/ssl/certs/ca-certificates.crt
+    if [ -s "/$bundle" ]; then
+        # In both places: the second survives when the package makes its bundle anew.
+        mkdir -p "$room/etc/ssl/certs" "$room/usr/local/share/ca-certificates"
+        cp -L "/$bundle" "$room/$bundle"
+        cp -L "/$bundle" "$room/usr/local/share/ca-certificates/host.crt"
+    fi
+    for file in /etc/pip.conf /etc/xdg/pip/pip.conf "$HOME/.config/pip/pip.conf" \
+        "$HOME/.pip/pip.conf"; do
+        [ ! -f "$file" ] || cat "$file" >>"$room/etc/pip.conf"
+    done
+}
+
+# One line NAME=VALUE for each variable that reaches the network.
+network_variables()
+{
+    env | grep -E '^(PIP_[A-Z_]+|[A-Za-z_]+_(proxy|PROXY)|SSL_CERT_FILE|SSL_CERT_DIR)=' || :
+}
+
+# Runs a command line in the source inside the room.
+inside()
+{
+    set -- HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" CI=true \
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"
+    variables=$(network_variables)
+    while IFS= read -r variable; do
+        [ -z "$variable" ] || set -- "$variable" "$@"
+    done <<END
+$variables
+END
+    chroot "$room" env -i "$@"
+}
+
+if $fresh || [ ! -s "$archive" ]; then
+    make_archive
+fi
+trap leave EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+say "unpacking it into $room"
+rm -rf --one-file-system "$room"
+mkdir -p "$room"
+tar -C "$room" --numeric-owner -xf "$archive"
+carry_network
+git -C "$root" diff --quiet HEAD || say "note: only what is committed is tried"
+git clone -q --no-hardlinks "$root" "$room/personad" >&2
+for mounted in proc sys dev; do
+    mount --rbind "/$mounted" "$room/$mounted"
+    mount --make-rslave "$room/$mounted"
+done
+
+# ---- the README's commands ----------------------------------------------------------------------
+
+try()
+{
+    say "in the clean room: ./dev $1"
+    start=$(date +%s)
+    inside sh -c "cd /personad && ./dev $1 </dev/null" >"$folder/$1.out" || {
+        cat "$folder/$1.out"
+        fail "./dev $1 FAILED in the clean room after $(($(date +%s) - start)) s"
+    }
+    cat "$folder/$1.out"
+    say "./dev $1 passed in the clean room in $(($(date +%s) - start)) s"
+}
+
+for step in $what; do
+    case $step in
+    run)
+        try run
+        grep -q '[[:alpha:]]' "$folder/run.out" || fail "./dev run printed no reply"
+        ;;
+    test)
+        try test
+        tail -n 1 "$folder/test.out" | grep -Eq '^[0-9]+ passed, 0 failed, [0-9]+ skipped$' ||
+            fail "the last line of ./dev test is not what it should be"
+        ;;
+    shell) inside sh -c 'cd /personad && exec bash' || : ;;
+    esac
+done
