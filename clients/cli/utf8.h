@@ -1,0 +1,15 @@
+/* UTF-8 at the edge of a terminal. Thread: any, no state.
+ */
+#ifndef PERSONAD_CLIENTS_CLI_UTF8_H
+#define PERSONAD_CLIENTS_CLI_UTF8_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Length of the well-formed sequence at `text`; 0 when it is malformed or cut off. */
+size_t utf8_sequence_bytes(const char *text, size_t size);
+
+/* The code point of a well-formed sequence of that length. */
+uint32_t utf8_code_point(const char *text, size_t bytes);
+
+#endif
