@@ -27,6 +27,7 @@ enum {
     PERSONA_GREETING_COUNT_MAX = 256,
     PERSONA_VARIABLE_COUNT_MAX = 64,
     SESSION_COUNT_MAX = 262144,
+    SESSION_PER_USER_COUNT_MAX = 131072,
     SESSION_NODE_COUNT_MAX = 1024 * 1024,
     SESSION_CAST_COUNT_MAX = 64,
     NODE_COUNT_MAX = 4 * 1024 * 1024,
@@ -36,6 +37,12 @@ enum {
     TEXT_TOKEN_COUNT_MAX = 262144, /* what it may become */
     GENERATE_SIBLING_COUNT_MAX = 1024,
     INSERT_COUNT_MAX = 64,
+    USER_COUNT_MAX = 65536,
+    CLIENT_KEY_COUNT_MAX = 1024 * 1024, /* remembered */
+    OUTPUT_MIB_PER_USER_MAX = 2048,     /* output blocks of branches that are alive */
+    CONTENT_MIB_PER_USER_MAX = 8192,    /* cards, given texts, settled nodes */
+    BRANCH_UNFOLLOWED_MS_MAX = 60 * 1000, /* then a branch that nobody follows is parked */
+    LEAD_IN_BYTES_MAX = 4096,             /* of an open turn, that the cue reader sees */
     WALK_PAGE_NODE_COUNT_MAX = 1024,
     LIST_PAGE_COUNT_MAX = 1024,
 
@@ -43,6 +50,7 @@ enum {
     BRANCH_COUNT_MAX = 4096, /* alive at once: waiting or generating */
     BRANCH_PER_USER_COUNT_MAX = 2048,
     BRANCH_RUNNING_COUNT_MAX = 256, /* with a history slot in the backend */
+    ENGINE_INBOX_COUNT_MAX = 4 * BRANCH_COUNT_MAX, /* submit, cancel, park and release, unread */
     SCOPE_COUNT_MAX = 65536,
     STEP_ROW_COUNT_MAX = 512, /* rows of one engine step */
     STEP_BUDGET_MS = 50,
@@ -54,6 +62,7 @@ enum {
     LOGIT_BIAS_COUNT_MAX = 1024,
     CUE_COUNT_MAX = 64,
     CUE_BYTES_MAX = 256,
+    CUE_SPACE_COUNT_MAX = 16, /* after a name that stands alone on its line */
     TOKEN_BYTES_MAX = 4096, /* one token of a vocabulary, as the file writes it */
     TOP_COUNT_MAX = 32,     /* alternatives stored a token */
 

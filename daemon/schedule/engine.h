@@ -1,9 +1,9 @@
 /* The engine: branches in, tokens out, one batch a step.
  *
  * Threads: engine_create/destroy before and after the engine thread lives; engine_submit, _cancel,
- * _release_scope, _event_take, _stats on the loop thread; engine_step and engine_wait on the engine
- * thread (or on the same thread in tests and the simulator: nothing here starts a thread). After
- * the first steps engine_step never allocates.
+ * _park, _release_scope, _event_take, _stats on the loop thread; engine_step and engine_wait on the
+ * engine thread (or on the same thread in tests and the simulator: nothing here starts a thread).
+ * After engine_create nothing allocates.
  *
  * A step: take the inbox -> admit by free pages -> plan (decode rows first, then chunks of prefill,
  * within the time budget) -> forward_submit -> (while it runs) deliver the step before ->
@@ -33,7 +33,9 @@ struct engine_settings {
     const struct tokenizer *tokenizer; /* borrowed */
     uint32_t page_count;               /* KV pages in the forward's pool */
     uint32_t row_count_max;            /* rows a step, as the forward was made */
-    uint32_t running_count_max;        /* branches with a backend slot, as the backend was made */
+    uint32_t running_count_max;        /* branches with a backend slot, as the backend was made:
+                                          its slot_count and sample_count_max are at least this */
+    uint32_t partial_count_max;        /* as the backend was made */
     uint32_t step_budget_ms;           /* STEP_BUDGET_MS */
     uint32_t context_token_count_max;  /* longest context + reply of one branch */
 };
@@ -74,7 +76,7 @@ void engine_wake(struct engine *engine);
 /* Ends every branch as FINISH_FAILED/STOPPING (their intents stay). Engine thread. */
 void engine_stop(struct engine *engine);
 
-/* Counters since start; a consistent copy, from any thread. */
+/* Counters since start, as of the last step. */
 struct engine_stats {
     uint64_t step_count, row_count, decode_row_count, prefill_row_count, sample_count;
     uint64_t step_ns;             /* time inside steps */

@@ -1,0 +1,275 @@
+#include "schedule/compose.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "schedule/admission.h"
+#include "schedule/leave.h"
+#include "schedule/pressure.h"
+
+enum { READ_COUNT = 64 };
+
+/* The branch's pages enter the plan: named by this step, with the copy that opens a fork. */
+static void add_span(struct engine *engine, struct engine_flight *flight, struct branch *branch)
+{
+    struct kv_span *span = &branch->span;
+
+    for (uint32_t i = 0; i < span->page_count; i++) {
+        kv_pages_name(engine->pages, span->pages[i], flight->number);
+    }
+    plan_builder_add_span(flight->builder, span->pages, span->page_count);
+    if (span->copy_from != KV_PAGE_NONE) {
+        kv_pages_name(engine->pages, span->copy_from, flight->number);
+        plan_builder_add_copy(flight->builder, span->copy_from, span->pages[span->copy_to],
+                              span->copy_slots);
+        kv_pages_release(engine->pages, span->copy_from);
+        span->copy_from = KV_PAGE_NONE;
+    }
+}
+
+static struct step_entry *add_entry(struct engine *engine, struct engine_flight *flight,
+                                    struct branch *branch)
+{
+    struct step_entry *entry = &flight->entries[flight->entry_count++];
+
+    CHECK(flight->entry_count <= 2 * engine->settings.running_count_max);
+    entry->branch = branch_table_slot(&engine->table, branch);
+    entry->row_first = 0;
+    entry->row_count = 0;
+    entry->kv_after = branch->kv_planned;
+    entry->sample = ENTRY_NONE;
+    entry->leader = ENTRY_NONE;
+    entry->failure = STATUS_OK;
+    branch->steps_in_flight++;
+    return entry;
+}
+
+static void add_sample(struct engine_flight *flight, struct step_entry *entry,
+                       struct branch *branch, uint32_t logits_row)
+{
+    const struct branch_spec *spec = branch->spec;
+    const struct plan_sample sample = {
+        .logits_row = logits_row,
+        .slot = branch->running,
+        .steps = &spec->sampler->steps,
+        .mask = NULL,
+        .seed = spec->seed,
+        .index = branch->planned_count,
+        .top_count = spec->output->top_count,
+    };
+
+    entry->sample = plan_builder_add_sample(flight->builder, &sample);
+    branch->planned_count++;
+    flight->sample_count++;
+}
+
+/* Sends the backend all that the penalties may look at. False: no room in this plan. */
+static bool add_history(struct engine_flight *flight, struct branch *branch)
+{
+    const struct branch_spec *spec = branch->spec;
+    uint32_t count = branch->sampled_count;
+    uint32_t prompt_count = 0;
+    uint32_t *ids;
+
+    for (uint32_t i = 0; i < spec->run_count; i++) {
+        if ((spec->runs[i].flags & BRANCH_RUN_FRAME) == 0) {
+            count += spec->runs[i].count;
+            prompt_count +=
+                (spec->runs[i].flags & BRANCH_RUN_PROMPT) != 0 ? spec->runs[i].count : 0;
+        }
+    }
+    ids = plan_builder_add_history(flight->builder, branch->running, prompt_count, count);
+    if (ids == NULL) {
+        return false;
+    }
+    for (uint32_t i = 0; i < spec->run_count; i++) {
+        if ((spec->runs[i].flags & BRANCH_RUN_FRAME) == 0) {
+            memcpy(ids, spec->runs[i].ids, spec->runs[i].count * sizeof(uint32_t));
+            ids += spec->runs[i].count;
+        }
+    }
+    memcpy(ids, spec->output->tokens, branch->sampled_count * sizeof(uint32_t));
+    branch->is_history_sent = true;
+    return true;
+}
+
+static void compose_decode(struct engine *engine, struct engine_flight *flight,
+                           struct branch *branch)
+{
+    const struct branch_spec *spec = branch->spec;
+    const uint32_t position = spec->context_token_count + branch->planned_count - 1;
+    struct step_entry *entry;
+    uint32_t token = PLAN_TOKEN_LAST | branch->running;
+    uint32_t row;
+
+    CHECK(position == branch->kv_planned);
+    if (branch->planned_count >= branch_sample_count_max(spec) ||
+        plan_builder_rows_fit(flight->builder, position, 1) == 0) {
+        return;
+    }
+    if (position / KV_PAGE_TOKEN_COUNT >= branch->span.page_count &&
+        pressure_grow(engine, branch) != STATUS_OK) {
+        return;
+    }
+    if (branch->planned_count == branch->sampled_count) {
+        token = spec->output->tokens[branch->sampled_count - 1];
+    }
+    add_span(engine, flight, branch);
+    row = plan_builder_add_row(flight->builder, token, position, true);
+    branch->kv_planned++;
+    entry = add_entry(engine, flight, branch);
+    entry->row_first = row;
+    entry->row_count = 1;
+    add_sample(flight, entry, branch, plan_builder_add_logits(flight->builder, row));
+    flight->row_count++;
+    flight->decode_row_count++;
+    fairness_charge(&engine->fairness, branch, 1);
+}
+
+/* Siblings whose context has just been planned to its end start from the leader's logits. */
+static void join_siblings(struct engine *engine, struct engine_flight *flight,
+                          struct branch *leader, uint32_t leader_entry, uint32_t logits_row)
+{
+    struct branch_table *table = &engine->table;
+    uint32_t next;
+
+    if (leader->spec->group == 0 || leader->sampled_count > 0) {
+        return;
+    }
+    for (uint32_t i = table->waiting_first; i != BRANCH_NONE; i = next) {
+        struct branch *branch = &table->branches[i];
+        next = branch->next;
+        if (branch->spec->group != leader->spec->group || branch->sampled_count > 0) {
+            continue;
+        }
+        if (admission_join(engine, branch, leader) != STATUS_OK) {
+            return;
+        }
+        if (!add_history(flight, branch)) {
+            /* Its row cannot be shared later: wait again, and find the context cached. */
+            branch->is_preempting = true;
+            leave_begin(engine, branch);
+            return;
+        }
+        struct step_entry *entry = add_entry(engine, flight, branch);
+        entry->leader = leader_entry;
+        add_sample(flight, entry, branch, logits_row);
+    }
+}
+
+static void add_prefill_rows(struct engine_flight *flight, struct branch *branch, uint32_t start,
+                             uint32_t count)
+{
+    uint32_t ids[READ_COUNT];
+
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t position = start + i;
+        if (i % READ_COUNT == 0) {
+            branch_read_ids(branch, position, count - i < READ_COUNT ? count - i : READ_COUNT, ids);
+        }
+        plan_builder_add_row(flight->builder, ids[i % READ_COUNT], position,
+                             position >= branch->kv_planned);
+    }
+}
+
+/* A chunk of known tokens, at most row_count_max. Returns the rows added. */
+static uint32_t compose_prefill(struct engine *engine, struct engine_flight *flight,
+                                struct branch *branch, uint32_t row_count_max)
+{
+    const uint32_t known = branch->known_count;
+    const uint32_t context_count = branch->spec->context_token_count;
+    /* The last known token's logits are wanted, so its row runs even when its KV is there. */
+    const uint32_t start = branch->kv_planned < known ? branch->kv_planned : known - 1;
+    uint32_t count = known - start < row_count_max ? known - start : row_count_max;
+    const uint32_t row_first = flight->row_count;
+    uint32_t entry_index = flight->entry_count;
+    struct step_entry *entry;
+    bool is_last;
+
+    count = plan_builder_rows_fit(flight->builder, start, count);
+    is_last = start + count == known;
+    if (is_last && count > 0 && !branch->is_history_sent && !add_history(flight, branch)) {
+        count--;
+        is_last = false;
+    }
+    if (count == 0) {
+        return 0;
+    }
+    add_span(engine, flight, branch);
+    add_prefill_rows(flight, branch, start, count);
+    flight->row_count += count;
+    if (start + count > branch->kv_planned) {
+        branch->kv_planned = start + count;
+    }
+    entry = add_entry(engine, flight, branch);
+    entry->row_first = row_first;
+    entry->row_count = count;
+    fairness_charge(&engine->fairness, branch, count);
+    if (start < context_count) {
+        const uint32_t end = start + count < context_count ? start + count : context_count;
+        branch->event.context_computed_count += end - start;
+        engine->stats.context_computed_count += end - start;
+    }
+    if (is_last) {
+        const uint32_t logits_row = plan_builder_add_logits(flight->builder, row_first + count - 1);
+        add_sample(flight, entry, branch, logits_row);
+        branch_table_move(&engine->table, branch, BRANCH_DECODE);
+        join_siblings(engine, flight, branch, entry_index, logits_row);
+    }
+    return count;
+}
+
+/* Running branches in PREFILL, whoever is served next first. */
+static uint32_t sort_prefills(struct engine *engine)
+{
+    struct branch_table *table = &engine->table;
+    uint32_t *order = engine->scratch_branches;
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < table->running_count; i++) {
+        struct branch *branch = branch_table_at(table, table->running[i]);
+        uint32_t at = count;
+        if (branch->state != BRANCH_PREFILL) {
+            continue;
+        }
+        while (at > 0 && fairness_serves_before(&engine->fairness, branch,
+                                                branch_table_at(table, order[at - 1]))) {
+            order[at] = order[at - 1];
+            at--;
+        }
+        order[at] = table->running[i];
+        count++;
+    }
+    return count;
+}
+
+bool compose_step(struct engine *engine, struct engine_flight *flight)
+{
+    struct branch_table *table = &engine->table;
+    uint32_t *order = engine->scratch_branches;
+    const uint32_t running_count = table->running_count;
+    uint32_t row_count_max;
+    uint32_t prefill_count;
+
+    plan_builder_begin(flight->builder);
+    flight->entry_count = 0;
+    flight->row_count = 0;
+    flight->decode_row_count = 0;
+    flight->sample_count = 0;
+    /* A copy: preemption takes branches out of the table's own list. */
+    memcpy(order, table->running, running_count * sizeof(uint32_t));
+    for (uint32_t i = 0; i < running_count; i++) {
+        struct branch *branch = branch_table_at(table, order[i]);
+        if (branch->state == BRANCH_DECODE) {
+            compose_decode(engine, flight, branch);
+        }
+    }
+    row_count_max = pace_row_count(&engine->pace);
+    row_count_max = row_count_max > flight->row_count ? row_count_max - flight->row_count : 1;
+    prefill_count = sort_prefills(engine);
+    for (uint32_t i = 0; i < prefill_count && row_count_max > 0; i++) {
+        struct branch *branch = branch_table_at(table, order[i]);
+        row_count_max -= compose_prefill(engine, flight, branch, row_count_max);
+    }
+    return flight->entry_count > 0;
+}

@@ -1,0 +1,95 @@
+#include "schedule/settle.h"
+
+#include "base/check.h"
+#include "base/clock.h"
+#include "schedule/deliver.h"
+#include "schedule/leave.h"
+
+/* Why nothing of this entry counts: its own rows hold what is not a number, a step before failed,
+ * or the branch whose pages and logits it shares has failed. */
+static enum status entry_failure(const struct engine_flight *flight, const struct step_entry *entry,
+                                 const struct branch *branch, const struct step_result *result)
+{
+    if (branch->finish == FINISH_FAILED) {
+        return (enum status)branch->event.status;
+    }
+    if (entry->leader != ENTRY_NONE && flight->entries[entry->leader].failure != STATUS_OK) {
+        return flight->entries[entry->leader].failure;
+    }
+    for (uint32_t i = 0; i < entry->row_count; i++) {
+        if (result->row_faults[entry->row_first + i] != 0) {
+            return STATUS_NUMERIC;
+        }
+    }
+    return STATUS_OK;
+}
+
+static void settle_entry(struct engine *engine, struct engine_flight *flight,
+                         struct step_entry *entry, struct branch *branch,
+                         const struct step_result *result)
+{
+    const uint32_t released_before = branch->event.released_count;
+
+    entry->failure = entry_failure(flight, entry, branch, result);
+    if (entry->failure != STATUS_OK) {
+        if (branch->finish == FINISH_NONE) {
+            deliver_cut(branch, FINISH_FAILED, entry->failure);
+        }
+        return;
+    }
+    if (branch->kv_done < entry->kv_after) {
+        branch->kv_done = entry->kv_after;
+        span_settle(engine->tree, branch);
+    }
+    if (entry->sample == ENTRY_NONE || branch->finish != FINISH_NONE) {
+        return; /* sampled after the stop: dropped */
+    }
+    if ((result->samples[entry->sample].flags & SAMPLE_FLAG_NAN) != 0) {
+        deliver_cut(branch, FINISH_FAILED, STATUS_NUMERIC);
+        return;
+    }
+    deliver_token(engine->settings.tokenizer, branch, &result->samples[entry->sample],
+                  clock_monotonic_ns());
+    if (branch->finish == FINISH_NONE && branch->event.released_count > released_before) {
+        span_publish(engine->tree, engine->pages, branch,
+                     branch->spec->context_token_count + branch->event.released_count, false);
+    }
+}
+
+/* After all entries: leaving frees what other entries of the step may look at. */
+static void settle_leaving(struct engine *engine, struct engine_flight *flight)
+{
+    for (uint32_t i = 0; i < flight->entry_count; i++) {
+        struct branch *branch = branch_table_at(&engine->table, flight->entries[i].branch);
+        CHECK(branch->steps_in_flight > 0);
+        branch->steps_in_flight--;
+        if (branch->finish == FINISH_NONE && !branch->is_preempting) {
+            leave_post(engine, branch);
+        } else {
+            leave_begin(engine, branch);
+        }
+    }
+}
+
+void settle_step(struct engine *engine, struct engine_flight *flight,
+                 const struct step_result *result)
+{
+    kv_pages_complete(engine->pages, flight->number);
+    for (uint32_t i = 0; i < flight->entry_count; i++) {
+        struct step_entry *entry = &flight->entries[i];
+        settle_entry(engine, flight, entry, branch_table_at(&engine->table, entry->branch), result);
+    }
+    settle_leaving(engine, flight);
+}
+
+void settle_failure(struct engine *engine, struct engine_flight *flight)
+{
+    kv_pages_complete(engine->pages, flight->number);
+    for (uint32_t i = 0; i < flight->entry_count; i++) {
+        struct branch *branch = branch_table_at(&engine->table, flight->entries[i].branch);
+        if (branch->finish == FINISH_NONE) {
+            deliver_cut(branch, FINISH_FAILED, STATUS_DEVICE);
+        }
+    }
+    settle_leaving(engine, flight);
+}
