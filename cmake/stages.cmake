@@ -1,6 +1,9 @@
 # A stage is a folder, a library, and the list of what it may call.
 
-set(personad_include_roots ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/daemon)
+# For quoted includes only: our limits.h must never stand in for the system's <limits.h>.
+set(personad_include_roots
+  "SHELL:-iquote ${PROJECT_SOURCE_DIR}" "SHELL:-iquote ${PROJECT_SOURCE_DIR}/daemon"
+  "SHELL:-iquote ${PROJECT_SOURCE_DIR}/tests")
 
 # A library of the given sources, or an empty one while there are none.
 function(part name)
@@ -12,7 +15,7 @@ function(part name)
     add_library(${name} INTERFACE)
     set(scope INTERFACE)
   endif()
-  target_include_directories(${name} ${scope} ${personad_include_roots})
+  target_compile_options(${name} ${scope} ${personad_include_roots})
   target_link_libraries(${name} ${scope} ${part_LINKS})
 endfunction()
 
