@@ -33,9 +33,9 @@ const struct cpu_kernels *cpu_isa_kernels(enum cpu_isa isa)
 {
     switch (isa) {
     case CPU_AVX512:
-        return &cpu_kernels_scalar;
+        return &cpu_kernels_avx512;
     case CPU_AVX2:
-        return &cpu_kernels_scalar;
+        return &cpu_kernels_avx2;
     case CPU_SCALAR:
         break;
     }

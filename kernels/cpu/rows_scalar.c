@@ -66,7 +66,8 @@ void cpu_quantise_block_scalar(const float *x, struct cpu_block_codes *out)
     out->half_sums[1] = -half_sums[1];
 }
 
-void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x)
+void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
+                  void (*quantise)(const float *x, struct cpu_block_codes *out))
 {
     struct cpu_row_place place;
 
@@ -83,7 +84,7 @@ void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x)
         const uint64_t at = (uint64_t)b * place.height;
         struct cpu_block_codes block;
 
-        cpu_quantise_block_scalar(x + (uint64_t)b * CPU_BLOCK, &block);
+        quantise(x + (uint64_t)b * CPU_BLOCK, &block);
         memcpy(place.codes + at * CPU_BLOCK, block.codes, CPU_BLOCK);
         place.scales[at] = block.scale;
         place.sums[at] = block.sum;
@@ -91,6 +92,11 @@ void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x)
         place.half_sums[2 * at] = block.half_sums[0];
         place.half_sums[2 * at + place.height] = block.half_sums[1];
     }
+}
+
+void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x)
+{
+    cpu_pack_row(rows, row, x, cpu_quantise_block_scalar);
 }
 
 void cpu_row_place(const struct cpu_rows *rows, uint32_t row, struct cpu_row_place *out)

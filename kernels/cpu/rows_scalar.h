@@ -37,6 +37,10 @@ void cpu_row_place(const struct cpu_rows *rows, uint32_t row, struct cpu_row_pla
 void cpu_rms_norm_scalar(const float *x, const float *norm, float epsilon, uint32_t cols,
                          float *out);
 void cpu_quantise_block_scalar(const float *x, struct cpu_block_codes *out);
+
+/* Packs a row (rows.h), its blocks quantised by the given function. */
+void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
+                  void (*quantise)(const float *x, struct cpu_block_codes *out));
 void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x);
 void cpu_silu_multiply_scalar(float *gate, const float *up, uint32_t count);
 void cpu_rotate_scalar(float *head, const float *cosines, const float *sines, uint32_t pair_count,

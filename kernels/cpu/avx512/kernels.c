@@ -1,0 +1,22 @@
+/* The table of AVX-512 VNNI. */
+#include "kernels/cpu/kernels.h"
+
+#include "kernels/cpu/avx512/matmul.h"
+
+static void matmul(const struct backend_weight *weight, uint32_t panel_first, uint32_t panel_count,
+                   const struct cpu_tile *tile, float *out)
+{
+    if (weight->format.code_bits == 0) {
+        avx512_matmul_floats(weight, panel_first, panel_count, tile, out);
+    } else {
+        avx512_matmul_codes(weight, panel_first, panel_count, tile, out);
+    }
+}
+
+const struct cpu_kernels cpu_kernels_avx512 = {
+    .rms_norm = avx512_rms_norm,
+    .pack_row = avx512_pack_row,
+    .matmul = matmul,
+    .silu_multiply = avx512_silu_multiply,
+    .rotate = avx512_rotate,
+};

@@ -1,0 +1,305 @@
+/* Quantised weights times int8 rows.
+ *
+ * Bound by: for few rows the weights' bytes, for many vpdpbusd (8 a block, panel and row).
+ * Every function below takes its shape as constants and is expanded once a shape, so that all sums
+ * of a tile stay in registers.
+ */
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernels/cpu/avx512/matmul.h"
+
+#define INLINE inline __attribute__((always_inline))
+
+enum {
+    NIBBLE_BLOCK_BYTES = 256,
+    BYTE_BLOCK_BYTES = 512,
+    SUB_BLOCKS = CPU_SUPER_BLOCK / CPU_BLOCK,
+    K_BYTES = 64 + 2 * SUB_BLOCKS * CPU_PANEL_ROWS,  /* of SCALE_K, 8 blocks */
+    K6_BYTES = 32 + 2 * SUB_BLOCKS * CPU_PANEL_ROWS, /* of SCALE_K6, 8 blocks */
+    PAIR_ROWS_MAX = 6, /* up to this height two panels share each load of an activation */
+};
+
+/* The shape of an expansion. */
+struct shape {
+    uint32_t bits;
+    uint32_t offset_shift;
+    enum cpu_scale scale;
+    uint32_t panels;
+    uint32_t rows;
+};
+
+static INLINE __m512 halves_to_floats(const uint8_t *halves)
+{
+    return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)halves));
+}
+
+static INLINE __m512 bytes_to_floats(const uint8_t *bytes)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)bytes)));
+}
+
+static INLINE __m512 signed_bytes_to_floats(const uint8_t *bytes)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128((const __m128i *)bytes)));
+}
+
+static INLINE __m512 load_scale(enum cpu_scale kind, const uint8_t *scales, uint32_t block,
+                                uint32_t half)
+{
+    const uint8_t *super;
+
+    switch (kind) {
+    case SCALE_HALF:
+        return halves_to_floats(scales + (uint64_t)block * 32);
+    case SCALE_HALF_MIN:
+        return halves_to_floats(scales + (uint64_t)block * 64);
+    case SCALE_K:
+        super = scales + (uint64_t)(block / SUB_BLOCKS) * K_BYTES;
+        return _mm512_mul_ps(halves_to_floats(super),
+                             bytes_to_floats(super + 64 + block % SUB_BLOCKS * CPU_PANEL_ROWS));
+    case SCALE_K6:
+        super = scales + (uint64_t)(block / SUB_BLOCKS) * K6_BYTES;
+        return _mm512_mul_ps(halves_to_floats(super),
+                             signed_bytes_to_floats(
+                                 super + 32 + (2 * (block % SUB_BLOCKS) + half) * CPU_PANEL_ROWS));
+    case SCALE_NONE:
+        break;
+    }
+    return _mm512_setzero_ps();
+}
+
+static INLINE __m512 load_minimum(enum cpu_scale kind, const uint8_t *scales, uint32_t block)
+{
+    const uint8_t *super = scales + (uint64_t)(block / SUB_BLOCKS) * K_BYTES;
+
+    if (kind == SCALE_HALF_MIN) {
+        return halves_to_floats(scales + (uint64_t)block * 64 + 32);
+    }
+    return _mm512_mul_ps(halves_to_floats(super + 32),
+                         bytes_to_floats(super + 64 + SUB_BLOCKS * CPU_PANEL_ROWS +
+                                         block % SUB_BLOCKS * CPU_PANEL_ROWS));
+}
+
+static INLINE __m512i four_codes(const int8_t *codes)
+{
+    int32_t word;
+
+    memcpy(&word, codes, sizeof(word));
+    return _mm512_set1_epi32(word);
+}
+
+/* Where the sums of integers start: minus what the codes' offset adds. */
+static INLINE __m512i first_dot(const struct shape *shape, int32_t minus_sum)
+{
+    if (shape->scale == SCALE_HALF_MIN || shape->scale == SCALE_K) {
+        return _mm512_setzero_si512();
+    }
+    return _mm512_slli_epi32(_mm512_set1_epi32(minus_sum), (int)shape->offset_shift);
+}
+
+/* dot[p][r] += codes . x over the groups [from, to) of four columns of a block. */
+static INLINE void dot_groups(const struct shape *shape, const uint8_t *const *codes,
+                              const int8_t *x, uint32_t from, uint32_t to,
+                              __m512i dot[2][CPU_TILE_ROWS_MAX])
+{
+    const __m512i low = _mm512_set1_epi8(15);
+
+#pragma GCC unroll 8
+    for (uint32_t g = from; g < to; g++) {
+        __m512i w[2];
+
+#pragma GCC unroll 2
+        for (uint32_t p = 0; p < shape->panels; p++) {
+            if (shape->bits == 8) {
+                w[p] = _mm512_load_si512(codes[p] + (size_t)g * 64);
+            } else {
+                w[p] = _mm512_load_si512(codes[p] + (size_t)(g % 4) * 64);
+                w[p] = _mm512_and_si512(g < 4 ? w[p] : _mm512_srli_epi16(w[p], 4), low);
+            }
+        }
+#pragma GCC unroll 12
+        for (uint32_t r = 0; r < shape->rows; r++) {
+            const __m512i four = four_codes(x + (size_t)r * CPU_BLOCK + (size_t)g * 4);
+
+#pragma GCC unroll 2
+            for (uint32_t p = 0; p < shape->panels; p++) {
+                dot[p][r] = _mm512_dpbusd_epi32(dot[p][r], w[p], four);
+            }
+        }
+    }
+}
+
+/* acc += scales * dot (+ minimum * sum) for a block, or for half of one. */
+static INLINE void add_block(const struct shape *shape, const uint8_t *const *scales,
+                             uint32_t block, uint32_t half, const float *x_scales,
+                             const float *x_sums, __m512i dot[2][CPU_TILE_ROWS_MAX],
+                             __m512 acc[2][CPU_TILE_ROWS_MAX])
+{
+#pragma GCC unroll 2
+    for (uint32_t p = 0; p < shape->panels; p++) {
+        const __m512 scale = load_scale(shape->scale, scales[p], block, half);
+
+#pragma GCC unroll 12
+        for (uint32_t r = 0; r < shape->rows; r++) {
+            acc[p][r] = _mm512_fmadd_ps(_mm512_mul_ps(scale, _mm512_set1_ps(x_scales[r])),
+                                        _mm512_cvtepi32_ps(dot[p][r]), acc[p][r]);
+        }
+        if (shape->scale == SCALE_HALF_MIN || shape->scale == SCALE_K) {
+            const __m512 minimum = load_minimum(shape->scale, scales[p], block);
+
+#pragma GCC unroll 12
+            for (uint32_t r = 0; r < shape->rows; r++) {
+                acc[p][r] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(x_sums[r]), acc[p][r]);
+            }
+        }
+    }
+}
+
+static INLINE void multiply(const struct shape shape, const struct backend_weight *weight,
+                            uint32_t panel, const struct cpu_tile *tile, float *out,
+                            uint32_t stride)
+{
+    const uint32_t block_bytes = shape.bits == 4 ? NIBBLE_BLOCK_BYTES : BYTE_BLOCK_BYTES;
+    const uint32_t halves = shape.scale == SCALE_K6 ? 2 : 1;
+    const int32_t *minus_sums = halves == 2 ? tile->half_sums : tile->code_sums;
+    const int8_t *x = tile->codes;
+    const float *x_scales = tile->scales;
+    const float *x_sums = tile->sums;
+    const uint8_t *codes[2], *scales[2];
+    __m512 acc[2][CPU_TILE_ROWS_MAX];
+    __m512i dot[2][CPU_TILE_ROWS_MAX];
+
+#pragma GCC unroll 2
+    for (uint32_t p = 0; p < shape.panels; p++) {
+        codes[p] = cpu_weight_panel(weight, panel + p);
+        scales[p] = codes[p] + weight->scale_offset;
+#pragma GCC unroll 12
+        for (uint32_t r = 0; r < shape.rows; r++) {
+            acc[p][r] = _mm512_setzero_ps();
+        }
+    }
+    for (uint32_t b = 0; b < tile->block_count; b++) {
+#pragma GCC unroll 2
+        for (uint32_t half = 0; half < halves; half++) {
+#pragma GCC unroll 12
+            for (uint32_t r = 0; r < shape.rows; r++) {
+#pragma GCC unroll 2
+                for (uint32_t p = 0; p < shape.panels; p++) {
+                    dot[p][r] = first_dot(&shape, minus_sums[r]);
+                }
+            }
+            dot_groups(&shape, codes, x, half * 4, halves == 2 ? half * 4 + 4 : 8, dot);
+            add_block(&shape, scales, b, half, x_scales, x_sums, dot, acc);
+            minus_sums += shape.rows;
+        }
+#pragma GCC unroll 2
+        for (uint32_t p = 0; p < shape.panels; p++) {
+            codes[p] += block_bytes;
+        }
+        x += (size_t)shape.rows * CPU_BLOCK;
+        x_scales += shape.rows;
+        x_sums += shape.rows;
+    }
+#pragma GCC unroll 12
+    for (uint32_t r = 0; r < shape.rows; r++) {
+#pragma GCC unroll 2
+        for (uint32_t p = 0; p < shape.panels; p++) {
+            _mm512_storeu_ps(out + (size_t)r * stride + (size_t)p * CPU_PANEL_ROWS, acc[p][r]);
+        }
+    }
+}
+
+#define ROWS(name, bits, shift, scale, panels, rows)                                         \
+    case rows:                                                                               \
+        multiply((struct shape){bits, shift, scale, panels, rows}, weight, panel, tile, out, \
+                 stride);                                                                    \
+        break;
+
+/* One panel at any height, two panels up to PAIR_ROWS_MAX rows. */
+#define FORMAT(name, bits, shift, scale)                                              \
+    static void name##_pair(const struct backend_weight *weight, uint32_t panel,      \
+                            const struct cpu_tile *tile, float *out, uint32_t stride) \
+    {                                                                                 \
+        switch (tile->height) {                                                       \
+            ROWS(name, bits, shift, scale, 2, 1)                                      \
+            ROWS(name, bits, shift, scale, 2, 2)                                      \
+            ROWS(name, bits, shift, scale, 2, 3)                                      \
+            ROWS(name, bits, shift, scale, 2, 4)                                      \
+            ROWS(name, bits, shift, scale, 2, 5)                                      \
+            ROWS(name, bits, shift, scale, 2, 6)                                      \
+        }                                                                             \
+    }                                                                                 \
+    static void name##_one(const struct backend_weight *weight, uint32_t panel,       \
+                           const struct cpu_tile *tile, float *out, uint32_t stride)  \
+    {                                                                                 \
+        switch (tile->height) {                                                       \
+            ROWS(name, bits, shift, scale, 1, 1)                                      \
+            ROWS(name, bits, shift, scale, 1, 2)                                      \
+            ROWS(name, bits, shift, scale, 1, 3)                                      \
+            ROWS(name, bits, shift, scale, 1, 4)                                      \
+            ROWS(name, bits, shift, scale, 1, 5)                                      \
+            ROWS(name, bits, shift, scale, 1, 6)                                      \
+            ROWS(name, bits, shift, scale, 1, 7)                                      \
+            ROWS(name, bits, shift, scale, 1, 8)                                      \
+            ROWS(name, bits, shift, scale, 1, 9)                                      \
+            ROWS(name, bits, shift, scale, 1, 10)                                     \
+            ROWS(name, bits, shift, scale, 1, 11)                                     \
+            ROWS(name, bits, shift, scale, 1, 12)                                     \
+        }                                                                             \
+    }
+
+FORMAT(q4_0, 4, 3, SCALE_HALF)
+FORMAT(q4_1, 4, 0, SCALE_HALF_MIN)
+FORMAT(q5_0, 8, 4, SCALE_HALF)
+FORMAT(q5_1, 8, 0, SCALE_HALF_MIN)
+FORMAT(q8_0, 8, 7, SCALE_HALF)
+FORMAT(q4_k, 4, 0, SCALE_K)
+FORMAT(q5_k, 8, 0, SCALE_K)
+FORMAT(q6_k, 8, 5, SCALE_K6)
+
+struct functions {
+    void (*one)(const struct backend_weight *weight, uint32_t panel, const struct cpu_tile *tile,
+                float *out, uint32_t stride);
+    void (*pair)(const struct backend_weight *weight, uint32_t panel, const struct cpu_tile *tile,
+                 float *out, uint32_t stride);
+};
+
+static struct functions functions_of(uint32_t dtype)
+{
+    switch (dtype) {
+    case DTYPE_Q4_0:
+        return (struct functions){q4_0_one, q4_0_pair};
+    case DTYPE_Q4_1:
+        return (struct functions){q4_1_one, q4_1_pair};
+    case DTYPE_Q5_0:
+        return (struct functions){q5_0_one, q5_0_pair};
+    case DTYPE_Q5_1:
+        return (struct functions){q5_1_one, q5_1_pair};
+    case DTYPE_Q8_0:
+        return (struct functions){q8_0_one, q8_0_pair};
+    case DTYPE_Q4_K:
+        return (struct functions){q4_k_one, q4_k_pair};
+    case DTYPE_Q5_K:
+        return (struct functions){q5_k_one, q5_k_pair};
+    default:
+        return (struct functions){q6_k_one, q6_k_pair};
+    }
+}
+
+void avx512_matmul_codes(const struct backend_weight *weight, uint32_t panel_first,
+                         uint32_t panel_count, const struct cpu_tile *tile, float *out)
+{
+    const struct functions functions = functions_of(weight->dtype);
+    const uint32_t stride = panel_count * CPU_PANEL_ROWS;
+    uint32_t p = 0;
+
+    if (tile->height <= PAIR_ROWS_MAX) {
+        for (; p + 2 <= panel_count; p += 2) {
+            functions.pair(weight, panel_first + p, tile, out + (size_t)p * CPU_PANEL_ROWS, stride);
+        }
+    }
+    for (; p < panel_count; p++) {
+        functions.one(weight, panel_first + p, tile, out + (size_t)p * CPU_PANEL_ROWS, stride);
+    }
+}
