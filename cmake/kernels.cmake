@@ -14,7 +14,8 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   list(APPEND kernel_sources ${kernel_avx2_sources} ${kernel_avx512_sources})
 endif()
 
-part(kernels_cpu SOURCES ${kernel_sources} LINKS base)
+# m: fmaf and sqrtf, which are exact everywhere; nothing else of it is on the way of a value.
+part(kernels_cpu SOURCES ${kernel_sources} LINKS base m)
 if(kernel_sources)
   # Also in a debug build: a step under a sanitizer must still end.
   target_compile_options(kernels_cpu PRIVATE
