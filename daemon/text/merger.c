@@ -156,12 +156,3 @@ void merger_run(struct merger *merger, const struct merge_rules *rules, struct b
         }
     }
 }
-
-enum status token_sink_push(struct token_sink *sink, uint32_t id)
-{
-    if (sink->count >= sink->count_max) {
-        return STATUS_LIMIT;
-    }
-    sink->ids[sink->count++] = id;
-    return STATUS_OK;
-}

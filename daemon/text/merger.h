@@ -59,14 +59,4 @@ void merger_push(struct merger *merger, uint32_t offset, uint32_t size, uint32_t
 /* Joins until no pair can. What is left: from symbol 0 on along `next`. */
 void merger_run(struct merger *merger, const struct merge_rules *rules, struct bytes text);
 
-/* Where token ids go: the caller's array, from count on. */
-struct token_sink {
-    uint32_t *ids; /* borrowed */
-    uint32_t count;
-    uint32_t count_max;
-};
-
-/* LIMIT when the array is full. */
-MUST_USE enum status token_sink_push(struct token_sink *sink, uint32_t id);
-
 #endif

@@ -143,13 +143,13 @@ static void rewrite(const char *pattern, bool newer, bool single_digits, char *o
         const bool number = strncmp(pattern, "\\p{N}", 5) == 0;
         const bool space = strncmp(pattern, "\\s", 2) == 0;
         const bool visible = strncmp(pattern, "\\S", 2) == 0;
+        const size_t room = PATTERN_BYTES_MAX - size;
 
-        CHECK(size + 64 < PATTERN_BYTES_MAX);
         if (space || visible) {
-            size += (size_t)sprintf(out + size, "\\%c{White_Space}", space ? 'p' : 'P');
+            size += (size_t)snprintf(out + size, room, "\\%c{White_Space}", space ? 'p' : 'P');
             pattern += 2;
         } else if ((letter || number) && newer) {
-            size += (size_t)sprintf(out + size, "%s%.5s", in_class ? "" : "[", pattern);
+            size += (size_t)snprintf(out + size, room, "%s%.5s", in_class ? "" : "[", pattern);
             size += write_ranges(out + size, PATTERN_BYTES_MAX - 2 - size,
                                  letter          ? "L"
                                  : single_digits ? "ND"
@@ -162,6 +162,7 @@ static void rewrite(const char *pattern, bool newer, bool single_digits, char *o
             in_class = *pattern == '[' || (in_class && *pattern != ']');
             out[size++] = *pattern++;
         }
+        CHECK(size + 64 < PATTERN_BYTES_MAX); /* the next round fits */
     }
     out[size] = '\0';
 }

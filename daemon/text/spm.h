@@ -12,6 +12,7 @@
 #include "base/status.h"
 #include "text/merger.h"
 #include "text/token_index.h"
+#include "text/token_sink.h"
 
 struct spm;
 

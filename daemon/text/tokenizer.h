@@ -4,7 +4,10 @@
  * in a `struct tokenizer_scratch`, one a thread (it holds the regular expression's match data and
  * grows as needed up to the bound for TEXT_BYTES_MAX). The vocabulary is borrowed and must outlive
  * it. Text is UTF-8 (callers validate with utf8_is_valid; malformed text answers BAD_INPUT).
- * Special (control and user-defined) tokens are produced only by tokenizer_encode_special().
+ * Special tokens are produced only by tokenizer_encode_special(): control tokens, and user-defined
+ * ones that look like markup (begin with '<' or '['). Other user-defined tokens, such as runs of
+ * spaces, belong to plain text. A byte that a byte-level vocabulary has no token for is left out,
+ * as the reference does.
  * Reference: Hugging Face `tokenizers` byte-level BPE; SentencePiece BPE as in Llama 2.
  * tests/unit/text holds both to fixtures.
  */
