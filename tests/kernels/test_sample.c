@@ -1,0 +1,499 @@
+/* Goal: the backend draws what kernels/steps/steps.h says, with the same bits from every
+ * instruction set, batch, row and thread count, and answers rows that nothing can be drawn from.
+ * Method: thousands of random rows and lists of steps against a plain second sampler, all numbers
+ * by memcmp; edges by hand; frequencies of many seeds against the probabilities. Twins (a draw
+ * keyed by its place in the batch, top-k that drops ties, one logit moved by one unit) must be
+ * caught.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/memory.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/steps/masses.h"
+#include "kernels/steps/philox.h"
+#include "tests/support/sample_setup.h"
+
+static const char *const isas[] = {"scalar", "avx2", "avx512"};
+
+static uint64_t next_random(uint64_t *state)
+{
+    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+static float random_between(uint64_t *state, float low, float high)
+{
+    return low + (float)(next_random(state) >> 40) * 0x1p-24f * (high - low);
+}
+
+/* Rows of many shapes: wide, narrow, with ties, with removed tokens, all equal, signed zeros. */
+static void fill_row(float *z, uint32_t count, uint64_t *seed)
+{
+    const uint32_t kind = (uint32_t)(next_random(seed) % 7);
+
+    for (uint32_t i = 0; i < count; i++) {
+        const float sum =
+            random_between(seed, -1, 1) + random_between(seed, -1, 1) + random_between(seed, -1, 1);
+        switch (kind) {
+        case 0:
+            z[i] = 3 * sum;
+            break;
+        case 1:
+            z[i] = 12 * sum;
+            break;
+        case 2:
+            z[i] = rintf(4 * sum);
+            break;
+        case 3:
+            z[i] = next_random(seed) % 3 == 0 ? -INFINITY : 5 * sum;
+            break;
+        case 4:
+            z[i] = 0.25f;
+            break;
+        case 5:
+            z[i] = next_random(seed) % 2 == 0 ? 0.0f : -0.0f;
+            break;
+        default:
+            z[i] = 200 * sum;
+            break;
+        }
+    }
+    if (kind == 3) {
+        z[next_random(seed) % count] = 1.0f;
+    }
+}
+
+struct steps_case {
+    struct step_list list;
+    struct step_bias biases[8];
+    uint32_t ids[4];
+    uint32_t mask[64];
+};
+
+static uint32_t fill_biases(struct step_bias *biases, uint32_t vocabulary_count, uint64_t *seed)
+{
+    uint32_t token = 0, count = 0;
+
+    while (count < 8) {
+        token += (uint32_t)(next_random(seed) % (vocabulary_count / 4 + 1));
+        if (token >= vocabulary_count) {
+            break;
+        }
+        biases[count] = (struct step_bias){token, random_between(seed, -8, 8)};
+        biases[count].value = next_random(seed) % 5 == 0 ? -INFINITY : biases[count].value;
+        token++;
+        count++;
+    }
+    return count;
+}
+
+static void fill_step(struct steps_case *one, struct step *step, uint32_t vocabulary_count,
+                      uint64_t *seed)
+{
+    static const float ps[] = {1e-9f, 0.1f, 0.5f, 0.9f, 0.95f, 0.999f, 0x1.fffffep-1f, 1.0f};
+    static const float temperatures[] = {0.0f, 0.1f, 0.8f, 1.0f, 1.7f, 10.0f};
+
+    *step = (struct step){.type = 1 + (uint32_t)(next_random(seed) % 8)};
+    switch ((enum step_type)step->type) {
+    case STEP_MIN_TOKENS:
+    case STEP_PENALTIES:
+        step->count = (uint32_t)(next_random(seed) % 40);
+        step->flags = (uint32_t)(next_random(seed) % 2);
+        step->values[0] = random_between(seed, 0.7f, 1.6f);
+        step->values[1] = random_between(seed, -1, 1);
+        step->values[2] = random_between(seed, -1, 1);
+        step->list_count = (uint32_t)(next_random(seed) % 3);
+        step->ids = one->ids;
+        break;
+    case STEP_BIAS:
+        step->list_count = fill_biases(one->biases, vocabulary_count, seed);
+        step->biases = one->biases;
+        break;
+    case STEP_TOP_K:
+        step->count = 1 + (uint32_t)(next_random(seed) %
+                                     (next_random(seed) % 2 == 0 ? 50 : vocabulary_count + 5));
+        break;
+    case STEP_TOP_P:
+    case STEP_MIN_P:
+        step->values[0] = ps[next_random(seed) % 8];
+        break;
+    case STEP_TEMPERATURE:
+        step->values[0] = temperatures[next_random(seed) % 6];
+        break;
+    case STEP_MASK:
+        break;
+    }
+}
+
+static void fill_case(struct steps_case *one, uint32_t vocabulary_count, uint64_t *seed)
+{
+    memset(one, 0, sizeof *one);
+    for (uint32_t i = 0; i < 4; i++) {
+        one->ids[i] = (uint32_t)(next_random(seed) % vocabulary_count);
+    }
+    for (uint32_t i = 0; i < 64; i++) {
+        one->mask[i] = (uint32_t)next_random(seed);
+    }
+    one->list.count = (uint32_t)(next_random(seed) % 7);
+    for (uint32_t i = 0; i < one->list.count; i++) {
+        fill_step(one, &one->list.steps[i], vocabulary_count, seed);
+    }
+}
+
+enum { ITEMS = 48 };
+
+/* A batch of random rows, steps and histories. */
+struct batch {
+    uint32_t vocabulary_count;
+    float *logits;
+    struct steps_case cases[ITEMS];
+    struct sample_history histories[ITEMS];
+    struct plan_sample samples[ITEMS];
+    struct sample_result want[ITEMS];
+};
+
+static struct batch *batch_create(uint32_t vocabulary_count, uint64_t seed)
+{
+    struct batch *batch = test_calloc(1, sizeof *batch);
+
+    batch->vocabulary_count = vocabulary_count;
+    batch->logits = test_malloc((size_t)ITEMS * vocabulary_count * sizeof(float));
+    for (uint32_t i = 0; i < ITEMS; i++) {
+        struct sample_history *history = &batch->histories[i];
+        fill_row(batch->logits + (size_t)i * vocabulary_count, vocabulary_count, &seed);
+        fill_case(&batch->cases[i], vocabulary_count, &seed);
+        history->count = (uint32_t)(next_random(&seed) % SETUP_HISTORY_MAX);
+        history->prompt_count = (uint32_t)(next_random(&seed) % (history->count + 1));
+        for (uint32_t j = 0; j < history->count; j++) {
+            history->ids[j] = (uint32_t)(next_random(&seed) % vocabulary_count);
+        }
+        batch->samples[i] = (struct plan_sample){
+            .logits_row = i,
+            .slot = i,
+            .steps = &batch->cases[i].list,
+            .mask = batch->cases[i].mask,
+            .seed = next_random(&seed),
+            .index = (uint32_t)(next_random(&seed) % 30),
+            .top_count = (uint32_t)(next_random(&seed) % (BACKEND_TOP_COUNT_MAX + 1)),
+        };
+        sample_setup_plain(batch->logits + (size_t)i * vocabulary_count, vocabulary_count,
+                           &batch->samples[i], &batch->histories[i], &batch->want[i]);
+    }
+    return batch;
+}
+
+static void batch_destroy(struct batch *batch)
+{
+    test_free(batch->logits);
+    test_free(batch);
+}
+
+static void test_draws_equal_the_plain_sampler_bit_for_bit(void **state)
+{
+    (void)state;
+    static const uint32_t vocabularies[] = {1,   2,   3,   15,  16,  17,   33,
+                                            127, 128, 129, 300, 777, 1536, 2048};
+    struct sample_result got[ITEMS];
+
+    for (uint32_t round = 0; round < 28; round++) {
+        const uint32_t vocabulary_count = vocabularies[round % 14];
+        struct batch *batch = batch_create(vocabulary_count, round + 1);
+        for (uint32_t isa = 0; isa < 3; isa++) {
+            struct sample_setup setup;
+            if (!sample_setup_has(isas[isa])) {
+                print_message("skipped: this machine has no %s\n", isas[isa]);
+                continue;
+            }
+            sample_setup_init(&setup, vocabulary_count, isas[isa], 1 + round % 3);
+            for (int repeat = 0; repeat < 2; repeat++) {
+                sample_setup_run(&setup, batch->logits, ITEMS, batch->samples, ITEMS,
+                                 batch->histories, got);
+                assert_memory_equal(got, batch->want, sizeof got);
+            }
+            sample_setup_finish(&setup);
+        }
+        batch_destroy(batch);
+    }
+}
+
+static void test_an_item_has_the_same_bits_alone_and_in_any_row(void **state)
+{
+    (void)state;
+    struct batch *batch = batch_create(1000, 99);
+    struct sample_setup setup;
+
+    sample_setup_init(&setup, batch->vocabulary_count, NULL, 2);
+    for (uint32_t i = 0; i < ITEMS; i++) {
+        struct plan_sample sample = batch->samples[i];
+        struct sample_result got;
+        sample.logits_row = 0;
+        sample_setup_run(&setup, batch->logits + (size_t)i * 1000, 1, &sample, 1, batch->histories,
+                         &got);
+        assert_memory_equal(&got, &batch->want[i], sizeof got);
+    }
+    sample_setup_finish(&setup);
+    batch_destroy(batch);
+}
+
+/* One row, one list of at most two steps, seed and index 0. */
+static struct sample_result draw_once(const float *logits, uint32_t count, const struct step *steps,
+                                      uint32_t step_count, uint32_t top_count)
+{
+    static const struct sample_history nothing;
+    struct step_list list = {.count = step_count};
+    struct sample_setup setup;
+    struct sample_result result;
+
+    memcpy(list.steps, steps, step_count * sizeof *steps);
+    const struct plan_sample sample = {.steps = &list, .top_count = top_count};
+    sample_setup_init(&setup, count, NULL, 1);
+    sample_setup_run(&setup, logits, 1, &sample, 1, &nothing, &result);
+    sample_setup_finish(&setup);
+    return result;
+}
+
+static void test_a_row_that_holds_a_nan_or_infinity_is_flagged(void **state)
+{
+    (void)state;
+    static const float bad[] = {NAN, INFINITY};
+    const struct step none = {0};
+
+    for (uint32_t b = 0; b < 2; b++) {
+        for (uint32_t at = 0; at < 37; at++) {
+            float z[37] = {0};
+            z[at] = bad[b];
+            const struct sample_result result = draw_once(z, 37, &none, 0, 4);
+            assert_int_equal(result.flags, SAMPLE_FLAG_NAN);
+            assert_int_equal(result.top_count, 0);
+        }
+    }
+}
+
+static void test_a_row_with_nothing_left_is_flagged_and_appends_nothing(void **state)
+{
+    (void)state;
+    const float z[2] = {1, 2};
+    const float removed[2] = {-INFINITY, -INFINITY};
+    const struct step_bias biases[] = {{0, -INFINITY}, {1, -INFINITY}};
+    const struct step steps[] = {{.type = STEP_BIAS, .list_count = 2, .biases = biases},
+                                 {.type = STEP_TOP_P, .values = {0.5f}}};
+    static const struct sample_history nothing;
+    struct step_list list = {.count = 2, .steps = {steps[0], steps[1]}};
+    const struct plan_sample sample = {.steps = &list};
+    struct sample_setup setup;
+    struct sample_result result;
+
+    assert_int_equal(draw_once(removed, 2, steps, 0, 0).flags, SAMPLE_FLAG_NAN);
+    sample_setup_init(&setup, 2, NULL, 1);
+    sample_setup_run(&setup, z, 1, &sample, 1, &nothing, &result);
+    assert_int_equal(result.flags, SAMPLE_FLAG_NAN);
+    assert_int_equal(setup.backend->histories[0].count, 0);
+    list.count = 0;
+    sample_setup_run(&setup, z, 1, &sample, 1, &nothing, &result);
+    assert_int_equal(result.flags, 0);
+    assert_int_equal(setup.backend->histories[0].count, 1);
+    assert_int_equal(setup.backend->histories[0].ids[0], result.token);
+    assert_int_equal(setup.backend->histories[0].last, result.token);
+    sample_setup_finish(&setup);
+}
+
+static void test_temperature_zero_takes_the_smallest_id_of_the_largest(void **state)
+{
+    (void)state;
+    const float z[5] = {1, 3, 2, 3, -1};
+    const float zeros[4] = {-1, -0.0f, 0.0f, -2};
+    const struct step greedy = {.type = STEP_TEMPERATURE};
+    const struct step tiny = {.type = STEP_TEMPERATURE, .values = {1e-44f}};
+
+    struct sample_result result = draw_once(z, 5, &greedy, 1, 5);
+    assert_int_equal(result.token, 1);
+    assert_int_equal(steps_bits_from_float(result.logprob_sampler), 0);
+    assert_int_equal(result.top_count, 5);
+    assert_int_equal(result.top[0].token, 1);
+    assert_int_equal(result.top[1].token, 3);
+    assert_int_equal(result.top[2].token, 2);
+    assert_int_equal(result.top[4].token, 4);
+    assert_true(result.top[0].logprob == result.logprob);
+    assert_int_equal(draw_once(zeros, 4, &greedy, 1, 0).token, 1);
+    assert_int_equal(draw_once(z, 5, &tiny, 1, 0).token, 1);
+}
+
+static void test_numbers_agree_with_double_precision(void **state)
+{
+    (void)state;
+    enum { COUNT = 1000 };
+    static float z[COUNT];
+    uint64_t seed = 17;
+    const struct step none = {0};
+
+    for (int round = 0; round < 20; round++) {
+        double sum = 0, entropy = 0;
+        for (uint32_t i = 0; i < COUNT; i++) {
+            z[i] = random_between(&seed, -10, 10);
+            sum += exp((double)z[i]);
+        }
+        for (uint32_t i = 0; i < COUNT; i++) {
+            const double p = exp((double)z[i]) / sum;
+            entropy -= p * log(p);
+        }
+        const struct sample_result result = draw_once(z, COUNT, &none, 0, 32);
+        assert_true(fabs((double)result.entropy - entropy) < 1e-5);
+        assert_true(fabs((double)result.logprob - ((double)z[result.token] - log(sum))) < 2e-6);
+        for (uint32_t i = 1; i < 32; i++) {
+            assert_true(result.top[i].logprob <= result.top[i - 1].logprob);
+        }
+    }
+}
+
+static void test_frequencies_over_seeds_are_the_probabilities(void **state)
+{
+    (void)state;
+    enum { COUNT = 6, DRAWS = 64 * 300 };
+    const float z[COUNT] = {0, 1, 2, -1, 0.5f, -3};
+    static const struct sample_history nothing[SETUP_ITEM_COUNT_MAX];
+    const struct step_list none = {0};
+    struct sample_setup setup;
+    double sum = 0, chi = 0;
+    uint32_t hits[COUNT] = {0};
+
+    sample_setup_init(&setup, COUNT, NULL, 2);
+    for (uint32_t round = 0; round < DRAWS / 64; round++) {
+        struct plan_sample samples[64];
+        struct sample_result results[64];
+        for (uint32_t i = 0; i < 64; i++) {
+            samples[i] = (struct plan_sample){
+                .slot = i, .steps = &none, .seed = round * 64 + i, .index = round};
+        }
+        sample_setup_run(&setup, z, 1, samples, 64, nothing, results);
+        for (uint32_t i = 0; i < 64; i++) {
+            hits[results[i].token]++;
+        }
+    }
+    sample_setup_finish(&setup);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        sum += exp((double)z[i]);
+    }
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const double want = DRAWS * exp((double)z[i]) / sum;
+        chi += (hits[i] - want) * (hits[i] - want) / want;
+    }
+    print_message("chi square over 5 degrees: %.2f\n", chi);
+    assert_true(chi < 20.5); /* 1 in 1,000 */
+}
+
+static void test_a_full_history_takes_no_more_ids(void **state)
+{
+    (void)state;
+    const float z[2] = {1, 2};
+    static struct sample_history full = {.count = SETUP_HISTORY_MAX};
+    const struct step_list none = {0};
+    const struct plan_sample sample = {.steps = &none};
+    struct sample_setup setup;
+    struct sample_result result;
+
+    sample_setup_init(&setup, 2, NULL, 1);
+    sample_setup_run(&setup, z, 1, &sample, 1, &full, &result);
+    assert_int_equal(setup.backend->histories[0].count, SETUP_HISTORY_MAX);
+    assert_int_equal(setup.backend->histories[0].last, result.token);
+    sample_setup_finish(&setup);
+}
+
+/* ---- twins ---- */
+
+static void test_twin_a_draw_keyed_by_its_row_is_caught(void **state)
+{
+    (void)state;
+    struct batch *batch = batch_create(1000, 7);
+    uint32_t different = 0;
+
+    for (uint32_t i = 1; i < ITEMS; i++) {
+        struct plan_sample sample = batch->samples[i];
+        struct sample_result keyed;
+        sample.seed += i;
+        sample_setup_plain(batch->logits + (size_t)i * 1000, 1000, &sample, &batch->histories[i],
+                           &keyed);
+        different += memcmp(&keyed, &batch->want[i], sizeof keyed) != 0;
+    }
+    assert_true(different > ITEMS / 4);
+    batch_destroy(batch);
+}
+
+static void test_twin_one_logit_moved_by_one_unit_is_caught(void **state)
+{
+    (void)state;
+    float z[100];
+    const struct step none = {0};
+
+    for (uint32_t i = 0; i < 100; i++) {
+        z[i] = (float)(i % 10);
+    }
+    const struct sample_result before = draw_once(z, 100, &none, 0, 3);
+    z[99] = nextafterf(z[99], 100);
+    const struct sample_result after = draw_once(z, 100, &none, 0, 3);
+    assert_memory_not_equal(&before, &after, sizeof before);
+}
+
+static void test_twin_top_k_without_ties_is_caught(void **state)
+{
+    (void)state;
+    const float tied[4] = {2, 2, 2, 2};
+    const float untied[4] = {2, 2, -INFINITY, -INFINITY};
+    const struct step top_k = {.type = STEP_TOP_K, .count = 2};
+
+    const struct sample_result all = draw_once(tied, 4, &top_k, 1, 0);
+    const struct sample_result two = draw_once(untied, 4, &top_k, 1, 0);
+    assert_true(fabs((double)all.logprob_sampler + log(4)) < 1e-6);
+    assert_true(all.logprob_sampler != two.logprob_sampler);
+}
+
+static void test_every_failed_allocation_of_the_recorder_is_an_error(void **state)
+{
+    (void)state;
+
+    for (int64_t survivors = 0;; survivors++) {
+        struct sample_setup setup;
+        struct backend_program *program = NULL;
+        sample_setup_init(&setup, 100, NULL, 1);
+        const struct sample_args args = {.logits = setup.logits};
+        cpu_sample_destroy(setup.backend->sample);
+        setup.backend->sample = NULL;
+        assert_int_equal(backend_cpu_ops.program_create(setup.backend, 1, NULL, &program),
+                         STATUS_OK);
+        memory_fault_set(survivors);
+        const enum status status = backend_cpu_ops.op.sample(program, &args, NULL);
+        memory_fault_set(-1);
+        sample_setup_finish(&setup);
+        if (status == STATUS_OK) {
+            assert_true(survivors >= 10);
+            return;
+        }
+        assert_int_equal(status, STATUS_MEMORY);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_draws_equal_the_plain_sampler_bit_for_bit),
+        cmocka_unit_test(test_an_item_has_the_same_bits_alone_and_in_any_row),
+        cmocka_unit_test(test_a_row_that_holds_a_nan_or_infinity_is_flagged),
+        cmocka_unit_test(test_a_row_with_nothing_left_is_flagged_and_appends_nothing),
+        cmocka_unit_test(test_temperature_zero_takes_the_smallest_id_of_the_largest),
+        cmocka_unit_test(test_numbers_agree_with_double_precision),
+        cmocka_unit_test(test_frequencies_over_seeds_are_the_probabilities),
+        cmocka_unit_test(test_a_full_history_takes_no_more_ids),
+        cmocka_unit_test(test_twin_a_draw_keyed_by_its_row_is_caught),
+        cmocka_unit_test(test_twin_one_logit_moved_by_one_unit_is_caught),
+        cmocka_unit_test(test_twin_top_k_without_ties_is_caught),
+        cmocka_unit_test(test_every_failed_allocation_of_the_recorder_is_an_error),
+    };
+    return cmocka_run_group_tests_name("kernels/sample", tests, NULL, NULL);
+}
