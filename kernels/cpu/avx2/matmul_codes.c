@@ -189,13 +189,14 @@ static INLINE void add_block(const struct shape *shape, const uint8_t *scales, u
     }
 }
 
-static INLINE void multiply(const struct shape shape, const uint8_t *panel, uint64_t scale_offset,
-                            uint32_t block_count, uint32_t lane, struct rows rows, float *out,
-                            uint32_t stride)
+static INLINE void multiply(const struct shape shape, const struct backend_weight *weight,
+                            const uint8_t *panel, uint32_t block_count, uint32_t lane,
+                            struct rows rows, float *out, uint32_t stride)
 {
     const uint32_t block_bytes = shape.bits == 4 ? NIBBLE_BLOCK_BYTES : BYTE_BLOCK_BYTES;
     const uint32_t parts = shape.scale == SCALE_K6 ? 2 : 1;
-    const uint8_t *scales = panel + scale_offset;
+    const uint64_t panel_bytes = weight->panel_bytes;
+    const uint8_t *scales = panel + weight->scale_offset;
     __m256 acc[ROWS_MAX];
     __m256i dot[ROWS_MAX];
 
@@ -215,6 +216,10 @@ static INLINE void multiply(const struct shape shape, const uint8_t *panel, uint
             add_block(&shape, scales, b, part, lane, &rows, dot, acc);
             rows.minus_sums += rows.height;
         }
+        /* The next panel, once: the processor's own prefetch stops while a tile works on this. */
+        for (uint32_t i = 0; lane == 0 && i < block_bytes; i += 64) {
+            _mm_prefetch((const char *)panel + panel_bytes + i, _MM_HINT_T1);
+        }
         panel += block_bytes;
         rows.codes += (size_t)rows.height * CPU_BLOCK;
         rows.scales += rows.height;
@@ -226,10 +231,10 @@ static INLINE void multiply(const struct shape shape, const uint8_t *panel, uint
     }
 }
 
-#define ROWS(bits, run, shift, scale, count)                                                  \
-    case count:                                                                               \
-        multiply((struct shape){bits, run, shift, scale, count}, panel, weight->scale_offset, \
-                 block_count, lane, *rows, out, stride);                                      \
+#define ROWS(bits, run, shift, scale, count)                                                       \
+    case count:                                                                                    \
+        multiply((struct shape){bits, run, shift, scale, count}, weight, panel, block_count, lane, \
+                 *rows, out, stride);                                                              \
         break;
 
 #define FORMAT(name, bits, run, shift, scale)                                      \

@@ -57,6 +57,8 @@ static INLINE void multiply(const struct shape shape, const struct backend_weigh
             const __m256 low = load_column(shape.dtype, columns[p], 0);
             const __m256 high = load_column(shape.dtype, columns[p], 1);
 
+            _mm_prefetch((const char *)columns[p] + shape.panels * weight->panel_bytes,
+                         _MM_HINT_T1);
             columns[p] += column_bytes;
 #pragma GCC unroll 4
             for (uint32_t r = 0; r < shape.rows; r++) {

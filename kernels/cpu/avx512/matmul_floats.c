@@ -52,6 +52,9 @@ static INLINE void multiply(const struct shape shape, const struct backend_weigh
 #pragma GCC unroll 4
         for (uint32_t p = 0; p < shape.panels; p++) {
             w[p] = load_column(shape.dtype, columns[p]);
+            /* The panels after these: see matmul_codes.c. */
+            _mm_prefetch((const char *)columns[p] + shape.panels * weight->panel_bytes,
+                         _MM_HINT_T1);
             columns[p] += column_bytes;
         }
 #pragma GCC unroll 12
