@@ -79,6 +79,22 @@ static uint32_t scalar_filter(const float *z, const uint32_t *ids, uint32_t coun
     return kept;
 }
 
+static uint32_t scalar_above(const float *z, const float *weights, uint32_t count, float bound,
+                             uint64_t *sum)
+{
+    uint32_t found = 0;
+    uint64_t all = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (z[i] >= bound) {
+            all += (uint64_t)(weights[i] * STEPS_MASS_ONE);
+            found++;
+        }
+    }
+    *sum = all;
+    return found;
+}
+
 static void scalar_divide(const float *z, uint32_t count, float t, float *z_out)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -90,6 +106,7 @@ const struct sample_kernels sample_kernels_scalar = {
     .scan = scalar_scan,
     .masses = scalar_masses,
     .filter = scalar_filter,
+    .above = scalar_above,
     .divide = scalar_divide,
 };
 

@@ -48,6 +48,9 @@ struct sample_kernels {
     /* Writes those with z >= bound, in order; ids NULL: id = index. Answers how many. */
     uint32_t (*filter)(const float *z, const uint32_t *ids, uint32_t count, float bound,
                        float *z_out, uint32_t *ids_out);
+    /* How many have z >= bound, and the masses of their weights. */
+    uint32_t (*above)(const float *z, const float *weights, uint32_t count, float bound,
+                      uint64_t *sum);
     /* z_out = z / t */
     void (*divide)(const float *z, uint32_t count, float t, float *z_out);
 };

@@ -14,6 +14,13 @@
 #include "kernels/steps/top_k.h"
 #include "kernels/steps/top_p.h"
 
+#define REACH 32.0f /* a candidate further below the largest has mass 0 */
+
+enum {
+    SHORT_ROW = 256, /* candidates that are cut without narrowing first */
+    NARROW_MAX = 16,
+};
+
 /* The row's logits for writing; the model's own are shared by siblings. */
 static float *own(struct sample_item *item)
 {
@@ -174,37 +181,84 @@ static void top_k(struct sample_item *item, const struct step *step)
     }
 }
 
-/* Most rows hold nearly all of their mass close to the largest value: looks there first. */
+/* A bracket of values around top-p's threshold: candidates >= low reach the target, those >= high
+ * do not. */
+struct bracket {
+    float low;
+    float high;
+    uint64_t high_sum; /* masses of candidates >= high */
+};
+
+/* Halves the bracket until few candidates are inside. Long rows are cut so before digits are
+ * counted, one candidate at a time. */
+static struct bracket narrow(const struct sample_item *item, float max, uint64_t target)
+{
+    struct bracket bracket = {.low = max - REACH, .high = INFINITY};
+    uint32_t low_count = item->row.count, high_count = 0;
+    float high = max;
+
+    for (uint32_t i = 0; i < NARROW_MAX && low_count - high_count > SHORT_ROW; i++) {
+        const float middle = bracket.low + (high - bracket.low) * 0.5f;
+        uint64_t sum;
+        if (!(middle > bracket.low) || !(middle < high)) {
+            break;
+        }
+        const uint32_t count =
+            item->kernels->above(item->row.z, item->worker->weights, item->row.count, middle, &sum);
+        if (sum >= target) {
+            bracket.low = middle;
+            low_count = count;
+        } else {
+            bracket.high = middle;
+            bracket.high_sum = sum;
+            high = middle;
+            high_count = count;
+        }
+    }
+    return bracket;
+}
+
+/* The row is at least as long as the bracket; its masses add up to the target or more. */
+static void top_p_cut(struct sample_item *item, float max, uint64_t target)
+{
+    struct sample_worker *worker = item->worker;
+    struct bracket bracket = {.low = -INFINITY, .high = INFINITY};
+    float *z = worker->z[item->row.side ^ 1];
+    float *weights = worker->weights;
+    uint32_t count = 0;
+    uint64_t sum;
+
+    if (item->row.count > SHORT_ROW) {
+        bracket = narrow(item, max, target);
+        item->row = filtered(item, bracket.low);
+        z = worker->z[item->row.side ^ 1];
+        item->kernels->masses(item->row.z, item->row.count, max, worker->block_sum, &sum, NULL,
+                              weights);
+    }
+    for (uint32_t i = 0; i < item->row.count; i++) {
+        if (item->row.z[i] < bracket.high) {
+            z[count] = item->row.z[i];
+            weights[count] = weights[i];
+            count++;
+        }
+    }
+    item->row = filtered(item, threshold(z, weights, count, target - bracket.high_sum));
+}
+
 static void top_p(struct sample_item *item, const struct step *step)
 {
-    static const float reaches[] = {4.0f, 8.0f, 16.0f};
-    const struct sample_kernels *kernels = item->kernels;
-    struct sample_worker *worker = item->worker;
     const float max = largest(item);
     uint64_t sum;
 
     if (max == -INFINITY) {
         return;
     }
-    kernels->masses(item->row.z, item->row.count, max, worker->block_sum, &sum, NULL,
-                    worker->weights);
+    item->kernels->masses(item->row.z, item->row.count, max, item->worker->block_sum, &sum, NULL,
+                          item->worker->weights);
     const uint64_t target = steps_top_p_target(step->values[0], sum);
-    if (target == 0) {
-        return;
+    if (target > 0) {
+        top_p_cut(item, max, target);
     }
-    const uint32_t near_count = item->row.count > SAMPLE_BLOCK ? 3 : 0;
-    for (uint32_t i = 0; i < near_count; i++) {
-        const struct sample_row near = filtered(item, max - reaches[i]);
-        kernels->masses(near.z, near.count, max, worker->block_sum, &sum, NULL, worker->weights);
-        if (sum >= target) {
-            item->row = near;
-            item->row = filtered(item, threshold(near.z, worker->weights, near.count, target));
-            return;
-        }
-    }
-    kernels->masses(item->row.z, item->row.count, max, worker->block_sum, &sum, NULL,
-                    worker->weights);
-    item->row = filtered(item, threshold(item->row.z, worker->weights, item->row.count, target));
 }
 
 static void min_p(struct sample_item *item, const struct step *step)

@@ -119,6 +119,30 @@ static uint32_t filter(const float *z, const uint32_t *ids, uint32_t count, floa
     return kept;
 }
 
+static uint32_t above(const float *z, const float *weights, uint32_t count, float bound,
+                      uint64_t *sum)
+{
+    const __m256 least = _mm256_set1_ps(bound);
+    const __m256 one = _mm256_set1_ps(STEPS_MASS_ONE);
+    __m256i sums = _mm256_setzero_si256();
+    uint32_t found = 0;
+
+    for (uint32_t i = 0; i < count; i += 8) {
+        const uint32_t left = count - i;
+        const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        const __m256 real = _mm256_castsi256_ps(
+            _mm256_cmpgt_epi32(_mm256_set1_epi32(left < 8 ? (int)left : 8), lane));
+        const __m256 kept =
+            _mm256_and_ps(real, _mm256_cmp_ps(load_lanes(z, i, count), least, _CMP_GE_OQ));
+        const __m256 mass =
+            _mm256_floor_ps(_mm256_mul_ps(_mm256_and_ps(kept, _mm256_loadu_ps(weights + i)), one));
+        sums = sum_cut(sum_cut(sums, low_half(mass)), high_half(mass));
+        found += (uint32_t)__builtin_popcount((uint32_t)_mm256_movemask_ps(kept));
+    }
+    *sum = sum_lanes(sums);
+    return found;
+}
+
 static void divide(const float *z, uint32_t count, float t, float *z_out)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -130,5 +154,6 @@ const struct sample_kernels sample_kernels_avx2 = {
     .scan = scan,
     .masses = masses,
     .filter = filter,
+    .above = above,
     .divide = divide,
 };

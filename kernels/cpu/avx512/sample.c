@@ -112,6 +112,26 @@ static uint32_t filter(const float *z, const uint32_t *ids, uint32_t count, floa
     return kept;
 }
 
+static uint32_t above(const float *z, const float *weights, uint32_t count, float bound,
+                      uint64_t *sum)
+{
+    const __m512 least = _mm512_set1_ps(bound);
+    const __m512 one = _mm512_set1_ps(STEPS_MASS_ONE);
+    __m512i sums = _mm512_setzero_si512();
+    uint32_t found = 0;
+
+    for (uint32_t i = 0; i < count; i += 16) {
+        __mmask16 mask;
+        const __m512 value = load_lanes(z, i, count, &mask);
+        mask = _mm512_mask_cmp_ps_mask(mask, value, least, _CMP_GE_OQ);
+        const __m512 scaled = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, weights + i), one);
+        sums = sum_cut(sums, mask, low_half(scaled), high_half(scaled));
+        found += (uint32_t)__builtin_popcount(mask);
+    }
+    *sum = (uint64_t)_mm512_reduce_add_epi64(sums);
+    return found;
+}
+
 static void divide(const float *z, uint32_t count, float t, float *z_out)
 {
     for (uint32_t i = 0; i < count; i++) {
@@ -123,5 +143,6 @@ const struct sample_kernels sample_kernels_avx512 = {
     .scan = scan,
     .masses = masses,
     .filter = filter,
+    .above = above,
     .divide = divide,
 };
