@@ -9,6 +9,7 @@ pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8>=10.40)
 pkg_check_modules(utf8proc REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(nettle REQUIRED IMPORTED_TARGET nettle>=3.8)
 pkg_check_modules(inih REQUIRED IMPORTED_TARGET inih)
+pkg_check_modules(libedit REQUIRED IMPORTED_TARGET libedit)
 
 # The messages, generated from proto/personad.proto. Include as "personad.pb-c.h".
 set(proto_source ${PROJECT_SOURCE_DIR}/proto/personad.proto)

@@ -9,11 +9,11 @@ set(CMAKE_RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
 set(test_seconds_max 300)
 
 file(GLOB support_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/support/*.c)
+list(FILTER support_sources EXCLUDE REGEX "_main\\.c$")
 part(test_support SOURCES ${support_sources} LINKS base PkgConfig::cmocka)
 
 function(unit_test name source)
   add_executable(${name} ${source})
-  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   # Support comes first: its parts may need the stage under test, never the other way round.
   target_link_libraries(${name} PRIVATE test_support ${ARGN} PkgConfig::cmocka m)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
@@ -34,6 +34,24 @@ foreach(source ${sources})
   unit_test(kernels_${file} ${source} kernels_cpu model)
 endforeach()
 
+# Whole models against an independent implementation. Sanitizers would take minutes to find nothing
+# that the tiny models do not show them.
+if(NOT PERSONAD_SANITIZE)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/numerics/test_*.c)
+  foreach(source ${sources})
+    get_filename_component(file ${source} NAME_WE)
+    unit_test(numerics_${file} ${source} model)
+    set_tests_properties(numerics_${file} PROPERTIES SKIP_RETURN_CODE 77)
+  endforeach()
+endif()
+
+# Writes tiny random models: tiny_model FOLDER.
+if(EXISTS ${PROJECT_SOURCE_DIR}/tests/support/tiny_model_main.c)
+  add_executable(tiny_model tests/support/tiny_model_main.c)
+  target_include_directories(tiny_model PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_link_libraries(tiny_model PRIVATE test_support kernels_cpu)
+endif()
+
 if(TARGET personad_client)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/unit/client/test_*.c)
   foreach(source ${sources})
@@ -45,7 +63,6 @@ endif()
 # Prints one line a kernel with a hash of its bits; builds of two compilers are compared.
 if(EXISTS ${PROJECT_SOURCE_DIR}/tests/kernels/bits_dump.c)
   add_executable(kernel_bits tests/kernels/bits_dump.c)
-  target_include_directories(kernel_bits PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(kernel_bits PRIVATE test_support kernels_cpu)
 endif()
 
@@ -65,7 +82,6 @@ foreach(source ${sources})
     set(fuzz_stage_${parser} wire)
   endif()
   add_executable(${name} ${source})
-  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(${name} PRIVATE test_support ${fuzz_stage_${parser}})
   if(PERSONAD_FUZZ)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)

@@ -185,6 +185,7 @@ struct request_tokenize {
 struct request_detokenize {
     const uint32_t *tokens;
     uint32_t token_count;
+    bool names; /* control tokens as the vocabulary writes them */
 };
 
 struct request {

@@ -252,10 +252,11 @@ int personad_append(personad_client *client, const struct personad_append_option
 int personad_cancel(personad_client *client, const uint64_t *nodes, size_t node_count,
                     uint64_t session);
 
-/* pieces may be NULL; else it receives count texts. */
+/* pieces may be NULL; else it receives count texts. names: control tokens, which show nothing, are
+ * written as the vocabulary writes them. */
 int personad_tokenize(personad_client *client, struct personad_text text, bool special,
                       const uint32_t **tokens, size_t *count, const struct personad_text **pieces);
-int personad_detokenize(personad_client *client, const uint32_t *tokens, size_t count,
+int personad_detokenize(personad_client *client, const uint32_t *tokens, size_t count, bool names,
                         struct personad_text *text);
 
 /* ---------------------------------------------------------------- streaming calls: request id, or

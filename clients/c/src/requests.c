@@ -448,12 +448,14 @@ int personad_tokenize(personad_client *client, struct personad_text text, bool s
     return PERSONAD_OK;
 }
 
-int personad_detokenize(personad_client *client, const uint32_t *tokens, size_t count,
+int personad_detokenize(personad_client *client, const uint32_t *tokens, size_t count, bool names,
                         struct personad_text *text)
 {
     Personad__V1__DetokenizeRequest body = PERSONAD__V1__DETOKENIZE_REQUEST__INIT;
     body.n_tokens = count;
     body.tokens = (uint32_t *)tokens;
+    body.has_names = names;
+    body.names = names;
     Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
     request.op_case = PERSONAD__V1__REQUEST__OP_DETOKENIZE;
     request.detokenize = &body;

@@ -1,0 +1,292 @@
+/* persona chat: a conversation in the terminal. */
+#include "chat.h"
+
+#include <editline/readline.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+void chat_name_print(const struct chat *chat, uint32_t speaker)
+{
+    const bool colour = cli_has_colour(stdout);
+    const char *name = speaker == 0 ? chat->user_name : chat->persona_name;
+    (void)fputs(!colour ? "" : speaker == 0 ? "\033[1;34m" : "\033[1;32m", stdout);
+    cli_print_line(stdout, (struct personad_text){name, strlen(name)}, 64);
+    (void)fputs(colour ? ":\033[0m " : ": ", stdout);
+}
+
+int chat_move(struct chat *chat, struct personad_position place)
+{
+    if (personad_head(chat->cli->client, chat->session, &place, &chat->place) != PERSONAD_OK) {
+        cli_complain("%s", personad_last_error(chat->cli->client)->text);
+        return personad_last_error(chat->cli->client)->code < 0 ? CLI_FAILED : CLI_OK;
+    }
+    return CLI_OK;
+}
+
+/* ---------------------------------------------------------------- a reply */
+
+static int context_keep(struct chat *chat, const struct personad_event *event)
+{
+    uint32_t *copy = malloc((event->context_count + 1) * sizeof *copy);
+    if (copy == NULL) {
+        cli_complain("out of memory");
+        return CLI_FAILED;
+    }
+    if (event->context_count > 0) {
+        memcpy(copy, event->context, event->context_count * sizeof *copy);
+    }
+    free(chat->context);
+    chat->context = copy;
+    chat->context_count = event->context_count;
+    return CLI_OK;
+}
+
+static void finish_print(const struct personad_node *node)
+{
+    const bool colour = cli_has_colour(stdout);
+    const char *note = node->finish == PERSONAD_FINISH_LENGTH    ? "max tokens; /continue goes on"
+                       : node->finish == PERSONAD_FINISH_CONTEXT ? "the context is full"
+                       : node->finish == PERSONAD_FINISH_CUT     ? "stopped"
+                                                                 : NULL;
+    if (note != NULL) {
+        (void)printf("%s[%s]%s", colour ? " \033[2m" : " ", note, colour ? "\033[0m" : "");
+    }
+    if (node->turns_left_out > 0) {
+        (void)printf("%s[%u oldest turns left out]%s", colour ? " \033[2m" : " ",
+                     node->turns_left_out, colour ? "\033[0m" : "");
+    }
+    (void)fputc('\n', stdout);
+    (void)fflush(stdout);
+    if (node->finish == PERSONAD_FINISH_FAILED) {
+        cli_complain("the reply failed: %.*s", (int)node->error_text.size,
+                     node->error_text.data != NULL ? node->error_text.data : "");
+    }
+}
+
+/* The reply is the last node that was created: a prefix and the user's turn come before it. */
+static int event_take(struct chat *chat, const struct personad_event *event)
+{
+    if (event->type == PERSONAD_EVENT_CREATED && event->node_count > 0) {
+        const struct personad_node *node = &event->nodes[event->node_count - 1];
+        chat->reply = node->id;
+        chat->reply_parent = node->parent;
+        chat->place = (struct personad_position){node->id, PERSONAD_END};
+        return context_keep(chat, event);
+    }
+    if (event->type == PERSONAD_EVENT_TOKENS) {
+        cli_print_text(stdout, event->text);
+        (void)fflush(stdout);
+    } else if (event->type == PERSONAD_EVENT_FINISHED) {
+        finish_print(&event->nodes[0]);
+    } else if (event->type == PERSONAD_EVENT_ERROR) {
+        (void)fputc('\n', stdout);
+        cli_complain("%s", event->error.text);
+    }
+    return CLI_OK;
+}
+
+int chat_follow(struct chat *chat, uint64_t request, bool continuing)
+{
+    personad_client *client = chat->cli->client;
+    if (request == 0) {
+        return cli_failed(chat->cli);
+    }
+    if (!continuing) {
+        chat_name_print(chat, 1);
+        (void)fflush(stdout);
+    }
+    interrupted = 0;
+    bool cancelled = false;
+    bool last = false;
+    while (!last) {
+        const struct personad_event *event = NULL;
+        const int code = personad_next(client, -1, &event);
+        if (interrupted && !cancelled && chat->reply != 0) {
+            cancelled = true;
+            const uint64_t node = chat->reply;
+            if (code != PERSONAD_OK) {
+                (void)personad_cancel_send(client, &node, 1);
+                continue;
+            }
+        }
+        if (code == PERSONAD_AGAIN) {
+            continue;
+        }
+        if (code != PERSONAD_OK) {
+            return cli_failed(chat->cli);
+        }
+        if (event->request == request) {
+            last = event->last;
+            if (event_take(chat, event) != CLI_OK) {
+                return CLI_FAILED;
+            }
+        }
+        if (cancelled && interrupted) {
+            const uint64_t node = chat->reply;
+            (void)personad_cancel_send(client, &node, 1);
+            interrupted = 0;
+        }
+    }
+    return CLI_OK;
+}
+
+/* ---------------------------------------------------------------- opening */
+
+static void names_take(struct chat *chat, const struct personad_session *session)
+{
+    for (size_t i = 0; i < session->cast_count; i++) {
+        const struct personad_cast_member *member = &session->cast[i];
+        char *name = member->speaker == 0 ? chat->user_name : chat->persona_name;
+        (void)snprintf(name, sizeof chat->user_name, "%.*s", (int)member->name.size,
+                       member->name.data != NULL ? member->name.data : "");
+    }
+}
+
+int chat_open(struct chat *chat)
+{
+    struct cli *cli = chat->cli;
+    const struct personad_open_options options = {
+        .persona_name = cli->persona,
+        .user_name = cli->user,
+        .has_seed = cli->has_seed,
+        .seed = cli->seed,
+        .context_tokens = cli->context_tokens,
+        .no_greeting = cli->no_greeting,
+    };
+    const struct personad_session *session = NULL;
+    const struct personad_node *greetings = NULL;
+    size_t greeting_count = 0;
+    if (personad_session_open(cli->client, &options, &session, &greetings, &greeting_count) !=
+        PERSONAD_OK) {
+        return cli_failed(cli);
+    }
+    names_take(chat, session);
+    chat->session = session->id;
+    chat->place = session->head;
+    chat->reply = 0;
+    chat->context_count = 0;
+    (void)printf("%sSession %" PRIu64 ". /help lists what you can do.%s\n\n",
+                 cli_has_colour(stdout) ? "\033[2m" : "", session->id,
+                 cli_has_colour(stdout) ? "\033[0m" : "");
+    if (greeting_count > 0) {
+        chat->reply = greetings[0].id;
+        chat->reply_parent = greetings[0].parent;
+        chat_name_print(chat, 1);
+        cli_print_text(stdout, greetings[0].text);
+        (void)fputc('\n', stdout);
+    }
+    return CLI_OK;
+}
+
+void chat_finish(struct chat *chat)
+{
+    free(chat->context);
+}
+
+/* ---------------------------------------------------------------- input */
+
+/* NULL at the end of input; an interrupted line comes back empty. The caller frees. */
+static char *line_read(const struct chat *chat)
+{
+    if (!chat->is_terminal) {
+        char *line = NULL;
+        size_t capacity = 0;
+        if (getline(&line, &capacity, stdin) < 0) {
+            free(line);
+            return NULL;
+        }
+        line[strcspn(line, "\n")] = '\0';
+        return line;
+    }
+    interrupted = 0;
+    char prompt[160];
+    (void)snprintf(prompt, sizeof prompt, "%s: ", chat->user_name);
+    char *line = readline(prompt);
+    if (line == NULL && interrupted) {
+        (void)fputc('\n', stdout);
+        return calloc(1, 1);
+    }
+    if (line != NULL && line[0] != '\0') {
+        (void)add_history(line);
+    }
+    return line;
+}
+
+static int line_say(struct chat *chat, const char *line)
+{
+    const struct personad_text text = {line, strlen(line)};
+    struct personad_generation generation = cli_generation(chat->cli, chat->session);
+    generation.n = 1;
+    generation.position = &chat->place;
+    generation.context = true;
+    return chat_follow(chat, personad_say(chat->cli->client, text, 0, &generation), false);
+}
+
+static int chat_loop(struct chat *chat)
+{
+    int status = chat_open(chat);
+    while (status == CLI_OK && !chat->quit) {
+        char *line = line_read(chat);
+        if (line == NULL) {
+            break;
+        }
+        if (line[0] == '/') {
+            status = chat_command(chat, line);
+        } else if (line[strspn(line, " \t")] != '\0') {
+            status = line_say(chat, line);
+        }
+        free(line);
+    }
+    if (chat->is_terminal) {
+        (void)fputc('\n', stdout);
+    }
+    return status;
+}
+
+static int run(struct cli *cli, int argument_count, char **arguments)
+{
+    const int parsed = cli_parse(cli, &command_chat, argument_count, arguments, NULL);
+    if (parsed != CLI_OK) {
+        return parsed < 0 ? CLI_OK : parsed;
+    }
+    if (cli->json) {
+        cli_complain("chat is for people; scripts use persona say --json");
+        return CLI_USAGE;
+    }
+    if (cli->sampler.top_count < 0) {
+        cli->sampler.top_count = 5; /* for /probs */
+    }
+    int status = cli_connect(cli);
+    if (status != CLI_OK) {
+        return status;
+    }
+    /* Without SA_RESTART, so that waiting for a token or a line ends. */
+    const struct sigaction stop = {.sa_handler = on_interrupt};
+    (void)sigaction(SIGINT, &stop, NULL);
+    struct chat chat = {.cli = cli, .is_terminal = isatty(STDIN_FILENO) != 0};
+    status = chat_loop(&chat);
+    chat_finish(&chat);
+    return status;
+}
+
+const struct cli_command command_chat = {
+    .name = "chat",
+    .usage = "[OPTIONS]",
+    .summary = "hold a conversation with a persona",
+    .help = "Ctrl-C stops a reply, Ctrl-D ends the chat. Lines that start with / are commands:\n"
+            "/help lists them.",
+    .takes = CLI_TAKES_PERSONA | CLI_TAKES_GENERATION,
+    .run = run,
+};

@@ -1,0 +1,42 @@
+/* The chat: its state, what a reply does to it, and the commands that start with a slash.
+ *
+ * Thread: one. The place in the tree where the next turn goes is `place`; the daemon's head follows
+ * it.
+ */
+#ifndef PERSONAD_CLIENTS_CLI_CHAT_H
+#define PERSONAD_CLIENTS_CLI_CHAT_H
+
+#include "cli.h"
+
+struct chat {
+    struct cli *cli;
+    uint64_t session;
+    struct personad_position place; /* where the next turn goes */
+    uint64_t reply;                 /* the node shown last, 0: none */
+    struct personad_position reply_parent;
+    uint32_t *context; /* owned: ids that the model saw before that reply */
+    size_t context_count;
+    char persona_name[128];
+    char user_name[128];
+    bool is_terminal; /* standard input: prompts and line editing */
+    bool quit;
+};
+
+/* Opens a session as the options say, prints who speaks and the greeting. */
+int chat_open(struct chat *chat);
+void chat_finish(struct chat *chat);
+
+/* Streams the replies of a request, moves the place behind the reply. Ctrl-C ends the reply at what
+ * was shown. CLI_FAILED only when the connection is gone. */
+int chat_follow(struct chat *chat, uint64_t request, bool continuing);
+
+/* Executes "/name arguments". CLI_FAILED only when the connection is gone. */
+int chat_command(struct chat *chat, char *line);
+
+/* Moves the place and tells the daemon. */
+int chat_move(struct chat *chat, struct personad_position place);
+
+/* Prints "Name: " in colour. */
+void chat_name_print(const struct chat *chat, uint32_t speaker);
+
+#endif

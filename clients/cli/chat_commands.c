@@ -1,0 +1,400 @@
+/* The commands of the chat that start with a slash. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "chat.h"
+#include "options.h"
+#include "outline.h"
+
+enum { OUTLINE_COLUMNS = 100, OUTLINE_CHILDREN = 12, PROBS_TOKEN_COUNT_MAX = 400 };
+
+/* The daemon said no: told, and the chat goes on unless the connection is gone. */
+static int refused(struct chat *chat)
+{
+    (void)cli_failed(chat->cli);
+    return personad_last_error(chat->cli->client)->code < 0 ? CLI_FAILED : CLI_OK;
+}
+
+static int nothing_yet(void)
+{
+    cli_complain("there is no reply yet");
+    return CLI_OK;
+}
+
+static int on_again(struct chat *chat, char *arguments)
+{
+    (void)arguments;
+    if (chat->reply == 0) {
+        return nothing_yet();
+    }
+    struct personad_generation generation = cli_generation(chat->cli, chat->session);
+    generation.n = 1;
+    generation.position = &chat->reply_parent;
+    generation.context = true;
+    return chat_follow(chat, personad_generate(chat->cli->client, false, &generation), false);
+}
+
+static int on_continue(struct chat *chat, char *arguments)
+{
+    (void)arguments;
+    if (chat->reply == 0) {
+        return nothing_yet();
+    }
+    struct personad_generation generation = cli_generation(chat->cli, chat->session);
+    generation.n = 1;
+    generation.position = &chat->place;
+    generation.context = true;
+    return chat_follow(chat, personad_generate(chat->cli->client, true, &generation), true);
+}
+
+/* Shows one node as the current reply and goes behind it. */
+static int node_show(struct chat *chat, const struct personad_node *node, size_t count)
+{
+    const struct personad_position place = {node->id, PERSONAD_END};
+    chat->reply = node->id;
+    chat->reply_parent = node->parent;
+    chat->context_count = 0;
+    (void)printf("[%u of %zu] ", node->ordinal + 1, count);
+    chat_name_print(chat, node->speaker);
+    cli_print_text(stdout, node->text);
+    (void)fputc('\n', stdout);
+    return chat_move(chat, place);
+}
+
+static bool same_place(struct personad_position a, struct personad_position b)
+{
+    return a.node == b.node && a.offset == b.offset;
+}
+
+/* step: +1 the next sibling, -1 the one before; round at the ends. */
+static int sibling_show(struct chat *chat, int step)
+{
+    if (chat->reply == 0) {
+        return nothing_yet();
+    }
+    const struct personad_walk_options options = {
+        .session = chat->session,
+        .position = &chat->reply_parent,
+        .what = PERSONAD_CHILDREN,
+        .text = true,
+    };
+    const struct personad_node *nodes = NULL;
+    size_t count = 0;
+    bool end = false;
+    if (personad_walk(chat->cli->client, &options, &nodes, &count, &end) != PERSONAD_OK) {
+        return refused(chat);
+    }
+    const struct personad_node **siblings = calloc(count + 1, sizeof(struct personad_node *));
+    size_t sibling_count = 0;
+    size_t at = 0;
+    for (size_t i = 0; siblings != NULL && i < count; i++) {
+        if (same_place(nodes[i].parent, chat->reply_parent)) {
+            at = nodes[i].id == chat->reply ? sibling_count : at;
+            siblings[sibling_count++] = &nodes[i];
+        }
+    }
+    int status = CLI_OK;
+    if (sibling_count < 2) {
+        cli_complain("this reply has no siblings yet; /again makes one");
+    } else {
+        at = step > 0 ? (at + 1) % sibling_count : (at + sibling_count - 1) % sibling_count;
+        status = node_show(chat, siblings[at], sibling_count);
+    }
+    free(siblings);
+    return status;
+}
+
+static int on_next(struct chat *chat, char *arguments)
+{
+    (void)arguments;
+    return sibling_show(chat, 1);
+}
+
+static int on_prev(struct chat *chat, char *arguments)
+{
+    (void)arguments;
+    return sibling_show(chat, -1);
+}
+
+/* Back to before the last turn of the user: behind the reply that stood before it. */
+static int on_back(struct chat *chat, char *arguments)
+{
+    (void)arguments;
+    const struct personad_walk_options options = {
+        .session = chat->session,
+        .position = &chat->place,
+        .what = PERSONAD_PATH,
+        .text = true,
+    };
+    const struct personad_node *nodes = NULL;
+    size_t count = 0;
+    bool end = false;
+    if (personad_walk(chat->cli->client, &options, &nodes, &count, &end) != PERSONAD_OK) {
+        return refused(chat);
+    }
+    size_t at = count;
+    while (at > 0 && !(nodes[at - 1].speaker == 0 && nodes[at - 1].opens_turn)) {
+        at--;
+    }
+    if (at == 0) {
+        cli_complain("this is the beginning");
+        return CLI_OK;
+    }
+    const struct personad_position place = nodes[at - 1].parent;
+    (void)fputs("Taken back: ", stdout);
+    cli_print_line(stdout, nodes[at - 1].text, 70);
+    (void)fputc('\n', stdout);
+    chat->reply = at > 1 ? nodes[at - 2].id : 0;
+    chat->context_count = 0;
+    if (at > 1) {
+        chat->reply_parent = nodes[at - 2].parent;
+        chat_name_print(chat, nodes[at - 2].speaker);
+        cli_print_text(stdout, nodes[at - 2].text);
+        (void)fputc('\n', stdout);
+    }
+    return chat_move(chat, place);
+}
+
+static int on_tree(struct chat *chat, char *arguments)
+{
+    (void)arguments;
+    (void)outline_print(chat->cli, chat->session, 0, OUTLINE_CHILDREN, OUTLINE_COLUMNS);
+    return personad_last_error(chat->cli->client)->code < 0 ? CLI_FAILED : CLI_OK;
+}
+
+/* ---------------------------------------------------------------- numbers */
+
+/* Copies what a walk said, since asking for the texts of tokens ends its life. */
+struct probs {
+    uint32_t *tokens, *top_tokens;
+    float *logprobs, *entropies, *top_logprobs;
+    size_t count;
+    uint32_t top_count;
+};
+
+static void probs_finish(struct probs *probs)
+{
+    free(probs->tokens);
+    free(probs->top_tokens);
+    free(probs->logprobs);
+    free(probs->entropies);
+    free(probs->top_logprobs);
+}
+
+static void *copy_of(const void *from, size_t bytes)
+{
+    void *copy = malloc(bytes + 1);
+    if (copy != NULL && bytes > 0) {
+        memcpy(copy, from, bytes);
+    }
+    return copy;
+}
+
+static bool probs_take(struct probs *probs, const struct personad_numbers *numbers)
+{
+    const size_t count =
+        numbers->count < PROBS_TOKEN_COUNT_MAX ? numbers->count : PROBS_TOKEN_COUNT_MAX;
+    const size_t top = count * numbers->top_count;
+    probs->count = count;
+    probs->top_count = numbers->top_count;
+    probs->tokens = copy_of(numbers->tokens, count * sizeof(uint32_t));
+    probs->logprobs = copy_of(numbers->logprobs, count * sizeof(float));
+    probs->entropies = copy_of(numbers->entropies, count * sizeof(float));
+    probs->top_tokens = copy_of(numbers->top_tokens, top * sizeof(uint32_t));
+    probs->top_logprobs = copy_of(numbers->top_logprobs, top * sizeof(float));
+    return probs->tokens != NULL && probs->logprobs != NULL && probs->entropies != NULL &&
+           probs->top_tokens != NULL && probs->top_logprobs != NULL;
+}
+
+static bool token_print(struct chat *chat, uint32_t token, size_t columns)
+{
+    struct personad_text text;
+    if (personad_detokenize(chat->cli->client, &token, 1, true, &text) != PERSONAD_OK) {
+        return false;
+    }
+    (void)fputc('"', stdout);
+    cli_print_line(stdout, text, columns);
+    (void)fputc('"', stdout);
+    return true;
+}
+
+static int probs_print(struct chat *chat, const struct probs *probs)
+{
+    for (size_t i = 0; i < probs->count; i++) {
+        (void)printf("%5.1f%%  %4.2f nats  ", 100.0 * exp((double)probs->logprobs[i]),
+                     (double)probs->entropies[i]);
+        if (!token_print(chat, probs->tokens[i], 24)) {
+            return refused(chat);
+        }
+        for (uint32_t k = 0; k < probs->top_count; k++) {
+            const size_t at = i * probs->top_count + k;
+            (void)fputs(k == 0 ? "   of " : "  ", stdout);
+            if (!token_print(chat, probs->top_tokens[at], 16)) {
+                return refused(chat);
+            }
+            (void)printf(" %.0f%%", 100.0 * exp((double)probs->top_logprobs[at]));
+        }
+        (void)fputc('\n', stdout);
+    }
+    return CLI_OK;
+}
+
+static int on_probs(struct chat *chat, char *arguments)
+{
+    (void)arguments;
+    if (chat->reply == 0) {
+        return nothing_yet();
+    }
+    const struct personad_position place = {chat->reply, PERSONAD_END};
+    const struct personad_walk_options options = {
+        .session = chat->session,
+        .position = &place,
+        .what = PERSONAD_NODE,
+        .numbers = true,
+    };
+    const struct personad_node *nodes = NULL;
+    size_t count = 0;
+    bool end = false;
+    if (personad_walk(chat->cli->client, &options, &nodes, &count, &end) != PERSONAD_OK) {
+        return refused(chat);
+    }
+    if (count == 0 || nodes[0].numbers.count == 0) {
+        cli_complain("this text was given, not sampled");
+        return CLI_OK;
+    }
+    struct probs probs = {0};
+    int status = CLI_OK;
+    if (probs_take(&probs, &nodes[0].numbers)) {
+        status = probs_print(chat, &probs);
+    } else {
+        cli_complain("out of memory");
+    }
+    probs_finish(&probs);
+    return status;
+}
+
+static int on_raw(struct chat *chat, char *arguments)
+{
+    (void)arguments;
+    if (chat->context_count == 0) {
+        cli_complain("the context is known for the reply that was made last; say something first");
+        return CLI_OK;
+    }
+    struct personad_text text;
+    if (personad_detokenize(chat->cli->client, chat->context, chat->context_count, true, &text) !=
+        PERSONAD_OK) {
+        return refused(chat);
+    }
+    cli_print_text(stdout, text);
+    (void)printf("\n[%zu tokens]\n", chat->context_count);
+    return CLI_OK;
+}
+
+/* ---------------------------------------------------------------- settings */
+
+static int on_persona(struct chat *chat, char *arguments)
+{
+    if (arguments[0] == '\0') {
+        cli_complain("/persona NAME opens a new session with that persona");
+        return CLI_OK;
+    }
+    const char *before = chat->cli->persona;
+    char *name = strdup(arguments);
+    chat->cli->persona = name;
+    const int status = chat_open(chat);
+    chat->cli->persona = before;
+    free(name);
+    return status == CLI_OK || personad_last_error(chat->cli->client)->code > 0 ? CLI_OK
+                                                                                : CLI_FAILED;
+}
+
+/* What keeps a borrowed text (stop strings) lives as long as the program. */
+static int on_set(struct chat *chat, char *arguments)
+{
+    char *value = arguments + strcspn(arguments, " \t");
+    if (*value != '\0') {
+        *value++ = '\0';
+        value += strspn(value, " \t");
+    }
+    for (char *at = arguments; *at != '\0'; at++) {
+        *at = *at == '_' ? '-' : *at;
+    }
+    for (int i = 0; i < option_row_count; i++) {
+        const struct option_row *row = &option_rows[i];
+        if (row->group != CLI_TAKES_GENERATION || strcmp(row->name, arguments) != 0) {
+            continue;
+        }
+        char *kept = strdup(value);
+        if (kept == NULL || !row->on_value(chat->cli, kept)) {
+            cli_complain("%s: '%s' is no good value (%s)", row->name, value, row->help);
+            free(kept);
+        } else if (strcmp(row->name, "stop") != 0 && strcmp(row->name, "prefix") != 0) {
+            free(kept);
+        }
+        return CLI_OK;
+    }
+    (void)puts("/set KEY VALUE, KEY one of:");
+    for (int i = 0; i < option_row_count; i++) {
+        if (option_rows[i].group == CLI_TAKES_GENERATION) {
+            (void)printf("  %-20s %s\n", option_rows[i].name, option_rows[i].help);
+        }
+    }
+    return CLI_OK;
+}
+
+static int on_quit(struct chat *chat, char *arguments)
+{
+    (void)arguments;
+    chat->quit = true;
+    return CLI_OK;
+}
+
+static int on_help(struct chat *chat, char *arguments);
+
+static const struct chat_row {
+    const char *name, *help;
+    int (*run)(struct chat *chat, char *arguments);
+} rows[] = {
+    {"again", "another reply to the same turn", on_again},
+    {"next", "the next of these replies", on_next},
+    {"prev", "the one before", on_prev},
+    {"back", "take back your last turn; nothing is lost, /tree shows it", on_back},
+    {"continue", "let the reply go on", on_continue},
+    {"tree", "draw this conversation with all its branches", on_tree},
+    {"probs", "the reply token by token: probability, entropy, alternatives", on_probs},
+    {"raw", "what the model saw before the reply, template and all", on_raw},
+    {"persona", "NAME: open a new session with that persona", on_persona},
+    {"set", "KEY VALUE: sampler settings; alone it lists them", on_set},
+    {"help", "this list", on_help},
+    {"quit", "end the chat (Ctrl-D does too)", on_quit},
+};
+
+static int on_help(struct chat *chat, char *arguments)
+{
+    (void)chat;
+    (void)arguments;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        (void)printf("  /%-10s %s\n", rows[i].name, rows[i].help);
+    }
+    (void)puts("Ctrl-C stops a reply.");
+    return CLI_OK;
+}
+
+int chat_command(struct chat *chat, char *line)
+{
+    char *name = line + 1;
+    char *arguments = name + strcspn(name, " \t");
+    if (*arguments != '\0') {
+        *arguments++ = '\0';
+        arguments += strspn(arguments, " \t");
+    }
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (strcmp(rows[i].name, name) == 0) {
+            return rows[i].run(chat, arguments);
+        }
+    }
+    cli_complain("/%s is no command; /help lists them", name);
+    return CLI_OK;
+}
