@@ -28,8 +28,10 @@ class Project:
                       os.path.join(root, "clients/c/include"), os.path.join(build, "generated")]
         self.texts = {}
         version = subprocess.run(["clang-tidy", "--version"], check=True, capture_output=True)
-        with open(os.path.join(root, ".clang-tidy"), "rb") as file:
-            self.settings = version.stdout + file.read()
+        self.settings = version.stdout
+        for path in (".clang-tidy", "tests/.clang-tidy"):
+            with open(os.path.join(root, path), "rb") as file:
+                self.settings += file.read()
 
     def text(self, path):
         if path not in self.texts:

@@ -8,6 +8,9 @@
 #include "base/bytes.h"
 #include "base/check.h"
 
+#undef error_set
+#undef error_set_limit
+
 /* Sentences quote names from files and peers, so the bytes may be anything: malformed ones become
  * '?', and a character that the bound cut in two is dropped.
  */
