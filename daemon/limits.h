@@ -15,7 +15,11 @@ enum {
     CONNECTION_COUNT_MAX = 1024,
     CONNECTION_PER_USER_COUNT_MAX = 512,
     CONNECTION_HELLO_MS_MAX = 10 * 1000,
-    CONNECTION_WRITE_BYTES_MAX = 8 * 1024 * 1024, /* queued to one socket before its cursors wait */
+    CONNECTION_DRAIN_MS_MAX = 2 * 1000,       /* to take the last error before the close */
+    CONNECTION_WRITE_BYTES_MAX = 1024 * 1024, /* queued to one socket; then it has to read first */
+    CONNECTION_QUEUE_BYTES_MAX = 64 * 1024 * 1024, /* queued in all; then it is closed */
+    INPUT_BYTES_MAX = 256 * 1024 * 1024, /* half frames of all connections */
+    CLIENT_NAME_BYTES_MAX = 64,
     REQUEST_PER_CONNECTION_COUNT_MAX = 4096,      /* credits; streams in progress count */
     CURSOR_PER_CONNECTION_COUNT_MAX = 4096,
     SOCKET_PATH_BYTES_MAX = 107,

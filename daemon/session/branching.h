@@ -1,0 +1,33 @@
+/* What the n siblings of one request share, in the form in which the engine borrows it.
+ *
+ * Thread: loop. Immutable between generate_submit() and the end of the last sibling, then freed.
+ */
+#ifndef PERSONAD_SESSION_BRANCHING_H
+#define PERSONAD_SESSION_BRANCHING_H
+
+#include "base/sha256.h"
+#include "session/generate.h"
+
+struct generation {
+    struct user *user;        /* borrowed */
+    uint32_t token_count_max; /* of one output block: what is asked for, or the room */
+    uint64_t branch_bytes;    /* of one output block */
+    uint32_t alive_count;     /* branches lent out */
+    bool is_unfollowed;       /* on purpose: never parked */
+    struct context *context;  /* acquired */
+    struct sampler *sampler;  /* acquired */
+    struct cue_set *cues;     /* owned */
+    struct branch_run *runs;  /* owned array; ids borrowed, or in `copies` */
+    uint32_t run_count;
+    struct id_list copies; /* owned: tokens of nodes that may still move */
+    struct buffer lead_in; /* owned */
+    uint8_t context_digest[SHA256_BYTES];
+    uint32_t spec_count;
+    struct branch_spec specs[]; /* slot, node, seed and output are filled in at submit */
+};
+
+MUST_USE enum status branching_create(struct store *store, const struct generate_query *query,
+                                      struct error *error, struct generation **out);
+void branching_destroy(struct generation *generation);
+
+#endif

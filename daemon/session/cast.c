@@ -1,0 +1,160 @@
+#include "session/cast.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "limits.h"
+
+enum status cast_add(struct cast *cast, struct bytes name, struct prompt *prompt,
+                     struct error *error)
+{
+    struct cast_member *members;
+    char *copy;
+
+    if (cast->count == SESSION_CAST_COUNT_MAX) {
+        return error_set_limit(error, "SESSION_CAST_COUNT_MAX", SESSION_CAST_COUNT_MAX,
+                               "a session has at most %u speakers",
+                               (unsigned)SESSION_CAST_COUNT_MAX);
+    }
+    copy = memory_copy_text((const char *)name.data, name.size);
+    members = memory_resize(cast->members, cast->count + 1, sizeof(*members));
+    if (members != NULL) {
+        cast->members = members;
+    }
+    if (copy == NULL || members == NULL) {
+        memory_free(copy);
+        return error_set(error, STATUS_MEMORY, "out of memory while a session was opened");
+    }
+    cast->members[cast->count].name = bytes_of(copy, name.size);
+    cast->members[cast->count].prompt = prompt;
+    cast->count++;
+    return STATUS_OK;
+}
+
+void cast_finish(struct cast *cast, void (*release)(void *context, struct prompt *prompt),
+                 void *context)
+{
+    for (uint32_t i = 0; i < cast->count; i++) {
+        memory_free((void *)(uintptr_t)cast->members[i].name.data);
+        if (cast->members[i].prompt != NULL) {
+            release(context, cast->members[i].prompt);
+        }
+    }
+    for (uint32_t i = 0; i < cast->frame_count; i++) {
+        memory_free(cast->frames[i]->ids);
+        memory_free(cast->frames[i]);
+    }
+    memory_free(cast->members);
+    memory_free(cast->frames);
+    memset(cast, 0, sizeof(*cast));
+}
+
+uint32_t cast_first_persona(const struct cast *cast)
+{
+    for (uint32_t i = 0; i < cast->count; i++) {
+        if (cast->members[i].prompt != NULL) {
+            return i;
+        }
+    }
+    return CAST_START;
+}
+
+uint32_t cast_viewpoint(const struct cast *cast, uint32_t speaker)
+{
+    CHECK(speaker < cast->count);
+    return cast->members[speaker].prompt != NULL ? speaker : cast_first_persona(cast);
+}
+
+static struct template_end end_of(const struct cast *cast, const struct prompt *prompt,
+                                  uint32_t viewpoint, uint32_t speaker)
+{
+    if (speaker == CAST_START) {
+        return prompt->end;
+    }
+    return (struct template_end){
+        .side = speaker == viewpoint ? TEMPLATE_PERSONA : TEMPLATE_USER,
+        .name = cast->members[speaker].name,
+    };
+}
+
+static enum status make_frame(struct cast *cast, struct encoder *encoder, struct cast_frame *frame,
+                              struct error *error)
+{
+    const struct prompt *prompt = cast->members[frame->viewpoint].prompt;
+    const struct template_end from = end_of(cast, prompt, frame->viewpoint, frame->from);
+    const struct template_end to = end_of(cast, prompt, frame->viewpoint, frame->to);
+    const bool is_open = frame->from == CAST_START && prompt->is_open;
+    struct id_list ids = {0};
+    enum status status;
+
+    if (frame->has_insert) {
+        status = template_insert(&prompt->template, encoder, &from, &to, is_open,
+                                 buffer_bytes(&prompt->post_history), error, &ids);
+    } else {
+        status = template_frame(&prompt->template, encoder, &from, &to, is_open, error, &ids);
+    }
+    if (status != STATUS_OK) {
+        id_list_finish(&ids);
+        return status;
+    }
+    frame->ids = ids.ids;
+    frame->count = ids.count;
+    return STATUS_OK;
+}
+
+enum status cast_frame_find(struct cast *cast, struct encoder *encoder, uint32_t viewpoint,
+                            uint32_t from, uint32_t to, bool has_insert, struct error *error,
+                            const struct cast_frame **out)
+{
+    struct cast_frame *frame;
+    enum status status;
+
+    for (uint32_t i = 0; i < cast->frame_count; i++) {
+        frame = cast->frames[i];
+        if (frame->viewpoint == viewpoint && frame->from == from && frame->to == to &&
+            frame->has_insert == has_insert) {
+            *out = frame;
+            return STATUS_OK;
+        }
+    }
+    if (cast->frame_count == cast->frame_capacity) {
+        const uint32_t capacity = cast->frame_capacity == 0 ? 8 : cast->frame_capacity * 2;
+        struct cast_frame **frames = memory_resize(cast->frames, capacity, sizeof(*frames));
+
+        if (frames == NULL) {
+            return error_set(error, STATUS_MEMORY, "out of memory while a frame was made");
+        }
+        cast->frames = frames;
+        cast->frame_capacity = capacity;
+    }
+    frame = memory_alloc(1, sizeof(*frame));
+    if (frame == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory while a frame was made");
+    }
+    *frame = (struct cast_frame){
+        .viewpoint = viewpoint, .from = from, .to = to, .has_insert = has_insert};
+    status = make_frame(cast, encoder, frame, error);
+    if (status != STATUS_OK) {
+        memory_free(frame);
+        return status;
+    }
+    cast->frames[cast->frame_count++] = frame;
+    *out = frame;
+    return STATUS_OK;
+}
+
+struct bytes cast_lead(const struct cast *cast, uint32_t from, uint32_t speaker)
+{
+    const uint32_t viewpoint = cast_viewpoint(cast, speaker);
+    const struct prompt *prompt;
+    bool is_open;
+
+    if (viewpoint == CAST_START) {
+        return bytes_of(NULL, 0);
+    }
+    prompt = cast->members[viewpoint].prompt;
+    is_open = from == CAST_START && prompt->is_open;
+    return template_lead(&prompt->template, speaker == viewpoint ? TEMPLATE_PERSONA : TEMPLATE_USER,
+                         is_open);
+}

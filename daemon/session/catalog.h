@@ -1,0 +1,31 @@
+/* The personas that there are: put, found, listed.
+ *
+ * Thread: loop. Versions are immutable and never go away while the daemon runs. Equal content of
+ * the same owner and visibility is one version.
+ */
+#ifndef PERSONAD_SESSION_CATALOG_H
+#define PERSONAD_SESSION_CATALOG_H
+
+#include "session/state.h"
+
+struct catalog_put {
+    struct bytes card;
+    uint32_t owner_uid;
+    enum visibility visibility;
+    bool is_built_in; /* the card may choose its visibility */
+};
+
+/* BAD_INPUT, LIMIT, UNSUPPORTED, MEMORY. */
+MUST_USE enum status catalog_put(struct store *store, const struct catalog_put *put,
+                                 struct error *error, struct persona **out);
+
+/* By id, or by name: the newest version of the caller's own, else of the built-in ones, else of
+ * other users' public ones. Both empty: the default persona. NOT_FOUND, DENIED. */
+MUST_USE enum status catalog_find(const struct store *store, uint64_t id, struct bytes name,
+                                  uint32_t uid, struct error *error, struct persona **out);
+
+void catalog_answer_put(struct store *store, const struct request *request, struct reply_to to);
+void catalog_answer_get(struct store *store, const struct request *request, struct reply_to to);
+void catalog_answer_list(struct store *store, const struct request *request, struct reply_to to);
+
+#endif

@@ -1,0 +1,71 @@
+/* A change of a session's tree: all of it happens, or nothing.
+ *
+ * Thread: loop. A change is collected (nodes are made, but stand in no tree), and then committed:
+ * branches are lent to the engine, nodes are linked, the journal gets its entries, and an answer
+ * waits for the commit. What can fail fails before the first visible step.
+ *
+ *   change_init -> change_give, change_generate ... -> change_commit -> change_finish
+ */
+#ifndef PERSONAD_SESSION_CHANGE_H
+#define PERSONAD_SESSION_CHANGE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "session/generate.h"
+#include "session/key.h"
+#include "session/pending.h"
+
+struct change {
+    struct store *store;
+    struct session *session;
+    struct error *error;
+    struct node **nodes; /* owned until committed; given ones first */
+    uint32_t given_count;
+    uint32_t count;
+    uint32_t count_max;
+    struct generation *generation; /* owned until committed */
+    struct pending *pending;       /* owned until committed */
+    struct key *key;               /* owned until committed */
+};
+
+/* A change that makes at most so many nodes. */
+MUST_USE enum status change_init(struct change *change, struct store *store,
+                                 struct session *session, uint32_t count_max, struct error *error);
+
+struct change_given {
+    struct place place;
+    uint32_t speaker;
+    bool opens_turn;
+    bool is_greeting;
+    const uint32_t *ids; /* copied */
+    uint32_t count;
+};
+
+/* Adds a given node; *out is where what follows it hangs. */
+MUST_USE enum status change_give(struct change *change, const struct change_given *given,
+                                 struct place *out);
+
+/* Adds the sampled nodes of a request. After the given ones. */
+MUST_USE enum status change_generate(struct change *change, const struct generate_query *query);
+
+/* What the answer is to carry. Borrowed. */
+struct change_answer {
+    struct reply_to to;
+    enum request_type type;
+    uint32_t uid;
+    struct bytes key;
+    const struct request_generation *generation; /* NULL: none */
+};
+
+/* Does it. The answer comes when all is committed. */
+MUST_USE enum status change_commit(struct change *change, const struct change_answer *answer);
+
+/* Frees what was not committed. */
+void change_finish(struct change *change);
+
+/* The journal's answer for a given node. */
+void change_given_committed(struct store *store, struct node *node, enum journal_kind kind,
+                            enum status status);
+
+#endif

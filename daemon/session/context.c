@@ -1,0 +1,402 @@
+#include "session/context.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "session/window.h"
+
+/* A turn of the path. */
+struct turn {
+    uint32_t first_step;
+    uint32_t speaker;
+    uint64_t content_count;
+    const struct cast_frame *after_turn;  /* the frame in front when a turn stands before it */
+    const struct cast_frame *after_start; /* the frame in front when it is the first that stays */
+    uint64_t suffix_count; /* from this turn's content to the end, inner frames included */
+};
+
+/* The making of one context. */
+struct building {
+    const struct context_query *query;
+    const struct prompt *prompt;
+    uint32_t viewpoint;
+    struct tree_path path; /* owned */
+    struct turn *turns;    /* owned */
+    uint32_t turn_count;
+    uint32_t first_turn;
+    const struct cast_frame *reply_frame; /* opens the reply's turn; NULL when it goes on */
+    struct context *ancestor;             /* of the same lineage, borrowed */
+    struct segment *segments;             /* owned */
+    uint32_t segment_count;
+    uint32_t scope_count;
+    struct error *error;
+};
+
+static enum status out_of_memory(const struct building *building)
+{
+    return error_set(building->error, STATUS_MEMORY, "out of memory while a context was made");
+}
+
+static enum status find_turns(struct building *building)
+{
+    const struct tree_path *path = &building->path;
+
+    building->turns = memory_alloc(path->count, sizeof(*building->turns));
+    if (building->turns == NULL) {
+        return out_of_memory(building);
+    }
+    for (uint32_t i = 0; i < path->count; i++) {
+        const struct node *node = path->steps[i].node;
+
+        if (i == 0 || node->opens_turn) {
+            building->turns[building->turn_count].first_step = i;
+            building->turns[building->turn_count++].speaker = node->speaker;
+        }
+        building->turns[building->turn_count - 1].content_count += path->steps[i].count;
+    }
+    if (!building->query->opens_turn && building->turn_count == 0) {
+        return error_set(building->error, STATUS_CONFLICT,
+                         "there is no turn to continue at the start of a session");
+    }
+    return STATUS_OK;
+}
+
+static enum status find_frame(const struct building *building, uint32_t from, uint32_t to,
+                              bool has_insert, const struct cast_frame **out)
+{
+    return cast_frame_find(&building->query->session->cast, building->query->encoder,
+                           building->viewpoint, from, to, has_insert, building->error, out);
+}
+
+/* The instruction after the history stands in the frame of the turn that is being written. */
+static enum status find_frames(struct building *building)
+{
+    const struct context_query *query = building->query;
+    const bool has_insert =
+        building->prompt->post_history.size > 0 && query->speaker == building->viewpoint;
+    const uint32_t count = building->turn_count;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct turn *turn = &building->turns[i];
+        const bool is_open = !query->opens_turn && i + 1 == count;
+
+        TRY(find_frame(building, CAST_START, turn->speaker, has_insert && is_open,
+                       &turn->after_start));
+        turn->after_turn = turn->after_start;
+        if (i > 0) {
+            TRY(find_frame(building, building->turns[i - 1].speaker, turn->speaker,
+                           has_insert && is_open, &turn->after_turn));
+        }
+    }
+    if (query->opens_turn) {
+        const uint32_t last = count > 0 ? building->turns[count - 1].speaker : CAST_START;
+
+        TRY(find_frame(building, last, query->speaker, has_insert, &building->reply_frame));
+    }
+    return STATUS_OK;
+}
+
+static void sum_suffixes(struct building *building)
+{
+    uint64_t count = building->reply_frame != NULL ? building->reply_frame->count : 0;
+
+    for (uint32_t i = building->turn_count; i > 0; i--) {
+        struct turn *turn = &building->turns[i - 1];
+
+        count += turn->content_count;
+        turn->suffix_count = count;
+        count += turn->after_turn->count;
+    }
+}
+
+static uint64_t tokens_from(void *context, uint32_t first)
+{
+    const struct building *building = context;
+
+    if (first >= building->turn_count) {
+        return building->reply_frame->count;
+    }
+    return building->turns[first].after_start->count + building->turns[first].suffix_count;
+}
+
+/* The nearest context of the same lineage on the way, whose cut is inherited. */
+static void find_ancestor(struct building *building)
+{
+    for (uint32_t i = building->path.count; i > 0 && building->ancestor == NULL; i--) {
+        const struct node *node = building->path.steps[i - 1].node;
+        struct context *context = node->sampled != NULL ? node->sampled->context : NULL;
+
+        if (context != NULL && context->prompt == building->prompt &&
+            context->speaker == building->query->speaker) {
+            building->ancestor = context;
+        }
+    }
+}
+
+/* Nothing stands before the first token that a model samples: it gets one token to start from, and
+ * contexts that go on from there keep it. */
+static bool starts_with_start(const struct building *building)
+{
+    const struct cast_frame *first =
+        building->turn_count > 0 ? building->turns[0].after_start : building->reply_frame;
+
+    return building->prompt->ids.count == 0 && first->count == 0 &&
+           (building->path.count == 0 || building->path.steps[0].node->sampled != NULL);
+}
+
+static enum status place_window(struct building *building)
+{
+    const struct context_query *query = building->query;
+    const uint32_t prompt_count = building->prompt->ids.count + starts_with_start(building);
+    const uint32_t kept_max = query->opens_turn ? 1 : 2;
+    const struct window_lengths lengths = {tokens_from, building};
+    const uint32_t length = query->session->context_tokens;
+    const struct window window = {
+        .room = length > prompt_count ? length - prompt_count : 0,
+        .reply_tokens = query->reply_tokens,
+        .turn_count = building->turn_count,
+        .kept_turn_count = building->turn_count < kept_max ? building->turn_count : kept_max,
+        .inherited_first = building->ancestor != NULL ? building->ancestor->first_turn : 0,
+    };
+
+    if (window_place(&window, &lengths, &building->first_turn) != STATUS_OK) {
+        const uint32_t last = building->turn_count - window.kept_turn_count;
+
+        return error_set_limit(building->error, "context_tokens", length,
+                               "the persona's prompt (%u tokens) and the last turns (%llu tokens) "
+                               "leave no room for a reply in the session's context of %u tokens",
+                               prompt_count, (unsigned long long)tokens_from(building, last),
+                               length);
+    }
+    return STATUS_OK;
+}
+
+/* ---- segments ---- */
+
+static void add_segment(struct building *building, struct segment segment)
+{
+    if (segment.count > 0) {
+        building->segments[building->segment_count++] = segment;
+    }
+}
+
+static void add_frame(struct building *building, const struct cast_frame *frame)
+{
+    add_segment(building,
+                (struct segment){.kind = SEGMENT_FRAME, .count = frame->count, .ids = frame->ids});
+}
+
+static void add_turn(struct building *building, uint32_t index)
+{
+    const bool is_last = index + 1 == building->turn_count;
+    const struct turn *turn = &building->turns[index];
+    const uint32_t end = is_last ? building->path.count : turn[1].first_step;
+
+    add_frame(building, index == building->first_turn ? turn->after_start : turn->after_turn);
+    for (uint32_t i = turn->first_step; i < end; i++) {
+        const struct tree_step *step = &building->path.steps[i];
+
+        add_segment(building, (struct segment){
+                                  .kind = SEGMENT_NODE, .count = step->count, .node = step->node});
+    }
+}
+
+/* A whole greeting directly behind the prompt of the persona that gave it. */
+static bool starts_with_greeting(const struct building *building)
+{
+    const struct tree_step *step = building->path.steps;
+
+    return building->path.count > 0 && building->first_turn == 0 && step->node->is_greeting &&
+           step->node->speaker == building->viewpoint && step->count == step->node->id_count;
+}
+
+static enum status add_segments(struct building *building)
+{
+    const struct id_list *ids = &building->prompt->ids;
+    const uint32_t most = building->path.count + building->turn_count + 4;
+
+    building->segments = memory_alloc(most, sizeof(*building->segments));
+    if (building->segments == NULL) {
+        return out_of_memory(building);
+    }
+    add_segment(building,
+                (struct segment){.kind = SEGMENT_PROMPT, .count = ids->count, .ids = ids->ids});
+    building->scope_count = ids->count;
+    if (starts_with_greeting(building)) {
+        building->scope_count +=
+            building->turns[0].after_start->count + building->path.steps[0].count;
+    }
+    if (building->first_turn == 0 && starts_with_start(building)) {
+        add_segment(building, (struct segment){.kind = SEGMENT_START,
+                                               .count = 1,
+                                               .ids = &building->prompt->template.start_id});
+    }
+    for (uint32_t i = building->first_turn; i < building->turn_count; i++) {
+        add_turn(building, i);
+    }
+    if (building->reply_frame != NULL) {
+        add_frame(building, building->reply_frame);
+    }
+    CHECK(building->segment_count <= most);
+    return STATUS_OK;
+}
+
+static bool is_same(const struct segment *a, const struct segment *b)
+{
+    return a->kind == b->kind && a->count == b->count && a->ids == b->ids && a->node == b->node &&
+           a->from == b->from;
+}
+
+/* How many leading segments the ancestor has too. */
+static enum status count_shared(const struct building *building, uint32_t *out)
+{
+    uint32_t count;
+    uint32_t shared = 0;
+    struct segment *segments;
+
+    if (building->ancestor == NULL) {
+        *out = 0;
+        return STATUS_OK;
+    }
+    count = context_segment_count(building->ancestor);
+    segments = memory_alloc(count, sizeof(*segments));
+    if (segments == NULL) {
+        return out_of_memory(building);
+    }
+    context_segments(building->ancestor, segments);
+    while (shared < count && shared < building->segment_count &&
+           is_same(&segments[shared], &building->segments[shared])) {
+        shared++;
+    }
+    memory_free(segments);
+    *out = shared;
+    return STATUS_OK;
+}
+
+/* The stored form: what the ancestor has stays there. */
+static enum status store(const struct building *building, struct context **out)
+{
+    uint32_t shared = 0;
+    uint32_t own_count;
+    struct context *context;
+
+    TRY(count_shared(building, &shared));
+    own_count = building->segment_count - shared;
+    context = memory_alloc(1, sizeof(*context) + own_count * sizeof(struct segment));
+    if (context == NULL) {
+        return out_of_memory(building);
+    }
+    *context = (struct context){
+        .reference_count = 1,
+        .prompt = building->prompt,
+        .speaker = building->query->speaker,
+        .first_turn = building->first_turn,
+        .scope_token_count = building->scope_count,
+        .base = shared > 0 ? context_acquire(building->ancestor) : NULL,
+        .base_count = shared,
+        .own_count = own_count,
+    };
+    memcpy(context->own, building->segments + shared, own_count * sizeof(struct segment));
+    for (uint32_t i = 0; i < building->segment_count; i++) {
+        context->token_count += building->segments[i].count;
+    }
+    *out = context;
+    return STATUS_OK;
+}
+
+static enum status build(struct building *building, struct context **out)
+{
+    if (tree_path_create(building->query->place, &building->path) != STATUS_OK) {
+        return out_of_memory(building);
+    }
+    TRY(find_turns(building));
+    TRY(find_frames(building));
+    sum_suffixes(building);
+    find_ancestor(building);
+    TRY(place_window(building));
+    TRY(add_segments(building));
+    return store(building, out);
+}
+
+enum status context_create(const struct context_query *query, struct error *error,
+                           struct context **out)
+{
+    const struct cast *cast = &query->session->cast;
+    struct building building = {.query = query, .error = error};
+    enum status status;
+
+    building.viewpoint = cast_viewpoint(cast, query->speaker);
+    CHECK(building.viewpoint != CAST_START);
+    building.prompt = cast->members[building.viewpoint].prompt;
+    status = build(&building, out);
+    tree_path_finish(&building.path);
+    memory_free(building.turns);
+    memory_free(building.segments);
+    return status;
+}
+
+/* ---- stored contexts ---- */
+
+struct context *context_acquire(struct context *context)
+{
+    context->reference_count++;
+    return context;
+}
+
+void context_release(struct context *context)
+{
+    /* Without recursion: the chain is as long as a conversation. */
+    while (context != NULL && --context->reference_count == 0) {
+        struct context *base = context->base;
+
+        memory_free(context);
+        context = base;
+    }
+}
+
+uint32_t context_token_count(const struct context *context)
+{
+    return context->token_count;
+}
+
+uint32_t context_turns_left_out(const struct context *context)
+{
+    return context->first_turn;
+}
+
+uint32_t context_segment_count(const struct context *context)
+{
+    return context->base_count + context->own_count;
+}
+
+void context_segments(const struct context *context, struct segment *out)
+{
+    uint32_t wanted = context_segment_count(context);
+
+    while (wanted > 0) {
+        const uint32_t own = wanted > context->base_count ? wanted - context->base_count : 0;
+
+        memcpy(out + context->base_count, context->own, own * sizeof(*out));
+        wanted = wanted < context->base_count ? wanted : context->base_count;
+        context = context->base;
+    }
+}
+
+const uint32_t *context_segment_ids(const struct segment *segment)
+{
+    uint32_t count = 0;
+    const uint32_t *ids;
+
+    if (segment->kind != SEGMENT_NODE) {
+        return segment->ids;
+    }
+    ids = node_content(segment->node, &count);
+    CHECK(segment->from + segment->count <= count);
+    return ids + segment->from;
+}
+
+uint64_t context_session_id(const struct node *node)
+{
+    return node->session->id;
+}

@@ -1,0 +1,54 @@
+/* Answers that wait until nodes are committed.
+ *
+ * Thread: loop. A pending answer counts the nodes that it waits for: a new node until readers may
+ * see it (a sampled one from its intent, a given one from its finish row), or any node until its
+ * end is committed (Cancel). When the last one is there the answer goes out and the pending is
+ * gone. If a node could not be made durable, the answer is STORAGE.
+ */
+#ifndef PERSONAD_SESSION_PENDING_H
+#define PERSONAD_SESSION_PENDING_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "session/state.h"
+
+struct pending;
+
+/* One a node and pending. */
+struct waiter {
+    struct waiter *next;
+    struct pending *pending;
+    bool for_finish;
+};
+
+struct pending {
+    struct reply_to to;
+    enum request_type type;
+    struct session *session; /* SESSION_OPEN */
+    enum delivery delivery;  /* SAY, GENERATE */
+    bool numbers, context;
+    struct bytes key; /* owned copy: the client key that is forgotten if this fails */
+    uint32_t uid;
+    enum status status; /* STORAGE once a node failed */
+    uint32_t outstanding;
+    uint32_t node_count;
+    struct node **nodes;    /* [node_count], in the order of the answer */
+    struct waiter *waiters; /* [node_count] */
+};
+
+/* Room for so many nodes; not waiting yet. */
+MUST_USE enum status pending_create(uint32_t node_count, struct bytes key, struct error *error,
+                                    struct pending **out);
+void pending_destroy(struct pending *pending); /* before it waits; NULL is fine */
+
+/* From here on the pending belongs to itself. Answers at once if nothing is outstanding. */
+void pending_start(struct store *store, struct pending *pending, bool for_finish);
+
+/* A node became visible, or finished, or failed before either (status). */
+void pending_wake(struct store *store, struct node *node, enum status status);
+
+/* All that still wait are dropped unanswered; for store_destroy(). */
+void pending_drop(struct node *node);
+
+#endif

@@ -1,0 +1,315 @@
+#include "session/prompt.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "base/memory.h"
+#include "limits.h"
+#include "session/example.h"
+
+/* What one making needs; the prompt belongs to the caller. */
+struct making {
+    struct prompt *prompt;
+    struct encoder *encoder;
+    struct render render;
+    struct render_variable *variables; /* owned */
+    struct buffer system;              /* owned; rendered */
+    struct buffer examples;            /* owned; rendered */
+    struct error *error;
+};
+
+static enum status fail(struct making *making, enum status status)
+{
+    if (status == STATUS_LIMIT) {
+        return error_set_limit(making->error, "TEXT_BYTES_MAX", TEXT_BYTES_MAX,
+                               "the rendered text of a persona is longer than %u bytes",
+                               (unsigned)TEXT_BYTES_MAX);
+    }
+    return error_set(making->error, status, "out of memory while a prompt was made");
+}
+
+static bool is_same_name(struct bytes a, struct bytes b)
+{
+    return a.size == b.size && strncasecmp((const char *)a.data, (const char *)b.data, a.size) == 0;
+}
+
+/* The card's defaults, replaced by the session's values. */
+static enum status merge_variables(struct making *making, const struct prompt_values *values)
+{
+    const struct card *card = making->prompt->persona->card;
+
+    making->variables = memory_alloc(card->variable_count, sizeof(*making->variables));
+    if (making->variables == NULL) {
+        return fail(making, STATUS_MEMORY);
+    }
+    if (card->variable_count > 0) {
+        memcpy(making->variables, card->variables,
+               card->variable_count * sizeof(*making->variables));
+    }
+    for (uint32_t i = 0; i < values->variable_count; i++) {
+        bool is_found = false;
+
+        for (uint32_t k = 0; k < card->variable_count; k++) {
+            if (is_same_name(values->variables[i].name, card->variables[k].name)) {
+                making->variables[k].value = values->variables[i].value;
+                is_found = true;
+            }
+        }
+        if (!is_found) {
+            return error_set(making->error, STATUS_BAD_INPUT,
+                             "persona %.*s has no variable \"%.*s\"", (int)card->name.size,
+                             (const char *)card->name.data, (int)values->variables[i].name.size,
+                             (const char *)values->variables[i].name.data);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status set_names(struct making *making, const struct prompt_values *values)
+{
+    struct prompt *prompt = making->prompt;
+    const struct bytes character = prompt->persona->card->character;
+
+    buffer_init(&prompt->names, 2 * PERSONA_NAME_BYTES_MAX);
+    if (buffer_append(&prompt->names, character) != STATUS_OK ||
+        buffer_append(&prompt->names, values->user) != STATUS_OK) {
+        return fail(making, STATUS_MEMORY);
+    }
+    prompt->character = bytes_of(prompt->names.data, character.size);
+    prompt->user = bytes_of(prompt->names.data + character.size, values->user.size);
+    return STATUS_OK;
+}
+
+/* Adds a rendered text on a line of its own, after a label. */
+static enum status add_line(struct making *making, const char *label, struct bytes text)
+{
+    enum status status = STATUS_OK;
+
+    if (text.size == 0) {
+        return STATUS_OK;
+    }
+    if (making->system.size > 0) {
+        status = buffer_append_text(&making->system, "\n");
+    }
+    if (status == STATUS_OK && label != NULL) {
+        status = render_text(&making->render, bytes_of_text(label), &making->system);
+    }
+    if (status == STATUS_OK) {
+        status = render_text(&making->render, text, &making->system);
+    }
+    return status;
+}
+
+static enum status render_system(struct making *making)
+{
+    const struct card *card = making->prompt->persona->card;
+    const bool is_plain = card->play == CARD_PLAY_PLAIN;
+
+    TRY(add_line(making, NULL, card->system_prompt));
+    TRY(add_line(making, NULL, card->description));
+    TRY(add_line(making, is_plain ? NULL : "{{char}}'s personality: ", card->personality));
+    TRY(add_line(making, is_plain ? NULL : "Scenario: ", card->scenario));
+    TRY(render_text(&making->render, card->examples, &making->examples));
+    return render_text(&making->render, card->post_history, &making->prompt->post_history);
+}
+
+/* A sample dialogue that names its speakers becomes turns; any other is text of the preamble. */
+static enum status add_examples(struct making *making)
+{
+    struct prompt *prompt = making->prompt;
+    struct example example;
+    struct example_turn turn;
+
+    example_init(&example, buffer_bytes(&making->examples), prompt->character, prompt->user);
+    while (example_next(&example, &turn)) {
+        const struct template_end to = {
+            turn.is_persona ? TEMPLATE_PERSONA : TEMPLATE_USER,
+            turn.is_persona ? prompt->character : prompt->user,
+        };
+        const struct bytes lead = template_lead(&prompt->template, to.side, prompt->is_open);
+        struct buffer text;
+        enum status status;
+
+        TRY(template_frame(&prompt->template, making->encoder, &prompt->end, &to, prompt->is_open,
+                           making->error, &prompt->ids));
+        buffer_init(&text, TEXT_BYTES_MAX + 1);
+        status = buffer_append(&text, lead);
+        if (status == STATUS_OK) {
+            status = buffer_append(&text, turn.text);
+        }
+        if (status == STATUS_OK) {
+            status = encoder_text(making->encoder, buffer_bytes(&text), false, making->error,
+                                  &prompt->ids);
+        } else {
+            status = fail(making, status);
+        }
+        buffer_finish(&text);
+        TRY(status);
+        prompt->end = to;
+        prompt->is_open = false;
+    }
+    return STATUS_OK;
+}
+
+static enum status add_greetings(struct making *making)
+{
+    struct prompt *prompt = making->prompt;
+    const struct card *card = prompt->persona->card;
+    const struct bytes lead = template_lead(&prompt->template, TEMPLATE_PERSONA, false);
+
+    prompt->greetings = memory_alloc(card->greeting_count, sizeof(*prompt->greetings));
+    if (prompt->greetings == NULL) {
+        return fail(making, STATUS_MEMORY);
+    }
+    for (uint32_t i = 0; i < card->greeting_count; i++) {
+        struct id_list ids = {0};
+        struct buffer text;
+        enum status status;
+
+        buffer_init(&text, TEXT_BYTES_MAX);
+        status = buffer_append(&text, lead);
+        if (status == STATUS_OK) {
+            status = render_text(&making->render, card->greetings[i], &text);
+        }
+        if (status == STATUS_OK) {
+            status = encoder_text(making->encoder, buffer_bytes(&text), false, making->error, &ids);
+        } else {
+            status = fail(making, status);
+        }
+        buffer_finish(&text);
+        TRY(status);
+        prompt->greetings[i].ids = ids.ids;
+        prompt->greetings[i].count = ids.count;
+    }
+    return STATUS_OK;
+}
+
+/* Equal for equal ids of the same persona version, and only for users who may share. */
+static uint64_t scope_of(const struct prompt *prompt, uint32_t owner_uid)
+{
+    const uint32_t greeting_count = prompt->persona->card->greeting_count;
+    struct sha256 hash;
+    uint8_t number[8];
+    uint8_t digest[SHA256_BYTES];
+    uint64_t scope;
+
+    sha256_init(&hash);
+    bytes_store_u64(number, prompt->persona->id);
+    sha256_update(&hash, bytes_of(number, 8));
+    bytes_store_u64(number, owner_uid);
+    sha256_update(&hash, bytes_of(number, 8));
+    sha256_update(&hash, bytes_of(prompt->ids.ids, prompt->ids.count * sizeof(uint32_t)));
+    for (uint32_t i = 0; i < greeting_count; i++) {
+        bytes_store_u64(number, prompt->greetings[i].count);
+        sha256_update(&hash, bytes_of(number, 8));
+        sha256_update(&hash, bytes_of(prompt->greetings[i].ids,
+                                      prompt->greetings[i].count * sizeof(uint32_t)));
+    }
+    sha256_update(&hash, buffer_bytes(&prompt->post_history));
+    bytes_store_u64(number, prompt->character.size);
+    sha256_update(&hash, bytes_of(number, 8));
+    sha256_update(&hash, buffer_bytes(&prompt->names));
+    sha256_finish(&hash, digest);
+    /* The top bit keeps prompts apart from sessions, whose ids are small. */
+    scope = bytes_load_u64(digest) | (UINT64_C(1) << 63);
+    return scope;
+}
+
+static enum status make(struct making *making, const struct prompt_values *values)
+{
+    struct prompt *prompt = making->prompt;
+    enum status status;
+
+    TRY(merge_variables(making, values));
+    TRY(set_names(making, values));
+    making->render = (struct render){
+        .character = prompt->character,
+        .user = prompt->user,
+        .variables = making->variables,
+        .variable_count = prompt->persona->card->variable_count,
+        .seed = values->seed,
+        .now_us = values->now_us,
+    };
+    status = render_system(making);
+    if (status == STATUS_OK &&
+        !example_has_turns(buffer_bytes(&making->examples), prompt->character, prompt->user)) {
+        status = add_line(making, NULL, buffer_bytes(&making->examples));
+    }
+    if (status != STATUS_OK) {
+        return fail(making, status);
+    }
+    TRY(template_start(&prompt->template, making->encoder, buffer_bytes(&making->system),
+                       making->error, &prompt->ids, &prompt->is_open));
+    if (prompt->template.format != TEMPLATE_PLAIN) {
+        TRY(add_examples(making));
+    }
+    return add_greetings(making);
+}
+
+static enum template_format format_of(const struct persona *persona, const struct template *model)
+{
+    switch (persona->card->play) {
+    case CARD_PLAY_PLAIN:
+        return TEMPLATE_PLAIN;
+    case CARD_PLAY_TRANSCRIPT:
+        return TEMPLATE_TRANSCRIPT;
+    default:
+        return model->format;
+    }
+}
+
+enum status prompt_create(const struct persona *persona, const struct template *model,
+                          struct encoder *encoder, const struct prompt_values *values,
+                          struct error *error, struct prompt **out)
+{
+    struct making making = {.encoder = encoder, .error = error};
+    struct prompt *prompt = memory_alloc(1, sizeof(*prompt));
+    enum status status;
+
+    if (prompt == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory while a prompt was made");
+    }
+    prompt->persona = persona;
+    prompt->template = template_with_format(model, format_of(persona, model));
+    buffer_init(&prompt->post_history, TEXT_BYTES_MAX);
+    buffer_init(&making.system, TEXT_BYTES_MAX);
+    buffer_init(&making.examples, TEXT_BYTES_MAX);
+    making.prompt = prompt;
+    status = make(&making, values);
+    if (status == STATUS_OK) {
+        const bool is_public = persona->visibility == VISIBILITY_PUBLIC;
+
+        prompt->scope = scope_of(prompt, is_public ? UINT32_MAX : persona->owner_uid);
+        *out = prompt;
+        prompt = NULL; /* handed over */
+    }
+    buffer_finish(&making.system);
+    buffer_finish(&making.examples);
+    memory_free(making.variables);
+    prompt_destroy(prompt);
+    return status;
+}
+
+void prompt_destroy(struct prompt *prompt)
+{
+    if (prompt == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; prompt->greetings != NULL && i < prompt->persona->card->greeting_count;
+         i++) {
+        memory_free(prompt->greetings[i].ids);
+    }
+    memory_free(prompt->greetings);
+    id_list_finish(&prompt->ids);
+    buffer_finish(&prompt->post_history);
+    buffer_finish(&prompt->names);
+    memory_free(prompt);
+}
+
+bool prompt_is_bare(const struct prompt *prompt)
+{
+    const bool is_empty = prompt->ids.count == 0 ||
+                          (prompt->ids.count == 1 && prompt->ids.ids[0] == prompt->template.bos);
+
+    return is_empty && prompt->post_history.size == 0;
+}

@@ -1,0 +1,284 @@
+#include "session/say.h"
+
+#include "base/check.h"
+#include "session/answer.h"
+#include "session/change.h"
+
+/* ---- text that enters ---- */
+
+struct entering {
+    struct place place;
+    uint32_t speaker;
+    struct bytes text;
+    bool opens_turn;
+    bool is_special;
+};
+
+/* SentencePiece puts a blank in front of the first text of a context, and only there. */
+static bool is_at_start(const struct session *session, const struct entering *entering)
+{
+    const uint32_t viewpoint = cast_viewpoint(&session->cast, entering->speaker);
+    const struct prompt *prompt = session->cast.members[viewpoint].prompt;
+
+    return entering->place.node == &session->root && prompt->template.format == TEMPLATE_PLAIN &&
+           prompt->ids.count <= 1;
+}
+
+static enum status encode(struct store *store, const struct session *session,
+                          const struct entering *entering, struct error *error, struct id_list *ids)
+{
+    const bool at_start = is_at_start(session, entering);
+    struct buffer text;
+    enum status status;
+
+    if (entering->is_special) {
+        return encoder_frame(&store->encoder, entering->text, at_start, error, ids);
+    }
+    buffer_init(&text, TEXT_BYTES_MAX + 1);
+    status = STATUS_OK;
+    if (entering->opens_turn) {
+        const uint32_t before = tree_turn_speaker(entering->place);
+
+        status = buffer_append(&text, cast_lead(&session->cast, before, entering->speaker));
+    }
+    if (status == STATUS_OK) {
+        status = buffer_append(&text, entering->text);
+    }
+    if (status == STATUS_LIMIT) {
+        error_set_limit(error, "TEXT_BYTES_MAX", TEXT_BYTES_MAX,
+                        "a text of %zu bytes is longer than %u", entering->text.size,
+                        (unsigned)TEXT_BYTES_MAX);
+    } else if (status != STATUS_OK) {
+        error_set(error, status, "out of memory while a text was tokenised");
+    } else {
+        status = encoder_text(&store->encoder, buffer_bytes(&text), at_start, error, ids);
+    }
+    buffer_finish(&text);
+    return status;
+}
+
+/* A given node for a text; *place moves behind it. */
+static enum status give_text(struct change *change, const struct entering *entering,
+                             struct place *place)
+{
+    struct id_list ids = {0};
+    enum status status;
+
+    if (entering->text.size == 0) {
+        return error_set(change->error, STATUS_BAD_INPUT, "the text is empty");
+    }
+    status = encode(change->store, change->session, entering, change->error, &ids);
+    if (status == STATUS_OK) {
+        const struct change_given given = {
+            .place = entering->place,
+            .speaker = entering->speaker,
+            .opens_turn = entering->opens_turn,
+            .ids = ids.ids,
+            .count = ids.count,
+        };
+
+        status = change_give(change, &given, place);
+    }
+    id_list_finish(&ids);
+    return status;
+}
+
+/* ---- checks ---- */
+
+static enum status check_speaker(const struct session *session, uint32_t speaker,
+                                 struct error *error)
+{
+    if (speaker >= session->cast.count) {
+        return error_set(error, STATUS_BAD_INPUT, "there is no speaker %u: the cast has %u",
+                         speaker, session->cast.count);
+    }
+    return STATUS_OK;
+}
+
+/* Only who owns a persona may see its prompt. */
+static enum status check_context(const struct session *session,
+                                 const struct request_generation *generation, uint32_t speaker,
+                                 struct error *error)
+{
+    const uint32_t viewpoint = cast_viewpoint(&session->cast, speaker);
+    const struct prompt *prompt = session->cast.members[viewpoint].prompt;
+
+    if (generation->context && prompt->persona->owner_uid != session->owner_uid &&
+        !prompt_is_bare(prompt)) {
+        return error_set(error, STATUS_DENIED,
+                         "the prompt of persona %.*s belongs to another user; ask without the "
+                         "context",
+                         (int)prompt->character.size, (const char *)prompt->character.data);
+    }
+    return STATUS_OK;
+}
+
+/* Going on in a turn: whose it is, and that there is one. */
+static enum status check_continuing(struct place place, bool has_speaker, uint32_t *speaker,
+                                    struct error *error)
+{
+    const uint32_t owner = tree_turn_speaker(place);
+
+    if (owner == CAST_START) {
+        return error_set(error, STATUS_CONFLICT,
+                         "there is no turn to continue at the start of a session");
+    }
+    if (has_speaker && *speaker != owner) {
+        return error_set(error, STATUS_BAD_INPUT,
+                         "the turn to continue is speaker %u's, not speaker %u's", owner, *speaker);
+    }
+    *speaker = owner;
+    return STATUS_OK;
+}
+
+/* ---- the reply ---- */
+
+struct replying {
+    struct place place;
+    uint32_t speaker;
+    bool opens_turn;
+    const struct request_generation *generation;
+};
+
+static enum status add_reply(struct change *change, const struct replying *replying)
+{
+    struct generate_query query = {
+        .session = change->session,
+        .place = replying->place,
+        .speaker = replying->speaker,
+        .opens_turn = replying->opens_turn,
+        .request = replying->generation,
+    };
+
+    TRY(check_context(change->session, replying->generation, replying->speaker, change->error));
+    if (replying->generation->prefix.size > 0) {
+        const struct entering prefix = {
+            .place = replying->place,
+            .speaker = replying->speaker,
+            .text = replying->generation->prefix,
+            .opens_turn = replying->opens_turn,
+        };
+
+        TRY(give_text(change, &prefix, &query.place));
+        query.opens_turn = false;
+    }
+    return change_generate(change, &query);
+}
+
+/* The reader follows what was made last: the first reply, or the text. */
+static enum status commit(struct change *change, const struct request *request, struct reply_to to,
+                          const struct request_generation *generation)
+{
+    const struct change_answer answer = {
+        .to = to,
+        .type = request->type,
+        .uid = request->uid,
+        .key = request->client_key,
+        .generation = generation,
+    };
+    struct session *session = change->session;
+    struct node *head = change->nodes[generation != NULL ? change->given_count : change->count - 1];
+
+    TRY(change_commit(change, &answer));
+    session->head = head;
+    session->head_offset = OFFSET_END;
+    return STATUS_OK;
+}
+
+static enum status execute_say(struct store *store, const struct request *request,
+                               struct reply_to to, struct change *change, struct error *error)
+{
+    const struct request_say *say = &request->u.say;
+    struct entering entering = {.speaker = say->speaker, .text = say->text, .opens_turn = true};
+    struct replying replying = {.opens_turn = true, .generation = &say->generation};
+    struct session *session = NULL;
+
+    TRY(state_session_open(store, say->session, request->uid, error, &session));
+    TRY(state_place(store, session, say->has_position, say->position, error, &entering.place));
+    TRY(check_speaker(session, say->speaker, error));
+    replying.speaker =
+        say->has_reply_speaker ? say->reply_speaker : cast_first_persona(&session->cast);
+    TRY(check_speaker(session, replying.speaker, error));
+    TRY(change_init(change, store, session, say->generation.n + 2, error));
+    TRY(give_text(change, &entering, &replying.place));
+    TRY(add_reply(change, &replying));
+    return commit(change, request, to, &say->generation);
+}
+
+static enum status execute_generate(struct store *store, const struct request *request,
+                                    struct reply_to to, struct change *change, struct error *error)
+{
+    const struct request_generate *generate = &request->u.generate;
+    struct replying replying = {.opens_turn = !generate->continuing,
+                                .generation = &generate->generation};
+    struct session *session = NULL;
+
+    TRY(state_session_open(store, generate->session, request->uid, error, &session));
+    TRY(state_place(store, session, generate->has_position, generate->position, error,
+                    &replying.place));
+    replying.speaker =
+        generate->has_speaker ? generate->speaker : cast_first_persona(&session->cast);
+    if (generate->continuing) {
+        TRY(check_continuing(replying.place, generate->has_speaker, &replying.speaker, error));
+    }
+    TRY(check_speaker(session, replying.speaker, error));
+    TRY(change_init(change, store, session, generate->generation.n + 1, error));
+    TRY(add_reply(change, &replying));
+    return commit(change, request, to, &generate->generation);
+}
+
+static enum status execute_append(struct store *store, const struct request *request,
+                                  struct reply_to to, struct change *change, struct error *error)
+{
+    const struct request_append *append = &request->u.append;
+    struct entering entering = {
+        .speaker = append->speaker,
+        .text = append->text,
+        .opens_turn = !append->continuing,
+        .is_special = append->special,
+    };
+    struct session *session = NULL;
+    struct place behind;
+
+    TRY(state_session_open(store, append->session, request->uid, error, &session));
+    TRY(state_place(store, session, append->has_position, append->position, error,
+                    &entering.place));
+    TRY(check_speaker(session, append->speaker, error));
+    if (append->continuing) {
+        TRY(check_continuing(entering.place, false, &entering.speaker, error));
+    }
+    TRY(change_init(change, store, session, 1, error));
+    TRY(give_text(change, &entering, &behind));
+    return commit(change, request, to, NULL);
+}
+
+static void run(struct store *store, const struct request *request, struct reply_to to,
+                enum status (*execute)(struct store *store, const struct request *request,
+                                       struct reply_to to, struct change *change,
+                                       struct error *error))
+{
+    struct change change = {0};
+    struct error error = {0};
+    const enum status status = execute(store, request, to, &change, &error);
+
+    change_finish(&change);
+    if (status != STATUS_OK) {
+        CHECK(error.status == status);
+        answer_error(store, to, request->type, &error);
+    }
+}
+
+void say_execute(struct store *store, const struct request *request, struct reply_to to)
+{
+    run(store, request, to, execute_say);
+}
+
+void say_generate(struct store *store, const struct request *request, struct reply_to to)
+{
+    run(store, request, to, execute_generate);
+}
+
+void say_append(struct store *store, const struct request *request, struct reply_to to)
+{
+    run(store, request, to, execute_append);
+}

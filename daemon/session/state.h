@@ -1,0 +1,96 @@
+/* What the store's modules share: personas, prompts, sessions, nodes, users, and their limits.
+ *
+ * Thread: loop. Everything here is owned by the store and lives until store_destroy(), but for
+ * prompts, which are counted shares of sessions. Personas and sessions lie in arrays by ascending
+ * id; nodes are found through a table. Ids are never reused.
+ */
+#ifndef PERSONAD_SESSION_STATE_H
+#define PERSONAD_SESSION_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/table.h"
+#include "limits.h"
+#include "session/encoder.h"
+#include "session/persona.h"
+#include "session/prompt.h"
+#include "session/store.h"
+#include "session/template.h"
+#include "session/tree.h"
+
+/* What one system user has in hand. */
+struct user {
+    uint32_t uid;
+    uint32_t branch_count;
+    uint32_t session_count;
+    uint64_t output_bytes;  /* blocks of branches that are alive */
+    uint64_t content_bytes; /* cards, given texts, settled nodes */
+};
+
+struct id_array {
+    void **items; /* owned array */
+    uint32_t count;
+    uint32_t capacity;
+};
+
+struct store {
+    struct store_settings settings; /* borrowed parts */
+    struct encoder encoder;         /* owned */
+    struct template template;       /* of the model */
+    enum template_format format;    /* as recognised */
+    struct id_array personas;       /* struct persona, owned */
+    struct id_array sessions;       /* struct session, owned */
+    struct table nodes;             /* id -> struct node, those in trees */
+    struct table prompts;           /* scope -> struct prompt */
+    struct table users;             /* uid + 1 -> struct user, owned */
+    struct table keys;              /* hash -> struct key, owned (key.h) */
+    uint64_t last_persona_id, last_session_id, last_node_id, last_group;
+    struct node *slots[BRANCH_COUNT_MAX]; /* the branches that are lent out */
+    uint32_t free_slots[BRANCH_COUNT_MAX];
+    uint32_t free_slot_count;
+    uint32_t intent_open_count; /* journal: intents whose finish has not been given */
+    uint32_t pending_count;     /* answers that wait for a commit */
+    uint64_t park_checked_ns;
+    uint64_t started_ns;
+    bool is_stopping;
+};
+
+/* MEMORY. */
+MUST_USE enum status state_push(struct id_array *array, void *item);
+
+struct persona *state_persona_find(const struct store *store, uint64_t id);
+struct session *state_session_find(const struct store *store, uint64_t id);
+
+/* The index of the first item whose id is above `after`. */
+uint32_t state_persona_index(const struct store *store, uint64_t after);
+uint32_t state_session_index(const struct store *store, uint64_t after);
+
+/* NOT_FOUND, DENIED. */
+MUST_USE enum status state_session_open(const struct store *store, uint64_t id, uint32_t uid,
+                                        struct error *error, struct session **out);
+MUST_USE enum status state_node_open(const struct store *store, uint64_t id, uint32_t uid,
+                                     struct error *error, struct node **out);
+
+/* A position of that session, checked; absent: the session's head. */
+MUST_USE enum status state_place(const struct store *store, struct session *session,
+                                 bool has_position, struct position position, struct error *error,
+                                 struct place *out);
+
+/* The session's head as a place. */
+struct place state_head(const struct session *session);
+
+/* LIMIT past USER_COUNT_MAX. */
+MUST_USE enum status state_user(struct store *store, uint32_t uid, struct error *error,
+                                struct user **out);
+
+/* Room for so many bytes of content, or LIMIT. */
+MUST_USE enum status state_content_check(const struct user *user, uint64_t bytes,
+                                         struct error *error);
+
+/* A prompt equal to the one at hand, or that one; the share is the caller's. Takes it over. */
+MUST_USE enum status state_prompt_share(struct store *store, struct prompt *made,
+                                        struct error *error, struct prompt **out);
+void state_prompt_release(void *context, struct prompt *prompt);
+
+#endif
