@@ -18,7 +18,7 @@ static const float tiny_gain_attention_out = 2.0f;
 static const float tiny_gain_gate = 2.0f;
 static const float tiny_gain_up = 1.0f;
 static const float tiny_gain_down = 1.5f;
-static const float tiny_gain_output = 2.2f;
+static const float tiny_gain_output = 3.0f;
 
 static const char tiny_template[] =
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
@@ -133,7 +133,12 @@ static void tiny_fill_block(uint64_t *state, uint32_t dtype, float sigma, uint8_
         break;
     }
     const struct tiny_levels levels = tiny_levels_of(bits);
-    const float step = sigma * wobble / levels.deviation;
+    float step = sigma * wobble / levels.deviation;
+    /* Types without a minimum have integers whose mean is not zero; signs even that out, else every
+     * output would follow the sum of the inputs. */
+    if (!has_min && (tiny_next(state) & 1) != 0) {
+        step = -step;
+    }
     tiny_put_half(block, step);
     if (has_min) {
         tiny_put_half(block + 2, -step * levels.middle);
