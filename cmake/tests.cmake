@@ -73,6 +73,8 @@ set(fuzz_stage_request wire)
 set(fuzz_stage_card session)
 set(fuzz_stage_gguf model)
 set(fuzz_stage_tokenizer text)
+set(fuzz_stage_cue text)
+set(fuzz_stage_sampler sample)
 
 file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/fuzz/fuzz_*.c)
 foreach(source ${sources})
