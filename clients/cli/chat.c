@@ -81,6 +81,7 @@ static int event_take(struct chat *chat, const struct personad_event *event)
     if (event->type == PERSONAD_EVENT_CREATED && event->node_count > 0) {
         const struct personad_node *node = &event->nodes[event->node_count - 1];
         chat->reply = node->id;
+        chat->going = node->id;
         chat->reply_parent = node->parent;
         chat->place = (struct personad_position){node->id, PERSONAD_END};
         return context_keep(chat, event);
@@ -97,6 +98,16 @@ static int event_take(struct chat *chat, const struct personad_event *event)
     return CLI_OK;
 }
 
+/* Ctrl-C before the node exists waits until it does. */
+static void cancel_if_interrupted(struct chat *chat)
+{
+    if (interrupted && chat->going != 0) {
+        interrupted = 0;
+        (void)personad_cancel_send(chat->cli->client, &chat->going, 1);
+        chat->going = 0;
+    }
+}
+
 int chat_follow(struct chat *chat, uint64_t request, bool continuing)
 {
     personad_client *client = chat->cli->client;
@@ -108,36 +119,20 @@ int chat_follow(struct chat *chat, uint64_t request, bool continuing)
         (void)fflush(stdout);
     }
     interrupted = 0;
-    bool cancelled = false;
+    chat->going = 0;
     bool last = false;
     while (!last) {
         const struct personad_event *event = NULL;
         const int code = personad_next(client, -1, &event);
-        if (interrupted && !cancelled && chat->reply != 0) {
-            cancelled = true;
-            const uint64_t node = chat->reply;
-            if (code != PERSONAD_OK) {
-                (void)personad_cancel_send(client, &node, 1);
-                continue;
-            }
-        }
-        if (code == PERSONAD_AGAIN) {
-            continue;
-        }
-        if (code != PERSONAD_OK) {
-            return cli_failed(chat->cli);
-        }
-        if (event->request == request) {
+        if (code == PERSONAD_OK && event->request == request) {
             last = event->last;
             if (event_take(chat, event) != CLI_OK) {
                 return CLI_FAILED;
             }
+        } else if (code != PERSONAD_OK && code != PERSONAD_AGAIN) {
+            return cli_failed(chat->cli);
         }
-        if (cancelled && interrupted) {
-            const uint64_t node = chat->reply;
-            (void)personad_cancel_send(client, &node, 1);
-            interrupted = 0;
-        }
+        cancel_if_interrupted(chat);
     }
     return CLI_OK;
 }

@@ -13,6 +13,7 @@ struct chat {
     uint64_t session;
     struct personad_position place; /* where the next turn goes */
     uint64_t reply;                 /* the node shown last, 0: none */
+    uint64_t going;                 /* the node that is being generated, 0: none */
     struct personad_position reply_parent;
     uint32_t *context; /* owned: ids that the model saw before that reply */
     size_t context_count;

@@ -185,7 +185,7 @@ static void probs_finish(struct probs *probs)
 
 static void *copy_of(const void *from, size_t bytes)
 {
-    void *copy = malloc(bytes + 1);
+    void *copy = calloc(1, bytes + 1);
     if (copy != NULL && bytes > 0) {
         memcpy(copy, from, bytes);
     }
@@ -210,7 +210,7 @@ static bool probs_take(struct probs *probs, const struct personad_numbers *numbe
 
 static bool token_print(struct chat *chat, uint32_t token, size_t columns)
 {
-    struct personad_text text;
+    struct personad_text text = {NULL, 0};
     if (personad_detokenize(chat->cli->client, &token, 1, true, &text) != PERSONAD_OK) {
         return false;
     }
@@ -319,7 +319,9 @@ static int on_set(struct chat *chat, char *arguments)
         value += strspn(value, " \t");
     }
     for (char *at = arguments; *at != '\0'; at++) {
-        *at = *at == '_' ? '-' : *at;
+        if (*at == '_') {
+            *at = '-';
+        }
     }
     for (int i = 0; i < option_row_count; i++) {
         const struct option_row *row = &option_rows[i];

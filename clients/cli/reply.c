@@ -80,12 +80,14 @@ static int context_keep(struct replies *replies, const struct personad_event *ev
     if (event->context_count == 0) {
         return CLI_OK;
     }
-    replies->context = malloc(event->context_count * sizeof *replies->context);
-    if (replies->context == NULL) {
+    uint32_t *copy = malloc(event->context_count * sizeof *copy);
+    if (copy == NULL) {
         cli_complain("out of memory");
         return CLI_FAILED;
     }
-    memcpy(replies->context, event->context, event->context_count * sizeof *replies->context);
+    memcpy(copy, event->context, event->context_count * sizeof *copy);
+    free(replies->context);
+    replies->context = copy;
     replies->context_count = event->context_count;
     return CLI_OK;
 }

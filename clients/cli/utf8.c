@@ -12,19 +12,22 @@ uint32_t utf8_code_point(const char *text, size_t bytes)
     return value;
 }
 
+/* By the lead byte; 0 for what cannot begin a sequence. */
+static size_t length_of(uint8_t lead)
+{
+    if (lead < 0x80) {
+        return 1;
+    }
+    if (lead < 0xc2 || lead > 0xf4) {
+        return 0;
+    }
+    return lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+}
+
 size_t utf8_sequence_bytes(const char *text, size_t size)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    if (size == 0) {
-        return 0;
-    }
-    const uint8_t lead = (uint8_t)text[0];
-    const size_t bytes = lead < 0x80   ? 1
-                         : lead < 0xc2 ? 0
-                         : lead < 0xe0 ? 2
-                         : lead < 0xf0 ? 3
-                         : lead < 0xf5 ? 4
-                                       : 0;
+    const size_t bytes = size > 0 ? length_of((uint8_t)text[0]) : 0;
     if (bytes == 0 || bytes > size) {
         return 0;
     }

@@ -374,7 +374,7 @@ static int hello(struct personad_client *client)
     if (code != PERSONAD_OK) {
         return code;
     }
-    if (reply->result_case != PERSONAD__V1__REPLY__RESULT_HELLO) {
+    if (reply == NULL || reply->result_case != PERSONAD__V1__REPLY__RESULT_HELLO) {
         return client_fail(client, PERSONAD_PROTOCOL, "what answers there is no personad");
     }
     if (reply->hello->has_frame_bytes_max) {
@@ -397,15 +397,12 @@ personad_client *personad_connect(const char *path, struct personad_error *error
     client->next_id = 1;
     client->frame_bytes_max = CLIENT_FRAME_BYTES_MAX;
     int code = PERSONAD_OK;
-    if (path == NULL) {
-        if (personad_default_socket(found, sizeof found)) {
-            path = found;
-        } else {
-            code = client_fail(client, PERSONAD_USAGE, "the path of the socket is too long");
-        }
-    }
-    if (code == PERSONAD_OK) {
+    if (path != NULL) {
         code = socket_connect(client, path);
+    } else if (personad_default_socket(found, sizeof found)) {
+        code = socket_connect(client, found);
+    } else {
+        code = client_fail(client, PERSONAD_USAGE, "the path of the socket is too long");
     }
     if (code == PERSONAD_OK) {
         code = hello(client);
