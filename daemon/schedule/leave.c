@@ -31,7 +31,7 @@ static void post_final(struct engine *engine, struct branch *branch)
 
     event.finish = (uint32_t)branch->finish;
     count_finish(&engine->stats, branch->finish);
-    if (branch->finish == FINISH_FAILED) {
+    if (branch->finish == FINISH_FAILED && event.status != STATUS_STOPPING) {
         log_line(LOG_WARN, "engine", "node %016llx failed: %s",
                  (unsigned long long)branch->spec->node, status_name(event.status));
     }
