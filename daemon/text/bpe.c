@@ -79,7 +79,7 @@ static enum status add_merge(struct bpe *bpe, uint32_t rank, struct buffer *join
                          "does not have",
                          rank);
     }
-    if (vocabulary->types[id] == TOKEN_CONTROL) {
+    if (!token_index_is_text(vocabulary, id)) {
         return STATUS_OK;
     }
     pair = (uint64_t)left_id << 32 | right_id;

@@ -18,7 +18,7 @@
 struct bpe;
 
 /* BAD_INPUT names a merge that is malformed or makes no token of the vocabulary. A merge that makes
- * a control token is left out: no text may become one. */
+ * a token that plain text may not become (token_index.h) is left out. */
 MUST_USE enum status bpe_create(const struct token_index *index, struct error *error,
                                 struct bpe **out);
 void bpe_destroy(struct bpe *bpe);
