@@ -6,7 +6,9 @@
 
 #include "base/check.h"
 
-static const double ln_2 = 0x1.62e42fefa39efp-1;
+/* log 2 in two parts, the first so short that its product with an exponent is exact. */
+static const double ln_2_high = 0x1.62e42fefa38p-1;
+static const double ln_2_low = 0x1.ef35793c7673p-45;
 
 /* log(x) for normal x > 0: x = m * 2^e with m in [sqrt(1/2), sqrt(2)), log m = 2 atanh(t). */
 static double rope_log(double x)
@@ -28,14 +30,14 @@ static double rope_log(double x)
     for (int power = 27; power >= 1; power -= 2) {
         sum = sum * t2 + 1.0 / power;
     }
-    return exponent * ln_2 + 2.0 * t * sum;
+    return exponent * ln_2_high + (exponent * ln_2_low + 2.0 * t * sum);
 }
 
 /* exp(x) for x in [-700, 0]. */
 static double rope_exp(double x)
 {
-    const int exponent = (int)(x / ln_2 - 0.5);
-    const double rest = x - exponent * ln_2; /* at most 0.35 */
+    const int exponent = (int)(x / ln_2_high - 0.5);
+    const double rest = (x - exponent * ln_2_high) - exponent * ln_2_low; /* at most 0.35 */
     double sum = 1.0;
     double scale = 0;
 

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /* out[i] = base ^ (-i / pair_count) / (linear_factor * factors[i]); factors NULL: all 1.
- * base > 1, factors > 0. Relative error below 2^-48. */
+ * base > 1, factors > 0. Relative error below 2^-47. */
 void rope_inverse_frequencies(double base, double linear_factor, const float *factors,
                               uint32_t pair_count, double *out);
 

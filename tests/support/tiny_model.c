@@ -300,6 +300,13 @@ static void maker_add_keys(struct tiny_maker *maker)
     gguf_writer_add_u32(writer, "llama.rope.dimension_count", spec->head_size);
     gguf_writer_add_f32(writer, "llama.rope.freq_base", 10000.0f);
     gguf_writer_add_f32(writer, "llama.attention.layer_norm_rms_epsilon", 1e-5f);
+    if (spec->window != 0) {
+        gguf_writer_add_u32(writer, "llama.attention.sliding_window", spec->window);
+    }
+    if (spec->rope_linear != 0) {
+        gguf_writer_add_text(writer, "llama.rope.scaling.type", bytes_of_text("linear"));
+        gguf_writer_add_f32(writer, "llama.rope.scaling.factor", spec->rope_linear);
+    }
 }
 
 static void maker_add_id(struct gguf_writer *writer, const char *key, uint32_t id)

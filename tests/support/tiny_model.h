@@ -30,6 +30,8 @@ struct tiny_spec {
     bool tied;         /* no output matrix */
     bool biases;       /* q, k, v and attention output have biases */
     bool rope_factors; /* a rope_freqs.weight tensor */
+    uint32_t window;   /* of sliding-window attention; 0: no such key */
+    float rope_linear; /* linear scaling of positions by this factor; 0: none */
 };
 
 /* 2 layers, 256 wide, 4 heads of 64 over 2 KV heads, 512 tokens, a context of 4096. */
