@@ -93,7 +93,7 @@ struct sampler *sampler_allocate(size_t entry_count, size_t stop_count, size_t s
     sampler->reference_count = 1;
     block->used = 0;
     block->size = entry_count * ENTRY_BYTES + stop_count * sizeof(struct bytes) + stop_bytes +
-                  LIST_COUNT_MAX * LIST_ALIGNMENT;
+                  (size_t)LIST_COUNT_MAX * LIST_ALIGNMENT;
     block->data = memory_alloc(1, block->size);
     sampler->lists = block->data;
     if (block->data == NULL) {

@@ -19,6 +19,7 @@ enum {
     STAGE_COUNT_MAX = 2,
     NAME_COUNT_MAX = 6,
     PATTERN_BYTES_MAX = 8192,
+    PROPERTY_BYTES = 5,
     FORM_COUNT = 2, /* plain, newer */
     /* A match costs a few steps a byte at most; this is far above, and ends a runaway. */
     MATCH_STEP_COUNT_MAX = 64 * 1024 * 1024,
@@ -131,40 +132,57 @@ static size_t write_ranges(char *out, size_t room, const char *kinds)
     return size;
 }
 
-/* \s and \S become exact properties; \p{L} and \p{N} gain the newer characters. Our patterns hold
- * no escaped backslash or bracket, so that two characters decide. */
-static void rewrite(const char *pattern, bool newer, bool single_digits, char *out)
+/* A pattern as it is rewritten. */
+struct rewriting {
+    char *out; /* [PATTERN_BYTES_MAX] */
+    size_t size;
+    bool newer;
+    bool single_digits;
+    bool in_class;
+};
+
+static void put_text(struct rewriting *rewriting, const char *text, size_t size)
 {
-    size_t size = 0;
-    bool in_class = false;
+    CHECK(size < PATTERN_BYTES_MAX - rewriting->size);
+    memcpy(rewriting->out + rewriting->size, text, size);
+    rewriting->size += size;
+}
+
+/* \p{L} or \p{N} with the newer characters beside it, as a class unless it stands in one. */
+static void put_newer(struct rewriting *rewriting, const char *property, bool is_letter)
+{
+    const char *kinds = is_letter ? "L" : rewriting->single_digits ? "ND" : "N";
+
+    put_text(rewriting, "[", rewriting->in_class ? 0 : 1);
+    put_text(rewriting, property, PROPERTY_BYTES);
+    rewriting->size +=
+        write_ranges(rewriting->out + rewriting->size, PATTERN_BYTES_MAX - rewriting->size, kinds);
+    put_text(rewriting, "]", rewriting->in_class ? 0 : 1);
+}
+
+/* \s and \S become exact properties; \p{L} and \p{N} gain the newer characters. Our patterns hold
+ * no escaped backslash or bracket, so that the characters at hand decide. */
+static void rewrite(const char *pattern, struct rewriting *rewriting)
+{
+    static const char white[] = "\\p{White_Space}", other[] = "\\P{White_Space}";
 
     while (*pattern != '\0') {
-        const bool letter = strncmp(pattern, "\\p{L}", 5) == 0;
-        const bool number = strncmp(pattern, "\\p{N}", 5) == 0;
-        const bool space = strncmp(pattern, "\\s", 2) == 0;
-        const bool visible = strncmp(pattern, "\\S", 2) == 0;
-        const size_t room = PATTERN_BYTES_MAX - size;
+        const bool is_letter = strncmp(pattern, "\\p{L}", PROPERTY_BYTES) == 0;
+        const bool is_number = strncmp(pattern, "\\p{N}", PROPERTY_BYTES) == 0;
+        const bool is_space = strncmp(pattern, "\\s", 2) == 0;
 
-        if (space || visible) {
-            size += (size_t)snprintf(out + size, room, "\\%c{White_Space}", space ? 'p' : 'P');
+        if (is_space || strncmp(pattern, "\\S", 2) == 0) {
+            put_text(rewriting, is_space ? white : other, sizeof white - 1);
             pattern += 2;
-        } else if ((letter || number) && newer) {
-            size += (size_t)snprintf(out + size, room, "%s%.5s", in_class ? "" : "[", pattern);
-            size += write_ranges(out + size, PATTERN_BYTES_MAX - 2 - size,
-                                 letter          ? "L"
-                                 : single_digits ? "ND"
-                                                 : "N");
-            if (!in_class) {
-                out[size++] = ']';
-            }
-            pattern += 5;
+        } else if (rewriting->newer && (is_letter || is_number)) {
+            put_newer(rewriting, pattern, is_letter);
+            pattern += PROPERTY_BYTES;
         } else {
-            in_class = *pattern == '[' || (in_class && *pattern != ']');
-            out[size++] = *pattern++;
+            rewriting->in_class = *pattern == '[' || (rewriting->in_class && *pattern != ']');
+            put_text(rewriting, pattern++, 1);
         }
-        CHECK(size + 64 < PATTERN_BYTES_MAX); /* the next round fits */
     }
-    out[size] = '\0';
+    rewriting->out[rewriting->size] = '\0';
 }
 
 static enum status compile(struct pretokenizer *pretokenizer, uint32_t stage, uint32_t form)
@@ -172,6 +190,11 @@ static enum status compile(struct pretokenizer *pretokenizer, uint32_t stage, ui
     const char *pattern = pretokenizer->family->stages[stage];
     pcre2_compile_context *context = pcre2_compile_context_create(pretokenizer->memory);
     char rewritten[PATTERN_BYTES_MAX];
+    struct rewriting rewriting = {
+        .out = rewritten,
+        .newer = form == 1,
+        .single_digits = strcmp(pattern, SINGLE_DIGITS) == 0,
+    };
     PCRE2_SIZE where = 0;
     int failure = 0;
     pcre2_code *code;
@@ -179,7 +202,7 @@ static enum status compile(struct pretokenizer *pretokenizer, uint32_t stage, ui
     if (context == NULL) {
         return STATUS_MEMORY;
     }
-    rewrite(pattern, form == 1, strcmp(pattern, SINGLE_DIGITS) == 0, rewritten);
+    rewrite(pattern, &rewriting);
     code = pcre2_compile((PCRE2_SPTR)rewritten, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP,
                          &failure, &where, context);
     pcre2_compile_context_free(context);

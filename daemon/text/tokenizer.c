@@ -300,7 +300,7 @@ enum status tokenizer_scratch_create(const struct tokenizer *tokenizer,
     /* Room for short texts from the start: the engine's never allocate. */
     status = merger_clear(&scratch->merger, TOKEN_BYTES_MAX);
     if (status == STATUS_OK) {
-        status = buffer_reserve(&scratch->normal, SPACE_BYTES * TOKEN_BYTES_MAX);
+        status = buffer_reserve(&scratch->normal, (size_t)SPACE_BYTES * TOKEN_BYTES_MAX);
     }
     if (status == STATUS_OK && tokenizer->pretokenizer != NULL) {
         status = pretokenizer_match_create(tokenizer->pretokenizer, &scratch->match);
