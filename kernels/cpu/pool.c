@@ -36,8 +36,8 @@ struct pool {
     _Atomic uint32_t caller_sleeps;
     _Atomic uint32_t stopping;
 
-    /* Written before a run is published, read by a worker before it claims: atomic because a late
-     * worker may look while the next run is being written; its claim then fails. */
+    /* Written while no task can be claimed, released and acquired: a worker that reads the next
+     * run's values also sees that the run before is closed, so its claim fails. */
     _Atomic(void (*)(void *, uint32_t, uint32_t)) run_task;
     _Atomic(void *) context;
     _Atomic uint32_t task_count;
@@ -62,9 +62,9 @@ static void work_on(struct pool *pool, uint32_t number, uint32_t worker)
     for (;;) {
         uint64_t word = atomic_load_explicit(&pool->claim, memory_order_acquire);
         void (*const run_task)(void *, uint32_t, uint32_t) =
-            atomic_load_explicit(&pool->run_task, memory_order_relaxed);
-        void *const context = atomic_load_explicit(&pool->context, memory_order_relaxed);
-        const uint32_t count = atomic_load_explicit(&pool->task_count, memory_order_relaxed);
+            atomic_load_explicit(&pool->run_task, memory_order_acquire);
+        void *const context = atomic_load_explicit(&pool->context, memory_order_acquire);
+        const uint32_t count = atomic_load_explicit(&pool->task_count, memory_order_acquire);
         const uint32_t next = (uint32_t)word;
 
         if ((uint32_t)(word >> 32) != number || next >= count) {
@@ -249,10 +249,12 @@ void pool_run(struct pool *pool, void (*run_task)(void *context, uint32_t task, 
         }
         return;
     }
-    /* Every task of the run before is done, so nobody works with these. */
-    atomic_store_explicit(&pool->run_task, run_task, memory_order_relaxed);
-    atomic_store_explicit(&pool->context, context, memory_order_relaxed);
-    atomic_store_explicit(&pool->task_count, task_count, memory_order_relaxed);
+    /* Every task of the run before is done. Close it before its count is replaced, or a late worker
+     * could claim a task past its end. */
+    atomic_store(&pool->claim, (uint64_t)(number - 1) << 32 | UINT32_MAX);
+    atomic_store_explicit(&pool->run_task, run_task, memory_order_release);
+    atomic_store_explicit(&pool->context, context, memory_order_release);
+    atomic_store_explicit(&pool->task_count, task_count, memory_order_release);
     atomic_store(&pool->done_count, 0);
     atomic_store(&pool->claim, (uint64_t)number << 32);
     if (atomic_load(&pool->sleeper_count) != 0) {

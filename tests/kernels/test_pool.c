@@ -1,0 +1,167 @@
+/* Goal: the pool runs every task exactly once before it returns, whatever the number of tasks and
+ * threads, also when threads sleep, and uses no processor time when idle.
+ * Method: many short runs of changing length on 1 to 5 threads (more than this machine may have),
+ * counting each task; pauses that let the workers sleep; the process's processor time over an idle
+ * stretch; failing allocations. The thread sanitizer runs this too.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "base/memory.h"
+#include "kernels/cpu/pool.h"
+
+enum { TASK_COUNT_MAX = 64, RUN_COUNT = 400000 };
+
+struct counts {
+    uint32_t thread_count;
+    uint32_t plain[TASK_COUNT_MAX]; /* not atomic: pool_run must order them */
+    _Atomic uint32_t total;
+    _Atomic uint32_t bad_worker_count;
+};
+
+static void count_task(void *context, uint32_t task, uint32_t worker)
+{
+    struct counts *counts = context;
+
+    /* Long enough that the last task of a run is a worker's as often as the caller's. */
+    for (volatile uint32_t i = 0; i < 100; i = i + 1) {
+    }
+    counts->plain[task]++;
+    atomic_fetch_add(&counts->total, 1);
+    if (worker >= counts->thread_count) {
+        atomic_fetch_add(&counts->bad_worker_count, 1);
+    }
+}
+
+static void sleep_us(long us)
+{
+    const struct timespec pause = {0, us * 1000};
+
+    nanosleep(&pause, NULL);
+}
+
+static void run_and_check(struct pool *pool, struct counts *counts, uint32_t task_count)
+{
+    memset(counts->plain, 0, sizeof(counts->plain));
+    atomic_store(&counts->total, 0);
+    pool_run(pool, count_task, counts, task_count);
+    assert_int_equal(atomic_load(&counts->total), task_count);
+    for (uint32_t i = 0; i < TASK_COUNT_MAX; i++) {
+        assert_int_equal(counts->plain[i], i < task_count ? 1 : 0);
+    }
+}
+
+static void test_every_task_runs_once_in_runs_of_changing_length(void **state)
+{
+    (void)state;
+    for (uint32_t threads = 1; threads <= 5; threads++) {
+        struct counts counts = {.thread_count = threads};
+        struct pool *pool;
+
+        assert_int_equal(pool_create(threads, &pool), STATUS_OK);
+        assert_int_equal(pool_thread_count(pool), threads);
+        for (uint32_t run = 0; run < RUN_COUNT / threads; run++) {
+            run_and_check(pool, &counts, 2 + run % 3 * 3);
+        }
+        assert_int_equal(atomic_load(&counts.bad_worker_count), 0);
+        pool_destroy(pool);
+    }
+}
+
+static void test_sleeping_workers_wake_up(void **state)
+{
+    struct counts counts = {.thread_count = 3};
+    struct pool *pool;
+
+    (void)state;
+    assert_int_equal(pool_create(3, &pool), STATUS_OK);
+    for (uint32_t run = 0; run < 200; run++) {
+        sleep_us(run % 2 == 0 ? 1000 : 20);
+        run_and_check(pool, &counts, 1 + run % TASK_COUNT_MAX);
+    }
+    pool_destroy(pool);
+}
+
+static void slow_task(void *context, uint32_t task, uint32_t worker)
+{
+    count_task(context, task, worker);
+    if (worker != 0) {
+        sleep_us(2000); /* the caller runs out of tasks and sleeps */
+    }
+}
+
+static void test_the_caller_sleeps_until_the_last_task_is_done(void **state)
+{
+    struct counts counts = {.thread_count = 2};
+    struct pool *pool;
+
+    (void)state;
+    assert_int_equal(pool_create(2, &pool), STATUS_OK);
+    for (uint32_t run = 0; run < 50; run++) {
+        atomic_store(&counts.total, 0);
+        pool_run(pool, slow_task, &counts, TASK_COUNT_MAX);
+        assert_int_equal(atomic_load(&counts.total), TASK_COUNT_MAX);
+    }
+    pool_destroy(pool);
+}
+
+static void test_an_idle_pool_uses_no_processor_time(void **state)
+{
+    struct counts counts = {.thread_count = 4};
+    struct pool *pool;
+    clock_t before;
+
+    (void)state;
+    assert_int_equal(pool_create(4, &pool), STATUS_OK);
+    run_and_check(pool, &counts, TASK_COUNT_MAX);
+    sleep_us(50 * 1000); /* let them fall asleep */
+    before = clock();
+    sleep_us(300 * 1000);
+    /* Three spinning workers would use hundreds of milliseconds. */
+    assert_true((double)(clock() - before) / CLOCKS_PER_SEC < 0.02);
+    pool_destroy(pool);
+}
+
+static void test_a_failing_allocation_leaves_nothing_behind(void **state)
+{
+    const int64_t live = memory_live_count();
+
+    (void)state;
+    for (int64_t survivors = 0;; survivors++) {
+        struct pool *pool = NULL;
+        enum status status;
+
+        memory_fault_set(survivors);
+        status = pool_create(3, &pool);
+        memory_fault_set(-1);
+        if (status == STATUS_OK) {
+            pool_destroy(pool);
+            assert_int_equal(memory_live_count(), live);
+            return;
+        }
+        assert_int_equal(status, STATUS_MEMORY);
+        assert_null(pool);
+        assert_int_equal(memory_live_count(), live);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_task_runs_once_in_runs_of_changing_length),
+        cmocka_unit_test(test_sleeping_workers_wake_up),
+        cmocka_unit_test(test_the_caller_sleeps_until_the_last_task_is_done),
+        cmocka_unit_test(test_an_idle_pool_uses_no_processor_time),
+        cmocka_unit_test(test_a_failing_allocation_leaves_nothing_behind),
+    };
+
+    pool_destroy(NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
