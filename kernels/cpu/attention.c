@@ -12,6 +12,8 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu.h"
 
+enum { CACHE_LINE_HALVES = 64 / sizeof(uint16_t) };
+
 struct cpu_attention {
     const struct attention_kernels *kernels;
     uint64_t acc_float_count;  /* room in `acc` */
@@ -354,6 +356,22 @@ static uint32_t gather_columns(const struct attention_run *run, struct attention
     return count;
 }
 
+/* Asks for one head's part of a page before it is needed: pages lie anywhere in memory, so the
+ * hardware cannot guess the next one. */
+static void prefetch_page(const struct attention_run *run, const struct attention_task *task,
+                          uint32_t page)
+{
+    const struct attention_args *args = run->args;
+    const uint16_t *k = cpu_kv_k(args->kv, args->layer, task->kv_head, page);
+    const uint16_t *v = cpu_kv_v(args->kv, args->layer, task->kv_head, page);
+    const uint32_t half_count = args->head_size * KV_PAGE_TOKEN_COUNT;
+
+    for (uint32_t i = 0; i < half_count; i += CACHE_LINE_HALVES) {
+        __builtin_prefetch(k + i, 0, 2);
+        __builtin_prefetch(v + i, 0, 2);
+    }
+}
+
 static void load_chunk(const struct attention_run *run, struct attention_task *task, uint32_t begin,
                        uint32_t visible_max)
 {
@@ -366,6 +384,10 @@ static void load_chunk(const struct attention_run *run, struct attention_task *t
         const uint32_t page = run->step->plan->pages[page_first + quarter];
         const uint32_t left = visible_max - first;
         CHECK(page < args->kv->shape.page_count);
+        if (begin + first + ATTENTION_CHUNK_TOKENS < task->item->end) {
+            const uint32_t ahead = ATTENTION_CHUNK_TOKENS / KV_PAGE_TOKEN_COUNT;
+            prefetch_page(run, task, run->step->plan->pages[page_first + quarter + ahead]);
+        }
         run->attention->kernels->load(&task->chunk, quarter,
                                       left < KV_PAGE_TOKEN_COUNT ? left : KV_PAGE_TOKEN_COUNT,
                                       cpu_kv_k(args->kv, args->layer, task->kv_head, page),
