@@ -151,7 +151,7 @@ static void put_text(struct rewriting *rewriting, const char *text, size_t size)
 /* \p{L} or \p{N} with the newer characters beside it, as a class unless it stands in one. */
 static void put_newer(struct rewriting *rewriting, const char *property, bool is_letter)
 {
-    const char *kinds = is_letter ? "L" : rewriting->single_digits ? "ND" : "N";
+    const char *kinds = is_letter ? "L" : rewriting->single_digits ? "DN" : "N";
 
     put_text(rewriting, "[", rewriting->in_class ? 0 : 1);
     put_text(rewriting, property, PROPERTY_BYTES);

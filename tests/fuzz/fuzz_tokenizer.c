@@ -111,7 +111,7 @@ static void read_vocabulary(struct bytes *input, struct bytes *tokens, uint8_t *
 
 static void use_spelled_out(uint8_t choice, struct bytes input)
 {
-    static const char *const pres[] = {"gpt-2", "smollm", "llama-bpe", "qwen2"};
+    static const char *const pretokenizers[] = {"gpt-2", "smollm", "llama-bpe", "qwen2"};
     struct bytes tokens[LINE_COUNT_MAX], merges[LINE_COUNT_MAX];
     uint8_t types[LINE_COUNT_MAX];
     float scores[LINE_COUNT_MAX];
@@ -122,7 +122,7 @@ static void use_spelled_out(uint8_t choice, struct bytes input)
         .types = types,
         .scores = scores,
         .merges = merges,
-        .pre = bytes_of_text(pres[choice / 2 % 4]),
+        .pre = bytes_of_text(pretokenizers[choice / 2 % 4]),
         .bos = 0,
         .eos = 1,
         .eot = TOKEN_NONE,

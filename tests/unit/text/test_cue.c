@@ -254,7 +254,7 @@ static void make_scene(struct scene *scene)
                                          "\xc3",     "\xa9",
                                          "\xf0\x9f", "\x98",
                                          "Zo",       "ë",
-                                         "E",        "ND",
+                                         "EN",       "D",
                                          "<",        "|",
                                          "#",        "                 "};
     scene->pattern_count = draw(PATTERN_COUNT_MAX + 1);
