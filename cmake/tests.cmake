@@ -20,12 +20,27 @@ function(unit_test name source)
   set_tests_properties(${name} PROPERTIES TIMEOUT ${test_seconds_max})
 endfunction()
 
+# What stands beside a stage's tests and is no test: rigs, and doubles of the stage below it. They
+# are linked before the stage, so that a double is taken instead of the real thing.
 foreach(stage wire session schedule model sample text journal base daemon)
+  file(GLOB beside CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/unit/${stage}/*.c)
+  list(FILTER beside EXCLUDE REGEX "/test_[^/]*$")
+  part(${stage}_beside SOURCES ${beside} LINKS test_support)
+  if(beside)
+    target_include_directories(${stage}_beside PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  endif()
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/unit/${stage}/test_*.c)
   foreach(source ${sources})
     get_filename_component(file ${source} NAME_WE)
-    unit_test(${stage}_${file} ${source} ${stage})
+    unit_test(${stage}_${file} ${source} ${stage}_beside ${stage})
   endforeach()
+endforeach()
+
+# Seeded simulations: no arguments is the set that every test run plays.
+file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/sim/test_*.c)
+foreach(source ${sources})
+  get_filename_component(file ${source} NAME_WE)
+  unit_test(sim_${file} ${source} schedule)
 endforeach()
 
 file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/kernels/test_*.c)
@@ -41,7 +56,7 @@ if(NOT PERSONAD_SANITIZE)
   foreach(source ${sources})
     get_filename_component(file ${source} NAME_WE)
     unit_test(numerics_${file} ${source} model)
-    set_tests_properties(numerics_${file} PROPERTIES SKIP_RETURN_CODE 77)
+    set_tests_properties(numerics_${file} PROPERTIES SKIP_RETURN_CODE 77 COST 100)
   endforeach()
 endif()
 
@@ -51,6 +66,14 @@ if(EXISTS ${PROJECT_SOURCE_DIR}/tests/support/tiny_model_main.c)
   target_include_directories(tiny_model PRIVATE ${PROJECT_SOURCE_DIR}/tests)
   target_link_libraries(tiny_model PRIVATE test_support kernels_cpu)
 endif()
+
+# The laboratory: one program an operation. Built with the tests so that it stays true.
+file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/bench/bench_*.c)
+foreach(source ${sources})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE test_support kernels_cpu m)
+endforeach()
 
 if(TARGET personad_client)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/unit/client/test_*.c)
@@ -94,4 +117,20 @@ foreach(source ${sources})
       WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(${name}_corpus PROPERTIES TIMEOUT ${test_seconds_max})
   endif()
+endforeach()
+
+# The seam of the kernels and the client's header are read by C and by C++ compilers, and strictly.
+file(GLOB headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}
+  ${PROJECT_SOURCE_DIR}/kernels/*.h
+  ${PROJECT_SOURCE_DIR}/kernels/steps/*.h
+  ${PROJECT_SOURCE_DIR}/clients/c/include/*.h)
+foreach(header ${headers})
+  string(MAKE_C_IDENTIFIER ${header} name)
+  foreach(language c11 c++17)
+    string(REGEX REPLACE "[0-9]+" "" frontend ${language})
+    add_test(NAME headers_${name}_${language}
+      COMMAND ${CMAKE_C_COMPILER} -x ${frontend} -std=${language} -fsyntax-only
+        -Wall -Wextra -Wpedantic -Werror -iquote . -iquote daemon ${header}
+      WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  endforeach()
 endforeach()

@@ -78,10 +78,8 @@ struct backend_settings {
 
 /* ---- the plan: all that varies ---- */
 
-enum {
-    PLAN_TOKEN_LAST =
-        0x80000000u, /* token = PLAN_TOKEN_LAST | slot: what that branch sampled last */
-};
+/* token = PLAN_TOKEN_LAST | slot: what that branch sampled last. No enumerator: those are ints. */
+#define PLAN_TOKEN_LAST 0x80000000u
 
 struct plan_row {
     uint32_t token;      /* an id, or PLAN_TOKEN_LAST | slot */

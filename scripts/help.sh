@@ -16,7 +16,8 @@ usage: ./dev COMMAND
   model               fetch and verify the default model; prints its path
   clean-room [run|test]
                       run the README's commands in a bare Debian made for that
-  image [TAG]         build the container image with docker, podman or buildah
+  image [TAG] [--base IMAGE]
+                      build the container image with docker, podman or buildah
 
 Each command installs the Debian packages that it lacks, and says so. Programs land in
 build/release/bin/. docs/HACKING.md tells the rest.

@@ -112,6 +112,14 @@ fetch_model()
     export PERSONAD_MODEL
 }
 
+# Tiny random models of every weight type, for the flows.
+make_tiny_models()
+{
+    export PERSONAD_TINY_DIR="$root/build/tiny"
+    mkdir -p "$PERSONAD_TINY_DIR"
+    "$root/build/release/tests/tiny_model" "$PERSONAD_TINY_DIR" >&2
+}
+
 # ---- the order ----------------------------------------------------------------------------------
 
 say "packages ..."
@@ -125,6 +133,7 @@ stage build-release run_build release && released=true
 if $released; then
     stage ctest-release run_ctest release || :
     stage pytest-scripts run_pytest scripts tests/tidy tests/dev || :
+    stage tiny-models make_tiny_models || :
     stage flows-release run_flows release || :
 else
     skip ctest-release all "the release build failed"
