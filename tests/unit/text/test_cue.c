@@ -373,6 +373,10 @@ static void test_a_cue_that_begins_inside_a_token_cuts_inside_it(void **state)
     cue_reader_feed(&reader, bytes_of_text(": hi"));
     assert_true(reader.stopped);
     assert_int_equal(reader.cut_bytes, 5);
+    cue_reader_feed(&reader, bytes_of_text("more"));
+    cue_reader_end(&reader); /* neither changes what was decided */
+    assert_int_equal(reader.cut_bytes, 5);
+    assert_int_equal(reader.released_bytes, 5);
     cue_set_destroy(set);
 }
 

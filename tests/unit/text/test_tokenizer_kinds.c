@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "limits.h"
@@ -144,6 +145,8 @@ static void test_a_bad_vocabulary_is_refused_with_its_key(void **state)
     assert_int_equal(tokenizer_create(&tiny.vocabulary, &error, &tokenizer), STATUS_BAD_INPUT);
     make_tiny(&tiny)->token_count = 0;
     assert_int_equal(tokenizer_create(&tiny.vocabulary, &error, &tokenizer), STATUS_BAD_INPUT);
+    make_tiny(&tiny)->token_count = VOCABULARY_COUNT_MAX + 1;
+    assert_int_equal(tokenizer_create(&tiny.vocabulary, &error, &tokenizer), STATUS_LIMIT);
     make_tiny(&tiny)->kind = VOCABULARY_SPM;
     assert_int_equal(tokenizer_create(&tiny.vocabulary, &error, &tokenizer), STATUS_BAD_INPUT);
     assert_non_null(strstr(error.text, "scores"));
@@ -155,11 +158,98 @@ static void test_a_bad_vocabulary_is_refused_with_its_key(void **state)
     free(long_name);
 }
 
+/* No piece for a space, byte tokens of which two are misspelt, and a piece that is named like a
+ * byte token but is none. */
+static struct vocabulary *make_tiny_spm(struct tiny *tiny)
+{
+    static const char *const names[] = {"<unk>",  "a",      "b",     "ab",     "<0x20>", "<0xE2>",
+                                        "<0x96>", "<0x81>", "<0x9>", "<0xG0>", "<0x41>", "</s>"};
+    static const uint8_t types[] = {2, 1, 1, 1, 6, 6, 6, 6, 6, 6, 1, 3};
+    static const float scores[] = {0, -2, -3, -1, 0, 0, 0, 0, 0, 0, NAN, 0};
+
+    memset(tiny, 0, sizeof *tiny);
+    for (size_t i = 0; i < sizeof types; i++) {
+        tiny->tokens[i] = bytes_of_text(names[i]);
+        tiny->types[i] = types[i];
+        tiny->scores[i] = scores[i];
+    }
+    tiny->vocabulary = (struct vocabulary){
+        .kind = VOCABULARY_SPM,
+        .token_count = sizeof types,
+        .tokens = tiny->tokens,
+        .types = tiny->types,
+        .scores = tiny->scores,
+        .bos = TOKEN_NONE,
+        .eos = 11,
+        .eot = 3,
+        .eom = 3,
+        .unknown = 0,
+        .pad = TOKEN_NONE,
+    };
+    return &tiny->vocabulary;
+}
+
+static void test_bytes_stand_in_where_there_is_no_piece(void **state)
+{
+    static const uint32_t space[] = {5, 6, 7}; /* the three bytes of U+2581 */
+    struct tokenizer_scratch *scratch = NULL;
+    struct tokenizer *tokenizer = NULL;
+    struct tiny tiny;
+    uint32_t ids[8];
+    uint32_t count = 0;
+    const uint32_t *ends;
+
+    (void)state;
+    assert_int_equal(tokenizer_create(make_tiny_spm(&tiny), NULL, &tokenizer), STATUS_OK);
+    expect_ids(tokenizer, " ", false, space, 3);
+    expect_ids(tokenizer, "abA\t", false, (const uint32_t[]){3, 0}, 2); /* unknown, once */
+    expect_ids(tokenizer, "<0x41>", false, (const uint32_t[]){0}, 1);
+    assert_int_equal(tokenizer_token_bytes(tokenizer, 4).size, 1);
+    assert_int_equal(tokenizer_token_bytes(tokenizer, 8).size, 0);
+    assert_int_equal(tokenizer_token_bytes(tokenizer, 9).size, 0);
+    assert_int_equal(tokenizer_token_bytes(tokenizer, 10).size, 6);
+    ends = tokenizer_end_ids(tokenizer, &count);
+    assert_int_equal(count, 2);
+    assert_true(ends[0] == 3 && ends[1] == 11); /* ascending, each once */
+    count = 0;
+    assert_int_equal(tokenizer_scratch_create(tokenizer, &scratch), STATUS_OK);
+    assert_int_equal(
+        tokenizer_encode_bytes(tokenizer, scratch, bytes_of_text("a b"), ids, 8, &count),
+        STATUS_OK);
+    assert_true(count == 3 && ids[1] == 4); /* raw, a space is a space */
+    assert_int_equal(
+        tokenizer_encode_bytes(tokenizer, scratch, bytes_of_text("a b"), ids, 4, &count),
+        STATUS_LIMIT);
+    assert_int_equal(tokenizer_encode_bytes(tokenizer, scratch,
+                                            bytes_of(NULL, (size_t)TEXT_BYTES_MAX + 1), ids, 8,
+                                            &count),
+                     STATUS_LIMIT);
+    assert_int_equal(count, 3);
+    tokenizer_scratch_destroy(scratch);
+    tokenizer_destroy(tokenizer);
+}
+
+static void test_a_name_outside_the_alphabet_shows_itself(void **state)
+{
+    struct tokenizer *tokenizer = NULL;
+    struct tiny tiny;
+
+    (void)state;
+    make_tiny(&tiny);
+    tiny.tokens[5] = bytes_of_text("\u0120 \u6f22"); /* a space and a character are no letters */
+    tiny.vocabulary.merge_count = 2;
+    assert_int_equal(tokenizer_create(&tiny.vocabulary, NULL, &tokenizer), STATUS_OK);
+    assert_true(bytes_equal(tokenizer_token_bytes(tokenizer, 5), tiny.tokens[5]));
+    tokenizer_destroy(tokenizer);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_kind_of_token_appears_where_it_may),
         cmocka_unit_test(test_names_and_shown_bytes_follow_the_kind),
+        cmocka_unit_test(test_bytes_stand_in_where_there_is_no_piece),
+        cmocka_unit_test(test_a_name_outside_the_alphabet_shows_itself),
         cmocka_unit_test(test_a_bad_vocabulary_is_refused_with_its_key),
     };
 
