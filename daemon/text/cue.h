@@ -48,14 +48,14 @@ uint32_t cue_set_held_bytes_max(const struct cue_set *set);
 
 struct cue_reader {
     const struct cue_set *set; /* borrowed */
-    uint64_t fed_bytes;        /* of this branch, the lead-in not counted */
-    uint64_t released_bytes;   /* of this branch: bytes [0, released) may be shown, for ever */
-    uint64_t line_cut_bytes;   /* where the text would end if this line became a speaker's */
-    uint32_t text_state;       /* of the automaton */
-    uint32_t line_state;       /* of the trie of names; 0: this line is no name any more */
-    uint32_t alone_pattern;    /* the name that may stand alone on this line, or none */
-    uint32_t alone_spaces;     /* after it */
-    uint8_t utf8[4];           /* an unfinished sequence */
+    uint64_t fed_bytes;      /* of this branch, no lead-in; stops with the byte that ends a match */
+    uint64_t released_bytes; /* of this branch: bytes [0, released) may be shown, for ever */
+    uint64_t line_cut_bytes; /* where the text would end if this line became a speaker's */
+    uint32_t text_state;     /* of the automaton */
+    uint32_t line_state;     /* of the trie of names; 0: this line is no name any more */
+    uint32_t alone_pattern;  /* the name that may stand alone on this line, or none */
+    uint32_t alone_spaces;   /* after it */
+    uint8_t utf8[4];         /* an unfinished sequence */
     uint8_t utf8_size;
     bool stopped;
     uint64_t cut_bytes; /* once stopped: text ends here, in bytes of this branch */
