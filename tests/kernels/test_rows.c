@@ -1,0 +1,239 @@
+/* Goal: norm, quantising, activation and rotation give the scalar definition's bits on every
+ * instruction set and length, and the definition is right at its edges.
+ * Method: scalar against AVX2 and AVX-512 by memcmp over lengths 1 to 70 and values of every size;
+ * blocks with zeros, tiny values, ties, infinities and NaNs against what rows.h says; silu against
+ * double.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/memory.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/rows_scalar.h"
+#include "support/random_weight.h"
+
+enum { LENGTH_MAX = 70, PAIR_COUNT_MAX = 35 };
+
+static const char *const names[] = {"avx2", "avx512"};
+
+static const struct cpu_kernels *kernels_of(size_t index)
+{
+    enum cpu_isa isa;
+
+    return cpu_isa_choose(names[index], NULL, &isa) == STATUS_OK ? cpu_isa_kernels(isa) : NULL;
+}
+
+static void test_norms_are_equal_at_every_length(void **state)
+{
+    float x[LENGTH_MAX], weight[LENGTH_MAX], expected[LENGTH_MAX], got[LENGTH_MAX];
+    uint64_t seed = 1;
+
+    (void)state;
+    for (uint32_t length = 1; length <= LENGTH_MAX; length++) {
+        random_floats(&seed, x, length);
+        random_floats(&seed, weight, length);
+        cpu_rms_norm_scalar(x, weight, 1e-6f, length, expected);
+        for (size_t i = 0; i < 2 && kernels_of(i) != NULL; i++) {
+            kernels_of(i)->rms_norm(x, weight, 1e-6f, length, got);
+            assert_memory_equal(got, expected, length * sizeof(float));
+        }
+    }
+}
+
+static void test_activations_are_equal_and_close_to_double(void **state)
+{
+    float gate[LENGTH_MAX], up[LENGTH_MAX], expected[LENGTH_MAX], got[LENGTH_MAX];
+    uint64_t seed = 2;
+
+    (void)state;
+    for (uint32_t round = 0; round < 2000; round++) {
+        const uint32_t length = 1 + round % LENGTH_MAX;
+        const float scale = ldexpf(1.0f, (int)(round % 16) - 6);
+
+        random_floats(&seed, gate, length);
+        random_floats(&seed, up, length);
+        for (uint32_t i = 0; i < length; i++) {
+            gate[i] *= scale;
+            expected[i] = gate[i];
+        }
+        cpu_silu_multiply_scalar(expected, up, length);
+        for (uint32_t i = 0; i < length; i++) {
+            const double z = (double)gate[i];
+            const double exact = z / (1.0 + exp(-z)) * (double)up[i];
+
+            /* exp within an ulp, a sum, a quotient, two products; below z = -41 the result is 0. */
+            assert_true(fabs(expected[i] - exact) <= 4 * 0x1p-23 * fabs(exact) + 1e-16);
+            assert_int_not_equal(fpclassify(expected[i]), FP_SUBNORMAL);
+        }
+        for (size_t k = 0; k < 2 && kernels_of(k) != NULL; k++) {
+            memcpy(got, gate, sizeof(got));
+            kernels_of(k)->silu_multiply(got, up, length);
+            assert_memory_equal(got, expected, length * sizeof(float));
+        }
+    }
+}
+
+static void test_rotations_are_equal_in_both_styles(void **state)
+{
+    float head[2 * PAIR_COUNT_MAX], cosines[PAIR_COUNT_MAX], sines[PAIR_COUNT_MAX];
+    float expected[2 * PAIR_COUNT_MAX], got[2 * PAIR_COUNT_MAX];
+    uint64_t seed = 3;
+
+    (void)state;
+    random_floats(&seed, head, 2 * PAIR_COUNT_MAX);
+    random_floats(&seed, cosines, PAIR_COUNT_MAX);
+    random_floats(&seed, sines, PAIR_COUNT_MAX);
+    for (uint32_t pairs = 0; pairs <= PAIR_COUNT_MAX; pairs++) {
+        for (uint32_t style = ROPE_ADJACENT; style <= ROPE_HALVES; style++) {
+            memcpy(expected, head, sizeof(head));
+            cpu_rotate_scalar(expected, cosines, sines, pairs, (enum rope_style)style);
+            for (size_t k = 0; k < 2 && kernels_of(k) != NULL; k++) {
+                memcpy(got, head, sizeof(head));
+                kernels_of(k)->rotate(got, cosines, sines, pairs, (enum rope_style)style);
+                assert_memory_equal(got, expected, sizeof(head));
+            }
+        }
+    }
+}
+
+/* All that packing one row of one block writes. */
+struct packed {
+    int8_t codes[CPU_BLOCK];
+    float scale, sum;
+    int32_t code_sum, half_sums[2];
+};
+
+static void pack(void (*pack_row)(struct cpu_rows *rows, uint32_t row, const float *x),
+                 const float *x, struct packed *out)
+{
+    struct cpu_rows *rows;
+
+    assert_int_equal(cpu_rows_create(1, 1, &rows), STATUS_OK);
+    assert_int_equal(cpu_rows_reserve(rows, CPU_BLOCK), STATUS_OK);
+    cpu_rows_begin(rows, 1, CPU_BLOCK, true, true);
+    pack_row(rows, 0, x);
+    assert_memory_equal(rows->values, x, CPU_BLOCK * sizeof(float));
+    memset(out, 0, sizeof(*out));
+    memcpy(out->codes, rows->codes, CPU_BLOCK);
+    out->scale = rows->scales[0];
+    out->sum = rows->sums[0];
+    out->code_sum = rows->code_sums[0];
+    memcpy(out->half_sums, rows->half_sums, sizeof(out->half_sums));
+    cpu_rows_destroy(rows);
+}
+
+/* The scalar result, after the others have been found equal to it. */
+static void pack_on_all(const float *x, struct packed *out)
+{
+    struct packed other;
+
+    pack(cpu_pack_row_scalar, x, out);
+    for (size_t k = 0; k < 2 && kernels_of(k) != NULL; k++) {
+        pack(kernels_of(k)->pack_row, x, &other);
+        assert_memory_equal(&other, out, sizeof(other));
+    }
+}
+
+static void test_blocks_quantise_to_the_nearest_code(void **state)
+{
+    float x[CPU_BLOCK];
+    uint64_t seed = 4;
+    struct packed packed;
+
+    (void)state;
+    for (int32_t round = 0; round < 3000; round++) {
+        float amax = 0.0f;
+        int32_t sum = 0;
+
+        random_floats(&seed, x, CPU_BLOCK);
+        for (uint32_t i = 0; i < CPU_BLOCK; i++) {
+            x[i] = ldexpf(x[i], round % 150 - 75);
+            amax = fmaxf(amax, fabsf(x[i]));
+        }
+        pack_on_all(x, &packed);
+        assert_true(packed.scale == (amax < 0x1p-80f ? 0.0f : amax / 127.0f));
+        for (uint32_t i = 0; i < CPU_BLOCK; i++) {
+            const double value = (double)packed.scale * packed.codes[i];
+
+            sum += packed.codes[i];
+            assert_true(fabs(value - (double)x[i]) <= 0.50001 * (double)amax / 127.0 + 0x1p-80);
+        }
+        assert_int_equal(packed.code_sum, -sum);
+        assert_int_equal(packed.half_sums[0] + packed.half_sums[1], -sum);
+        assert_true(packed.sum == packed.scale * (float)sum);
+    }
+}
+
+static void test_ties_go_to_even(void **state)
+{
+    float x[CPU_BLOCK] = {127.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, -127.0f};
+    struct packed packed;
+
+    (void)state;
+    pack_on_all(x, &packed);
+    assert_int_equal(packed.codes[0], 127);
+    assert_int_equal(packed.codes[1], 0);
+    assert_int_equal(packed.codes[2], 2);
+    assert_int_equal(packed.codes[3], 2);
+    assert_int_equal(packed.codes[4], 0);
+    assert_int_equal(packed.codes[5], -2);
+    assert_int_equal(packed.codes[6], -2);
+    assert_int_equal(packed.codes[7], -127);
+}
+
+static void test_nothing_and_less_than_nothing_quantise_to_zero(void **state)
+{
+    const struct packed zero = {0};
+    float x[CPU_BLOCK] = {0};
+    struct packed packed;
+
+    (void)state;
+    pack_on_all(x, &packed);
+    assert_memory_equal(&packed, &zero, sizeof(zero));
+    x[3] = -0.0f;
+    x[9] = 0x1.fp-81f;
+    x[20] = 0x1p-149f;
+    pack_on_all(x, &packed);
+    assert_memory_equal(&packed, &zero, sizeof(zero));
+}
+
+static void test_a_nan_or_an_infinity_makes_the_scale_a_nan(void **state)
+{
+    const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
+    uint64_t seed = 5;
+
+    (void)state;
+    for (size_t b = 0; b < sizeof(bad) / sizeof(bad[0]); b++) {
+        for (uint32_t at = 0; at < CPU_BLOCK; at++) {
+            float x[CPU_BLOCK];
+            struct packed packed;
+
+            random_floats(&seed, x, CPU_BLOCK);
+            x[at] = bad[b];
+            pack_on_all(x, &packed);
+            assert_true(isnan(packed.scale) && isnan(packed.sum));
+            assert_int_equal(packed.code_sum, 0);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_norms_are_equal_at_every_length),
+        cmocka_unit_test(test_activations_are_equal_and_close_to_double),
+        cmocka_unit_test(test_rotations_are_equal_in_both_styles),
+        cmocka_unit_test(test_blocks_quantise_to_the_nearest_code),
+        cmocka_unit_test(test_ties_go_to_even),
+        cmocka_unit_test(test_nothing_and_less_than_nothing_quantise_to_zero),
+        cmocka_unit_test(test_a_nan_or_an_infinity_makes_the_scale_a_nan),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
