@@ -68,6 +68,10 @@ static void node_print(struct replies *replies, const struct personad_node *node
         (void)fputc('\n', stdout);
     }
     (void)fflush(stdout);
+    if (node->finish == PERSONAD_FINISH_INTERRUPTED) {
+        replies->failed = true;
+        cli_complain("the daemon stopped before the reply ended");
+    }
     if (node->finish == PERSONAD_FINISH_FAILED) {
         replies->failed = true;
         cli_complain("the reply failed: %.*s", (int)node->error_text.size,
