@@ -46,7 +46,7 @@ static uint32_t stride_of(uint32_t head_size)
 static uint64_t work_float_count(uint32_t stride)
 {
     return (uint64_t)stride * (2 * ATTENTION_CHUNK_TOKENS + ATTENTION_TILE_MAX) +
-           ATTENTION_TILE_MAX * ATTENTION_CHUNK_TOKENS;
+           (uint64_t)ATTENTION_TILE_MAX * ATTENTION_CHUNK_TOKENS;
 }
 
 /* ---- the scalar definition ---- */

@@ -164,7 +164,7 @@ void cpu_sample_destroy(struct cpu_sample *sample)
     if (sample == NULL) {
         return;
     }
-    for (uint32_t i = 0; i < sample->worker_count; i++) {
+    for (uint32_t i = 0; sample->workers != NULL && i < sample->worker_count; i++) {
         worker_finish(&sample->workers[i]);
     }
     memory_free(sample->workers);

@@ -74,7 +74,7 @@ static void test_large_values_saturate_and_a_nan_faults_without_being_stored(voi
     cpu_kv_append(&memory.kv, 0, 0, 0, 0, k, v, &fault);
     assert_int_equal(fault, 0);
     for (uint32_t d = 0; d < 6; d++) {
-        assert_int_equal(memory.k[d * KV_PAGE_TOKEN_COUNT] & 0x7fff, 0x7bff);
+        assert_int_equal(memory.k[(size_t)d * KV_PAGE_TOKEN_COUNT] & 0x7fff, 0x7bff);
     }
     v[7] = NAN;
     cpu_kv_append(&memory.kv, 0, 0, 0, 0, k, v, &fault);
@@ -85,7 +85,7 @@ static void test_large_values_saturate_and_a_nan_faults_without_being_stored(voi
     fault = 0;
     cpu_kv_append(&memory.kv, 0, 0, 0, 0, k, v, &fault);
     assert_int_equal(fault, 1);
-    assert_int_equal(memory.k[9 * KV_PAGE_TOKEN_COUNT], 0);
+    assert_int_equal(memory.k[(size_t)9 * KV_PAGE_TOKEN_COUNT], 0);
 }
 
 int main(void)

@@ -15,6 +15,7 @@
 
 #include "base/memory.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/sample.h"
 #include "kernels/steps/masses.h"
 #include "kernels/steps/philox.h"
 #include "tests/support/sample_setup.h"
@@ -221,6 +222,65 @@ static void test_draws_equal_the_plain_sampler_bit_for_bit(void **state)
             sample_setup_finish(&setup);
         }
         batch_destroy(batch);
+    }
+}
+
+static void test_all_builds_give_the_same_bits(void **state)
+{
+    (void)state;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+    struct batch *batch = batch_create(777, 5);
+    for (uint32_t i = 0; i < ITEMS; i++) {
+        const struct sample_result *result = &batch->want[i];
+        const uint32_t words[] = {
+            result->token, result->flags, steps_bits_from_float(result->logprob),
+            steps_bits_from_float(result->logprob_sampler), steps_bits_from_float(result->entropy)};
+        for (size_t w = 0; w < sizeof words / sizeof *words; w++) {
+            hash = (hash ^ words[w]) * UINT64_C(0x100000001b3);
+        }
+    }
+    batch_destroy(batch);
+    print_message("sample: hash %016llx\n", (unsigned long long)hash);
+    /* Another value is another arithmetic: it raises the generation in the numerics id. */
+    assert_true(hash == UINT64_C(0xc0b8e2571a7efbfe));
+}
+
+/* The tables' passes expose the vector exp: weights are exp(z - 0). */
+static void test_vector_exp_equals_the_scalar_one(void **state)
+{
+    (void)state;
+    enum { COUNT = 100000 };
+    static float z[COUNT], weights[COUNT + SAMPLE_SLACK];
+    static uint64_t block_sum[COUNT / SAMPLE_BLOCK + 1];
+    uint64_t seed = 21, sum, scalar_sum = 0;
+    const struct sample_kernels *tables[] = {
+#if defined(__x86_64__)
+        sample_setup_has("avx2") ? &sample_kernels_avx2 : NULL,
+        sample_setup_has("avx512") ? &sample_kernels_avx512 : NULL,
+#endif
+        &sample_kernels_scalar,
+    };
+
+    for (uint32_t i = 0; i < COUNT; i++) {
+        z[i] = random_between(&seed, -50, 4);
+        z[i] = i % 1000 == 0 ? -INFINITY : z[i];
+    }
+    z[1] = STEPS_EXP_LOW;
+    z[2] = nextafterf(STEPS_EXP_LOW, -100.0f);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        scalar_sum += steps_mass(z[i], 0.0f);
+    }
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++) {
+        if (tables[t] == NULL) {
+            continue;
+        }
+        tables[t]->masses(z, COUNT, 0.0f, block_sum, &sum, NULL, weights);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            assert_int_equal(steps_bits_from_float(weights[i]),
+                             steps_bits_from_float(steps_exp(z[i])));
+        }
+        assert_true(sum == scalar_sum);
     }
 }
 
@@ -483,6 +543,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_draws_equal_the_plain_sampler_bit_for_bit),
+        cmocka_unit_test(test_all_builds_give_the_same_bits),
+        cmocka_unit_test(test_vector_exp_equals_the_scalar_one),
         cmocka_unit_test(test_an_item_has_the_same_bits_alone_and_in_any_row),
         cmocka_unit_test(test_a_row_that_holds_a_nan_or_infinity_is_flagged),
         cmocka_unit_test(test_a_row_with_nothing_left_is_flagged_and_appends_nothing),

@@ -23,8 +23,8 @@ static void load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_
     for (uint32_t d = 0; d < chunk->head_size; d++) {
         for (uint32_t lane = 0; lane < KV_PAGE_TOKEN_COUNT; lane += HALF_LANES) {
             const __m128i halves =
-                _mm_loadu_si128((const __m128i *)(k_page + d * KV_PAGE_TOKEN_COUNT + lane));
-            _mm256_store_ps(chunk->k + d * ATTENTION_CHUNK_TOKENS + first + lane,
+                _mm_loadu_si128((const __m128i *)(k_page + (size_t)d * KV_PAGE_TOKEN_COUNT + lane));
+            _mm256_store_ps(chunk->k + (size_t)d * ATTENTION_CHUNK_TOKENS + first + lane,
                             _mm256_cvtph_ps(halves));
         }
     }
@@ -83,18 +83,18 @@ static ALWAYS_INLINE void softmax(float *scores, uint32_t visible, float scale, 
 
     for (int r = 0; r < REGISTERS; r++) {
         const __m256 scaled =
-            _mm256_mul_ps(_mm256_load_ps(scores + HALF_LANES * r), _mm256_set1_ps(scale));
+            _mm256_mul_ps(_mm256_load_ps(scores + (size_t)HALF_LANES * r), _mm256_set1_ps(scale));
         const __m256 value = _mm256_blendv_ps(nothing, scaled, seen(visible, r));
         largest = _mm256_max_ps(value, largest); /* the second operand where not ordered */
-        _mm256_store_ps(scores + HALF_LANES * r, value);
+        _mm256_store_ps(scores + (size_t)HALF_LANES * r, value);
     }
     *max = avx2_max(largest);
     for (int r = 0; r < REGISTERS; r++) {
-        const __m256 value = _mm256_load_ps(scores + HALF_LANES * r);
+        const __m256 value = _mm256_load_ps(scores + (size_t)HALF_LANES * r);
         const __m256 weight =
             _mm256_and_ps(avx2_exp(_mm256_sub_ps(value, _mm256_set1_ps(*max))), seen(visible, r));
         lanes[r % 2] = _mm256_add_ps(lanes[r % 2], weight);
-        _mm256_store_ps(scores + HALF_LANES * r, weight);
+        _mm256_store_ps(scores + (size_t)HALF_LANES * r, weight);
     }
     *sum = avx2_sum(lanes[0], lanes[1]);
 }

@@ -21,8 +21,9 @@ static void load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_
 
     for (uint32_t d = 0; d < chunk->head_size; d++) {
         const __m256i halves =
-            _mm256_loadu_si256((const __m256i *)(k_page + d * KV_PAGE_TOKEN_COUNT));
-        _mm512_store_ps(chunk->k + d * ATTENTION_CHUNK_TOKENS + first, _mm512_cvtph_ps(halves));
+            _mm256_loadu_si256((const __m256i *)(k_page + (size_t)d * KV_PAGE_TOKEN_COUNT));
+        _mm512_store_ps(chunk->k + (size_t)d * ATTENTION_CHUNK_TOKENS + first,
+                        _mm512_cvtph_ps(halves));
     }
     for (uint32_t slot = 0; slot < slot_count; slot++) {
         const uint16_t *from = v_page + (size_t)slot * chunk->head_size;
@@ -78,7 +79,7 @@ static ALWAYS_INLINE void softmax(float *scores, uint32_t visible, float scale, 
 
     for (int v = 0; v < VECTOR_MAX; v++) {
         const __mmask16 mask = (__mmask16)(seen >> (16 * v));
-        const __m512 raw = _mm512_load_ps(scores + 16 * v);
+        const __m512 raw = _mm512_load_ps(scores + 16 * (size_t)v);
         value[v] = _mm512_mask_mul_ps(nothing, mask, raw, _mm512_set1_ps(scale));
         largest = _mm512_max_ps(value[v], largest); /* the second operand where not ordered */
     }
@@ -88,7 +89,7 @@ static ALWAYS_INLINE void softmax(float *scores, uint32_t visible, float scale, 
         const __m512 weight = avx512_exp(_mm512_sub_ps(value[v], _mm512_set1_ps(*max)));
         value[v] = _mm512_maskz_mov_ps(mask, weight);
         lanes = _mm512_add_ps(lanes, value[v]);
-        _mm512_store_ps(scores + 16 * v, value[v]);
+        _mm512_store_ps(scores + 16 * (size_t)v, value[v]);
     }
     *sum = avx512_sum(lanes);
 }
