@@ -135,7 +135,8 @@ static enum status try_admit(struct engine *engine, struct branch *branch)
         match.partial_count = 0;
         counts = kv_pages_counts(engine->pages);
     }
-    if (wanted > counts.free_count + counts.cached_count) {
+    if (wanted > counts.free_count + counts.cached_count ||
+        !span_reserve(engine->tree, engine->pages, span_new_page_count(branch, &match))) {
         span_unhold(engine->tree, engine->pages, &match);
         counts = kv_pages_counts(engine->pages);
         branch->pages_wanted = counts.free_count + counts.cached_count + 1;
@@ -190,11 +191,12 @@ enum status admission_join(struct engine *engine, struct branch *branch,
 
     CHECK(branch->spec->context_token_count == leader->spec->context_token_count);
     if (branch->is_parked || engine->table.running_count == engine->table.running_count_max ||
-        counts.free_count + counts.cached_count < 1 + reserve_count(engine)) {
+        counts.free_count + counts.cached_count < 1 + reserve_count(engine) ||
+        !span_reserve(engine->tree, engine->pages, 1)) {
         return STATUS_AGAIN;
     }
     start(engine, branch, BRANCH_DECODE);
-    CHECK(span_join(engine->tree, engine->pages, branch, leader) == STATUS_OK);
+    span_join(engine->tree, engine->pages, branch, leader);
     count_cached(engine, branch, is_first);
     return STATUS_OK;
 }

@@ -154,11 +154,12 @@ void kv_pages_complete(struct kv_pages *pages, uint64_t step)
 {
     uint32_t kept = 0;
 
-    CHECK(step >= pages->completed_step);
-    pages->completed_step = step;
+    if (step > pages->completed_step) {
+        pages->completed_step = step;
+    }
     for (uint32_t i = 0; i < pages->counts.limbo_count; i++) {
         const uint32_t page = pages->limbo[i];
-        if (pages->pages[page].step <= step) {
+        if (pages->pages[page].step <= pages->completed_step) {
             pages->free[pages->counts.free_count++] = page;
         } else {
             pages->limbo[kept++] = page;

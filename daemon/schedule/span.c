@@ -138,14 +138,14 @@ uint32_t span_new_page_count(const struct branch *branch, const struct span_matc
 
 /* ---- opening ---- */
 
-static enum status take_page(struct kv_tree *tree, struct kv_pages *pages, uint32_t *page)
+bool span_reserve(struct kv_tree *tree, const struct kv_pages *pages, uint32_t count)
 {
-    while (kv_pages_take(pages, page) != STATUS_OK) {
+    while (kv_pages_counts(pages).free_count < count) {
         if (!kv_tree_evict(tree)) {
-            return STATUS_AGAIN;
+            return false;
         }
     }
-    return STATUS_OK;
+    return true;
 }
 
 /* A partial node for positions [16i, end), which others may copy from once they are computed. */
@@ -240,7 +240,7 @@ void span_open(struct kv_tree *tree, struct kv_pages *pages, struct branch *bran
         span->nodes[i] = KV_NODE_NONE;
     }
     for (uint32_t i = match->page_count; i < match->page_count + new_count; i++) {
-        CHECK(take_page(tree, pages, &span->pages[i]) == STATUS_OK);
+        CHECK(kv_pages_take(pages, &span->pages[i]) == STATUS_OK);
         span->nodes[i] = KV_NODE_NONE;
     }
     span->page_count = match->page_count + new_count;
@@ -258,15 +258,15 @@ void span_open(struct kv_tree *tree, struct kv_pages *pages, struct branch *bran
     announce(tree, branch);
 }
 
-enum status span_join(struct kv_tree *tree, struct kv_pages *pages, struct branch *branch,
-                      const struct branch *leader)
+void span_join(struct kv_tree *tree, struct kv_pages *pages, struct branch *branch,
+               const struct branch *leader)
 {
     const uint32_t context_count = branch->spec->context_token_count;
     const uint32_t shared_count = context_count / PAGE;
     struct kv_span *span = &branch->span;
     uint32_t page;
 
-    TRY(take_page(tree, pages, &page));
+    CHECK(kv_pages_take(pages, &page) == STATUS_OK);
     span_reset(span);
     for (uint32_t i = 0; i < shared_count; i++) {
         span->pages[i] = leader->span.pages[i];
@@ -296,7 +296,6 @@ enum status span_join(struct kv_tree *tree, struct kv_pages *pages, struct branc
     branch->known_count = context_count;
     branch->kv_planned = context_count;
     branch->kv_done = 0;
-    return STATUS_OK;
 }
 
 enum status span_grow(struct kv_tree *tree, struct kv_pages *pages, struct branch *branch)
@@ -304,7 +303,10 @@ enum status span_grow(struct kv_tree *tree, struct kv_pages *pages, struct branc
     struct kv_span *span = &branch->span;
     uint32_t page;
 
-    TRY(take_page(tree, pages, &page));
+    if (!span_reserve(tree, pages, 1)) {
+        return STATUS_AGAIN;
+    }
+    TRY(kv_pages_take(pages, &page));
     span->pages[span->page_count] = page;
     span->nodes[span->page_count] = KV_NODE_NONE;
     span->page_count++;
@@ -396,8 +398,12 @@ void span_publish(struct kv_tree *tree, struct kv_pages *pages, struct branch *b
                   uint32_t content_count, bool is_last)
 {
     struct kv_span *span = &branch->span;
-    const uint32_t end = least(content_count, branch->kv_done);
+    uint32_t end = least(content_count, branch->kv_done);
 
+    if (span->copy_from != KV_PAGE_NONE) {
+        /* It leaves before any step has made the copy: that page holds nothing. */
+        end = least(end, span->copy_to * PAGE);
+    }
     if (span->settled_count < span->published_count) {
         return;
     }

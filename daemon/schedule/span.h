@@ -43,14 +43,18 @@ void span_unhold(struct kv_tree *tree, struct kv_pages *pages, const struct span
 /* New pages that an open needs beside the matched ones: up to the row after the known tokens. */
 uint32_t span_new_page_count(const struct branch *branch, const struct span_match *match);
 
-/* The branch has a running slot, the match is held, and there are enough free and cached pages.
- * Takes the hold over. Sets known_count, kv_planned and kv_done. */
+/* Evicts until `count` pages are free. False: there are not so many now; evicted pages that a
+ * submitted step names come free when it ends. */
+bool span_reserve(struct kv_tree *tree, const struct kv_pages *pages, uint32_t count);
+
+/* The branch has a running slot, the match is held, and the new pages are reserved. Takes the hold
+ * over. Sets known_count, kv_planned and kv_done. */
 void span_open(struct kv_tree *tree, struct kv_pages *pages, struct branch *branch,
                const struct span_match *match);
 
-/* `leader` computes the last of the same context in the step being planned. AGAIN: no page. */
-MUST_USE enum status span_join(struct kv_tree *tree, struct kv_pages *pages, struct branch *branch,
-                               const struct branch *leader);
+/* `leader` computes the last of the same context in the step being planned. A page is reserved. */
+void span_join(struct kv_tree *tree, struct kv_pages *pages, struct branch *branch,
+               const struct branch *leader);
 
 /* A page more, evicting if need be. AGAIN when there is none. */
 MUST_USE enum status span_grow(struct kv_tree *tree, struct kv_pages *pages, struct branch *branch);

@@ -1,10 +1,17 @@
 #include "support/engine_rig.h"
 
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "base/check.h"
 #include "base/memory.h"
 #include "limits.h"
+
+enum { ALONE_STEP_COUNT_MAX = 20000 };
 
 /* In the byte alphabet of byte-level BPE: U+010A is a newline, U+0120 a space, and the last two
  * show the bytes c3 and a9, which are one character together. */
@@ -334,6 +341,46 @@ bool engine_rig_run(struct engine_rig *rig, uint32_t step_count_max)
         (void)engine_rig_step(rig);
     }
     return rig->alive_count == 0;
+}
+
+/* ---- for tests with cmocka ---- */
+
+void engine_rig_fill(uint32_t *ids, uint32_t count, uint32_t salt)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        ids[i] = RIG_TOKEN_A + (i * 7 + salt * 13 + i * i * salt) % 26;
+    }
+}
+
+uint32_t engine_rig_lend(struct engine_rig *rig, const struct engine_rig_request *request)
+{
+    const uint32_t index = engine_rig_submit(rig, request, NULL);
+
+    assert_int_not_equal(index, UINT32_MAX);
+    return index;
+}
+
+const struct engine_rig_branch *engine_rig_alone(struct engine_rig *rig,
+                                                 const struct engine_rig_request *request)
+{
+    struct engine_rig_settings settings = engine_rig_defaults();
+    struct engine_rig_request alone = *request;
+
+    settings.page_count = 1024;
+    alone.group = 0;
+    engine_rig_open(rig, &settings, 1);
+    engine_rig_lend(rig, &alone);
+    assert_true(engine_rig_run(rig, ALONE_STEP_COUNT_MAX));
+    return &rig->branches[0];
+}
+
+void engine_rig_assert_as_alone(const struct engine_rig_branch *branch,
+                                const struct engine_rig_request *request)
+{
+    struct engine_rig rig;
+
+    assert_true(engine_rig_equal(branch, engine_rig_alone(&rig, request)));
+    engine_rig_close(&rig);
 }
 
 /* ---- comparing ---- */

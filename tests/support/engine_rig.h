@@ -102,6 +102,18 @@ void engine_rig_take(struct engine_rig *rig);
 /* Steps until no branch is left (at most step_count_max steps; false: some are left). */
 bool engine_rig_run(struct engine_rig *rig, uint32_t step_count_max);
 
+/* For tests with cmocka: a submit that must succeed; the index in rig->branches. */
+uint32_t engine_rig_lend(struct engine_rig *rig, const struct engine_rig_request *request);
+
+/* Opens *rig with the same request in an engine of its own; the branch lies in *rig. */
+const struct engine_rig_branch *engine_rig_alone(struct engine_rig *rig,
+                                                 const struct engine_rig_request *request);
+void engine_rig_assert_as_alone(const struct engine_rig_branch *branch,
+                                const struct engine_rig_request *request);
+
+/* Letters that differ with the salt. */
+void engine_rig_fill(uint32_t *ids, uint32_t count, uint32_t salt);
+
 /* Same ids, bits, text and end? */
 bool engine_rig_equal(const struct engine_rig_branch *a, const struct engine_rig_branch *b);
 
