@@ -442,6 +442,9 @@ static void attend(void *context, uint32_t index, uint32_t worker)
         const uint32_t count = gather_columns(run, &task, begin, &visible_max);
         /* The first chunk of an item is seen by every row on its list. */
         CHECK(!task.chunk.first || count == task.row_count * run->group);
+        if (count == 0) {
+            break; /* an item may reach further than its rows see */
+        }
         load_chunk(run, &task, begin, visible_max);
         for (uint32_t i = 0; i < count; i += ATTENTION_TILE_MAX) {
             const uint32_t left = count - i;
