@@ -35,7 +35,8 @@ static enum status make_sampler(struct store *store, const struct card *card,
     settings.stops = stops;
     status = sampler_create(&settings, ends, end_count, vocabulary->token_count, error, out);
     memory_free(stops);
-    return status;
+    return status == STATUS_MEMORY ? error_set(error, status, "out of memory for a sampler")
+                                   : status;
 }
 
 /* Names end a reply wherever a line begins with one; a persona that plays plainly has none. */
@@ -65,7 +66,7 @@ static enum status make_cues(const struct session *session, const struct prompt 
     }
     status = cue_set_create(patterns, count, error, out);
     memory_free(patterns);
-    return status;
+    return status == STATUS_MEMORY ? error_set(error, status, "out of memory for cues") : status;
 }
 
 /* ---- runs ---- */

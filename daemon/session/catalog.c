@@ -32,12 +32,17 @@ static enum status check_sampler(const struct store *store, const struct card *c
     struct sampler_settings settings = sampler_settings_default();
     struct sampler *sampler = NULL;
     uint32_t end_count = 0;
+    enum status status;
     const uint32_t *ends = tokenizer_end_ids(store->settings.tokenizer, &end_count);
 
     sampler_settings_merge(&settings, &card->sampler);
-    TRY(sampler_create(&settings, ends, end_count,
-                       tokenizer_vocabulary(store->settings.tokenizer)->token_count, error,
-                       &sampler));
+    status = sampler_create(&settings, ends, end_count,
+                            tokenizer_vocabulary(store->settings.tokenizer)->token_count, error,
+                            &sampler);
+    if (status == STATUS_MEMORY) {
+        return error_set(error, status, "out of memory for a sampler");
+    }
+    TRY(status);
     sampler_release(sampler);
     return STATUS_OK;
 }

@@ -225,6 +225,21 @@ void service_tokenize(struct store *store, const struct request *request, struct
     id_list_finish(&ids);
 }
 
+static enum status show(const struct store *store, const struct request_detokenize *detokenize,
+                        struct buffer *out)
+{
+    for (uint32_t i = 0; i < detokenize->token_count; i++) {
+        const uint32_t id = detokenize->tokens[i];
+        struct bytes bytes = tokenizer_token_bytes(store->settings.tokenizer, id);
+
+        if (bytes.size == 0 && detokenize->names) {
+            bytes = tokenizer_token_name(store->settings.tokenizer, id);
+        }
+        TRY(buffer_append(out, bytes));
+    }
+    return STATUS_OK;
+}
+
 void service_detokenize(struct store *store, const struct request *request, struct reply_to to)
 {
     const struct request_detokenize *detokenize = &request->u.detokenize;
@@ -234,7 +249,7 @@ void service_detokenize(struct store *store, const struct request *request, stru
     enum status status;
 
     buffer_init(&text, FRAME_BODY_BYTES_MAX - FRAME_BODY_BYTES_MAX / 8);
-    status = encoder_show(&store->encoder, detokenize->tokens, detokenize->token_count, &text);
+    status = show(store, detokenize, &text);
     if (status == STATUS_LIMIT) {
         error_set_limit(&error, "FRAME_BODY_BYTES_MAX", FRAME_BODY_BYTES_MAX,
                         "the text of %u tokens does not fit a reply; ask for fewer",
