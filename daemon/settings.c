@@ -85,8 +85,8 @@ static enum status count_parse(const struct setting *setting, const char *value,
     const uintmax_t number = strtoumax(value, &end, 10);
     if (value[0] < '0' || value[0] > '9' || *end != '\0' || errno != 0 || number < setting->min ||
         number > setting->max) {
-        return error_set(error, STATUS_BAD_INPUT, "%s: '%s' is not a number from %u to %u",
-                         setting->name, value, setting->min, setting->max);
+        return error_set(error, STATUS_BAD_INPUT, "'%s' is not a number from %u to %u", value,
+                         setting->min, setting->max);
     }
     *out = (uint32_t)number;
     return STATUS_OK;
@@ -99,8 +99,7 @@ static enum status setting_assign(struct parse *parse, const struct setting *set
     switch (setting->kind) {
     case SETTING_TEXT:
         if (value[0] == '\0') {
-            return error_set(parse->error, STATUS_BAD_INPUT, "%s: the value is empty",
-                             setting->name);
+            return error_set(parse->error, STATUS_BAD_INPUT, "the value is empty");
         }
         return text_copy(value, field);
     case SETTING_COUNT:
@@ -108,7 +107,7 @@ static enum status setting_assign(struct parse *parse, const struct setting *set
     case SETTING_LOG:
         if (log_level_parse(value, field) != STATUS_OK) {
             return error_set(parse->error, STATUS_BAD_INPUT,
-                             "log: '%s' is none of error, warn, info, debug", value);
+                             "'%s' is none of error, warn, info, debug", value);
         }
         return STATUS_OK;
     }
@@ -126,7 +125,7 @@ static error_t on_option(int key, char *value, struct argp_state *state)
         const struct setting *setting = &table[key - KEY_FIRST];
         parse->status = setting_assign(parse, setting, value);
         if (parse->status != STATUS_OK) {
-            error_prefix(parse->error, "--");
+            error_prefix(parse->error, "--%s", setting->name);
             return EINVAL;
         }
         parse->from_line[key - KEY_FIRST] = true;
@@ -154,6 +153,9 @@ static int on_pair(void *context, const char *section, const char *name, const c
             if (!parse->from_line[i]) {
                 parse->status = setting_assign(parse, &table[i], value);
             }
+            if (parse->status != STATUS_OK) {
+                error_prefix(parse->error, "%s", name);
+            }
             return parse->status == STATUS_OK;
         }
     }
@@ -176,7 +178,7 @@ static enum status file_parse(struct parse *parse)
         return error_set(parse->error, STATUS_BAD_INPUT, "%s:%d: not a line of name = value",
                          parse->config, line);
     }
-    error_prefix(parse->error, "%s:%d: ", parse->config, line);
+    error_prefix(parse->error, "%s:%d", parse->config, line);
     return parse->status;
 }
 

@@ -20,6 +20,7 @@ enum status codec_decode_detokenize(const Personad__V1__DetokenizeRequest *from,
     out->type = REQUEST_DETOKENIZE;
     out->u.detokenize.tokens = from->tokens;
     out->u.detokenize.token_count = (uint32_t)from->n_tokens;
+    out->u.detokenize.names = from->has_names && from->names;
     return STATUS_OK;
 }
 

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stddef.h>
+#include <sys/socket.h>
 
 #include "base/check.h"
 #include "base/clock.h"
@@ -443,6 +444,21 @@ static void output_flush(struct connection *connection)
     }
 }
 
+/* A peer that still writes would learn of a plain close before it reads why. So the daemon's side
+ * ends first, and what comes is read into nothing until the peer ends too or its time is over. */
+static void drain(struct connection *connection)
+{
+    uv_os_fd_t descriptor = -1;
+    reading_set(connection, true);
+    if (queued_bytes(connection) > 0 || connection->state == CONNECTION_CLOSED) {
+        return;
+    }
+    if (uv_fileno((uv_handle_t *)&connection->pipe, &descriptor) != 0 ||
+        shutdown(descriptor, SHUT_WR) != 0) {
+        connection_close(connection);
+    }
+}
+
 void connection_pump(struct connection *connection)
 {
     link_remove(&connection->of_dirty);
@@ -460,10 +476,7 @@ void connection_pump(struct connection *connection)
         return;
     }
     if (connection->state == CONNECTION_DRAINING) {
-        /* It keeps reading, into nothing: a peer that still writes must get to see the error. */
-        if (queued_bytes(connection) == 0) {
-            connection_close(connection);
-        }
+        drain(connection);
         return;
     }
     reading_set(connection, !is_congested && !more_input);

@@ -15,7 +15,8 @@
 
 enum {
     BACKLOG_COUNT = 511,
-    TICK_MS = 500, /* how often time limits are looked at, while a connection has one */
+    REFUSED_COUNT_MAX = 64, /* that are told why at the same time; others are just closed */
+    TICK_MS = 500,          /* how often time limits are looked at, while a connection has one */
 };
 
 struct server {
@@ -148,16 +149,22 @@ static void on_closed(void *context, struct connection *connection)
     (void)table_remove(&server->connections, connection->id);
 }
 
-static uint32_t count_of_user(const struct server *server, uint32_t uid)
+/* Those that are served, all and of one user: who was refused takes nobody's place. */
+static uint32_t served_count(const struct server *server, uint32_t uid, uint32_t *of_user)
 {
     uint32_t cursor = 0;
     uint64_t id = 0;
     void *value = NULL;
     uint32_t count = 0;
+    uint32_t user_count = 0;
     while (table_next(&server->connections, &cursor, &id, &value)) {
         const struct connection *connection = value;
-        count += connection->uid == uid && connection->state != CONNECTION_DRAINING;
+        const bool is_served =
+            connection->state == CONNECTION_OPENING || connection->state == CONNECTION_READY;
+        count += is_served;
+        user_count += is_served && connection->uid == uid;
     }
+    *of_user = user_count;
     return count;
 }
 
@@ -172,12 +179,13 @@ static enum status peer_check(const struct server *server, struct connection *co
                          "the daemon cannot tell which user you are; connect from its own user "
                          "namespace");
     }
-    if (server->connections.count > server->connection_count_max) {
+    uint32_t of_user = 0;
+    if (served_count(server, connection->uid, &of_user) > server->connection_count_max) {
         return error_set_limit(error, "CONNECTION_COUNT_MAX", server->connection_count_max,
                                "%" PRIu32 " connections are open; wait for one to close",
                                server->connection_count_max);
     }
-    if (count_of_user(server, connection->uid) > CONNECTION_PER_USER_COUNT_MAX) {
+    if (of_user > CONNECTION_PER_USER_COUNT_MAX) {
         return error_set_limit(error, "CONNECTION_PER_USER_COUNT_MAX",
                                CONNECTION_PER_USER_COUNT_MAX,
                                "user %" PRIu32 " has %d connections open; wait for one to close",
@@ -201,6 +209,8 @@ static enum status peer_accept(struct server *server)
         connection_close(connection);
     } else if (peer_check(server, connection, &error) == STATUS_OK) {
         connection_start(connection);
+    } else if (server->connections.count > server->connection_count_max + REFUSED_COUNT_MAX) {
+        connection_close(connection);
     } else {
         connection_fail(connection, &error);
     }

@@ -1,0 +1,144 @@
+"""Who is asking: other system users see what is theirs and no more. Needs root, which can become
+them."""
+import os
+import struct
+
+import pytest
+
+from client import CODES, Client, Refused
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to become other users")
+
+GROUP = 4712
+ANN, BOB = 4801, 4802
+OVERFLOW = 65534
+
+
+def as_user(uid, function, *arguments):
+    """Runs in a child process that is that user; its answer, or its failure as a string."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        answer = b"child failed"
+        try:
+            os.close(reader)
+            os.setgroups([GROUP])
+            os.setgid(GROUP)
+            os.setuid(uid)
+            answer = str(function(*arguments)).encode()
+        except BaseException as failure:  # told to the parent, which judges it
+            answer = f"{type(failure).__name__}: {failure}".encode()
+        finally:
+            os.write(writer, struct.pack("<I", len(answer)) + answer)
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        size = struct.unpack("<I", pipe.read(4))[0]
+        answer = pipe.read(size).decode()
+    os.waitpid(child, 0)
+    return answer
+
+
+@pytest.fixture
+def shared(folder, start, request):
+    """A daemon whose socket a group may use."""
+    name = f"pdflow{os.getpid()}"
+    with open("/etc/group", "r+", encoding="ascii") as file:
+        before = file.read()
+        file.write(f"{name}:x:{GROUP}:\n")
+
+    def restore():
+        with open("/etc/group", "w", encoding="ascii") as file:
+            file.write(before)
+
+    request.addfinalizer(restore)
+    os.chmod(folder, 0o755)
+    return start("--socket-group", name)
+
+
+def test_the_group_may_connect_and_others_may_not(shared):
+    info = os.stat(shared.socket)
+    assert info.st_gid == GROUP and info.st_mode & 0o777 == 0o660
+
+    def greet():
+        with shared.client() as client:
+            return client.call("info").info.pid
+
+    assert as_user(ANN, greet) == str(shared.process.pid)
+
+
+def test_the_overflow_user_could_be_anybody_and_is_refused(shared):
+    def greet():
+        try:
+            shared.client()
+        except Refused as refused:
+            return refused.code
+
+    assert as_user(OVERFLOW, greet) == str(CODES["DENIED"])
+
+
+def test_sessions_of_others_are_denied_whatever_is_asked(shared):
+    def make():
+        with shared.client() as client:
+            session = client.open(label=b"private")
+            node = client.append(session, b"Ann's words")
+            return f"{session} {node.id}"
+
+    session, node = (int(word) for word in as_user(ANN, make).split())
+
+    def pry():
+        codes = []
+        with shared.client() as client:
+            for op, fields in [("walk", dict(session=session)),
+                               ("append", dict(session=session, text=b"mine")),
+                               ("say", dict(session=session, text=b"mine")),
+                               ("generate", dict(session=session)),
+                               ("head", dict(session=session)),
+                               ("follow", dict(node=node)),
+                               ("cancel", dict(nodes=[node])),
+                               ("cancel", dict(session=session))]:
+                try:
+                    client.call(op, **fields)
+                    codes.append(0)
+                except Refused as refused:
+                    codes.append(refused.code)
+            listed = client.call("session_list").session_list.sessions
+            codes.append(len(listed))
+        return codes
+
+    denied = CODES["DENIED"]
+    assert as_user(BOB, pry) == str([denied] * 8 + [0])
+    assert as_user(ANN, lambda: Client(shared.socket).call("walk", session=session)
+                   .walk.nodes[0].id) == str(node)
+
+
+def test_a_private_persona_is_nobody_else_s(shared):
+    card = b'{"spec": "chara_card_v2", "spec_version": "2.0", "data": {"name": "Hers"}}'
+
+    def put(visibility):
+        with shared.client() as client:
+            return client.call("persona_put", card=card,
+                               visibility=visibility).persona_put.persona.id
+
+    def play(persona):
+        with shared.client() as client:
+            try:
+                client.call("session_open", persona=persona)
+            except Refused as refused:
+                return refused.code
+            return "card" if client.call("persona_get", id=persona).persona_get.card else "played"
+
+    private = int(as_user(ANN, put, 0))
+    assert as_user(ANN, play, private) == "card"
+    assert as_user(BOB, play, private) in (str(CODES["DENIED"]), str(CODES["NOT_FOUND"]))
+    public = int(as_user(ANN, put, 1))
+    assert as_user(BOB, play, public) == "played", "but its prompt stays hidden"
+
+
+def test_client_keys_of_users_do_not_meet(shared):
+    def put(name):
+        card = b'{"spec": "chara_card_v2", "spec_version": "2.0", "data": {"name": "' + name + b'"}}'
+        with shared.client() as client:
+            return client.call("persona_put", card=card, client_key=b"same").persona_put.persona.id
+
+    assert as_user(ANN, put, b"One") != as_user(BOB, put, b"Two")
