@@ -8,9 +8,9 @@
  * a single error may be twice the largest simulated one (0.57 nats), the mean over greedy tokens at
  * most 1.1 times the 0.036 nats that llama.cpp has on the same file. A greedy choice may differ
  * where the best two are closer than four times the simulated root mean square (0.26 nats). With
- * float weights only K and V are rounded: 0.002 nats,
- * and greedy choices part at gaps below 0.003 nats only. Each check has a twin with a model that is
- * wrong and must be caught.
+ * float weights only K and V are rounded: 0.0008 nats,
+ * twice the simulated mean, and greedy choices part at gaps below 0.003 nats only. Each check has a
+ * twin with a model that is wrong and must be caught.
  *
  * The model comes from PERSONAD_MODEL or the cache that `./dev model` fills; without it the tests
  * are skipped. */
@@ -39,11 +39,16 @@ enum {
     TEST_SKIPPED = 77, /* as tests.cmake tells ctest */
 };
 
-static const double mean_error_int8_max = 1.1 * 0.036;
-static const double mean_error_float_max = 0.002;
-
 static struct golden_file golden;
 static char model_path[4096];
+
+static const double mean_error_int8_max = 1.1 * 0.036;
+
+/* What is promised of float weights, and twice what the simulation says, which is stricter. */
+static double mean_error_float_max(void)
+{
+    return fmin(0.002, 2 * golden.kv.mean);
+}
 
 static void find_model(void)
 {
@@ -252,7 +257,7 @@ static void log_probabilities_of_float_twins_agree_closely(void **state)
     for (size_t i = 0; i < 2; i++) {
         open_rig(&rig, &twins[i], SHORT_TOKEN_MAX);
         const struct errors errors = score_short(&rig, i == 0);
-        assert_true(within(&errors, mean_error_float_max, 4 * golden.kv.largest));
+        assert_true(within(&errors, mean_error_float_max(), 4 * golden.kv.largest));
         rig_close(&rig);
     }
 }
@@ -275,7 +280,7 @@ static void two_percent_in_one_layer_are_caught(void **state)
     wrong.op.attention = wrong_attention;
     open_rig(&rig, &wrong, SHORT_TOKEN_MAX);
     const struct errors errors = score_short(&rig, false);
-    assert_false(within(&errors, mean_error_float_max, 4 * golden.kv.largest));
+    assert_false(within(&errors, mean_error_float_max(), 4 * golden.kv.largest));
     rig_close(&rig);
 }
 

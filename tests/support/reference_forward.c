@@ -224,9 +224,10 @@ static void reference_block(const struct reference *reference, uint32_t layer, u
     reference_round_half(reference, stride, k);
     reference_round_half(reference, stride, v);
     for (uint32_t head = 0; head < config->head_count; head++) {
-        const uint32_t from = head / group * config->head_size;
-        reference_attend(config, work->q + head * config->head_size, work->k + from, work->v + from,
-                         position + 1, stride, work->a + head * config->head_size);
+        const size_t from = (size_t)(head / group) * config->head_size;
+        const size_t own = (size_t)head * config->head_size;
+        reference_attend(config, work->q + own, work->k + from, work->v + from, position + 1,
+                         stride, work->a + own);
     }
     reference_product(reference, &tensors[TENSOR_ATTN_OUT], &tensors[TENSOR_ATTN_OUT_BIAS], work->a,
                       work->o);
@@ -254,9 +255,9 @@ void reference_logits(struct reference *reference, const uint32_t *ids, uint32_t
     const size_t kv = (size_t)config->kv_head_count * config->head_size;
     const uint32_t width = config->width;
     double *x = reference_alloc((size_t)count * width, sizeof(double));
-    double *room =
-        reference_alloc(2 * query + 2 * (size_t)width + 2 * (size_t)config->hidden + 2 * count * kv,
-                        sizeof(double));
+    double *room = reference_alloc(2 * query + 2 * (size_t)width + 2 * (size_t)config->hidden +
+                                       2 * (size_t)count * kv,
+                                   sizeof(double));
     struct reference_work work = {.n = room};
 
     work.o = work.n + width;

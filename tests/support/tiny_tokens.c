@@ -67,7 +67,7 @@ static void learner_init(struct learner *learner)
 {
     buffer_init(&learner->text, LEARN_TEXT_BYTES_MAX);
     CHECK(buffer_reserve(&learner->text, LEARN_TEXT_BYTES_MAX) == STATUS_OK);
-    learner->counts = memory_alloc(LEARN_SYMBOL_COUNT_MAX * LEARN_SYMBOL_COUNT_MAX, 2);
+    learner->counts = memory_alloc((size_t)LEARN_SYMBOL_COUNT_MAX * LEARN_SYMBOL_COUNT_MAX, 2);
     CHECK(learner->counts != NULL);
     for (uint32_t i = 0; i < 256; i++) {
         learner->bytes[i] = (uint8_t)i;
@@ -94,7 +94,7 @@ static bool learner_best_pair(struct learner *learner, uint32_t *left, uint32_t 
     const uint16_t *sequence = learner->sequence;
     uint32_t best = 0;
 
-    memset(learner->counts, 0, 2u * LEARN_SYMBOL_COUNT_MAX * LEARN_SYMBOL_COUNT_MAX);
+    memset(learner->counts, 0, (size_t)2 * LEARN_SYMBOL_COUNT_MAX * LEARN_SYMBOL_COUNT_MAX);
     for (int round = 0; round < 2; round++) {
         for (uint32_t i = 0; i + 1 < learner->length; i++) {
             if (sequence[i] == LEARN_BOUNDARY || sequence[i + 1] == LEARN_BOUNDARY) {
