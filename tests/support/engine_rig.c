@@ -11,7 +11,7 @@
 #include "base/memory.h"
 #include "limits.h"
 
-enum { ALONE_STEP_COUNT_MAX = 20000 };
+enum { ALONE_STEP_COUNT_MAX = 20000, TEXT_BYTES_PER_TOKEN = 64 };
 
 /* In the byte alphabet of byte-level BPE: U+010A is a newline, U+0120 a space, and the last two
  * show the bytes c3 and a9, which are one character together. */
@@ -58,20 +58,46 @@ static void vocabulary_fill(struct vocabulary *vocabulary)
     vocabulary->chat_template = bytes_of_text("");
 }
 
+static uint32_t partial_count_max(const struct engine_rig_settings *settings)
+{
+    const uint32_t block_count = settings->context_token_count_max / ATTENTION_BLOCK_TOKENS + 1;
+
+    return settings->partial_count_max != 0 ? settings->partial_count_max
+                                            : settings->row_count_max * block_count;
+}
+
+static void open_engine(struct engine_rig *rig, uint32_t branch_count_max)
+{
+    const struct engine_settings engine = {
+        .forward = rig->forward,
+        .tokenizer = rig->tokenizer,
+        .page_count = rig->settings.page_count,
+        .row_count_max = rig->settings.row_count_max,
+        .running_count_max = rig->settings.running_count_max,
+        .partial_count_max = partial_count_max(&rig->settings),
+        .step_budget_ms = STEP_BUDGET_MS,
+        .context_token_count_max = rig->settings.context_token_count_max,
+    };
+
+    CHECK(engine_create(&engine, NULL, &rig->engine) == STATUS_OK);
+    rig->branch_count_max = branch_count_max;
+    rig->branches = memory_alloc(branch_count_max, sizeof(*rig->branches));
+    rig->slot_branches = memory_alloc(BRANCH_COUNT_MAX, sizeof(uint32_t));
+    CHECK(rig->branches != NULL);
+    CHECK(rig->slot_branches != NULL);
+    memset(rig->slot_branches, 0xff, BRANCH_COUNT_MAX * sizeof(uint32_t));
+}
+
 void engine_rig_open(struct engine_rig *rig, const struct engine_rig_settings *settings,
                      uint32_t branch_count_max)
 {
-    const uint32_t block_count = settings->context_token_count_max / ATTENTION_BLOCK_TOKENS + 1;
-    const uint32_t partial_count_max = settings->partial_count_max != 0
-                                           ? settings->partial_count_max
-                                           : settings->row_count_max * block_count;
     const struct backend_settings backend = {
         .row_count_max = settings->row_count_max,
         .sample_count_max = settings->running_count_max,
         .slot_count = settings->running_count_max,
         .history_tokens_max = settings->context_token_count_max + 1,
         .vocabulary_count = RIG_TOKEN_COUNT,
-        .partial_count_max = partial_count_max,
+        .partial_count_max = partial_count_max(settings),
     };
     const struct fake_behaviour behaviour = {
         .page_count = settings->page_count,
@@ -89,23 +115,18 @@ void engine_rig_open(struct engine_rig *rig, const struct engine_rig_settings *s
     CHECK(fake_create(&backend, &behaviour, &rig->fake) == STATUS_OK);
     CHECK(forward_create_program(fake_ops(), fake_backend(rig->fake), fake_program(rig->fake),
                                  &rig->forward) == STATUS_OK);
-    const struct engine_settings engine = {
-        .forward = rig->forward,
-        .tokenizer = rig->tokenizer,
-        .page_count = settings->page_count,
-        .row_count_max = settings->row_count_max,
-        .running_count_max = settings->running_count_max,
-        .partial_count_max = partial_count_max,
-        .step_budget_ms = STEP_BUDGET_MS,
-        .context_token_count_max = settings->context_token_count_max,
-    };
-    CHECK(engine_create(&engine, NULL, &rig->engine) == STATUS_OK);
-    rig->branch_count_max = branch_count_max;
-    rig->branches = memory_alloc(branch_count_max, sizeof(*rig->branches));
-    rig->slot_branches = memory_alloc(BRANCH_COUNT_MAX, sizeof(uint32_t));
-    CHECK(rig->branches != NULL);
-    CHECK(rig->slot_branches != NULL);
-    memset(rig->slot_branches, 0xff, BRANCH_COUNT_MAX * sizeof(uint32_t));
+    open_engine(rig, branch_count_max);
+}
+
+void engine_rig_open_over(struct engine_rig *rig, const struct engine_rig_settings *settings,
+                          struct forward *forward, struct tokenizer *tokenizer,
+                          uint32_t branch_count_max)
+{
+    memset(rig, 0, sizeof(*rig));
+    rig->settings = *settings;
+    rig->forward = forward;
+    rig->tokenizer = tokenizer;
+    open_engine(rig, branch_count_max);
 }
 
 static void lent_free(struct engine_rig_branch *branch)
@@ -136,9 +157,11 @@ static void output_free(struct branch_output *output)
 void engine_rig_close(struct engine_rig *rig)
 {
     engine_destroy(rig->engine);
-    forward_destroy(rig->forward);
-    fake_destroy(rig->fake);
-    tokenizer_destroy(rig->tokenizer);
+    if (rig->fake != NULL) {
+        forward_destroy(rig->forward);
+        tokenizer_destroy(rig->tokenizer);
+        fake_destroy(rig->fake);
+    }
     for (uint32_t i = 0; i < rig->branch_count; i++) {
         lent_free(&rig->branches[i]);
         output_free(&rig->branches[i].output);
@@ -151,19 +174,19 @@ void engine_rig_close(struct engine_rig *rig)
 
 /* ---- lending ---- */
 
-static void output_make(struct branch_output *output, uint32_t token_count_max, uint32_t top_count)
+static void output_make(struct branch_output *output, uint32_t count_max, uint32_t top_count)
 {
-    output->token_count_max = token_count_max;
-    output->text_bytes_max = token_count_max * 8;
+    output->token_count_max = count_max;
+    output->text_bytes_max = count_max * TEXT_BYTES_PER_TOKEN;
     output->top_count = top_count;
-    output->tokens = memory_alloc(token_count_max, sizeof(uint32_t));
-    output->logprobs = memory_alloc(token_count_max, sizeof(float));
-    output->logprobs_sampler = memory_alloc(token_count_max, sizeof(float));
-    output->entropies = memory_alloc(token_count_max, sizeof(float));
-    output->tops =
-        top_count > 0 ? memory_alloc((size_t)token_count_max * top_count, sizeof(struct sample_top))
-                      : NULL;
-    output->text_ends = memory_alloc(token_count_max, sizeof(uint32_t));
+    output->tokens = memory_alloc(count_max, sizeof(uint32_t));
+    output->logprobs = memory_alloc(count_max, sizeof(float));
+    output->logprobs_sampler = memory_alloc(count_max, sizeof(float));
+    output->entropies = memory_alloc(count_max, sizeof(float));
+    output->tops = top_count > 0
+                       ? memory_alloc((size_t)count_max * top_count, sizeof(struct sample_top))
+                       : NULL;
+    output->text_ends = memory_alloc(count_max, sizeof(uint32_t));
     output->text = memory_alloc(output->text_bytes_max, 1);
     CHECK(output->text != NULL);
 }
@@ -190,13 +213,21 @@ static uint32_t runs_make(const struct engine_rig_request *request, const uint32
     return run_count;
 }
 
+static uint32_t token_count_max(const struct engine_rig_request *request)
+{
+    if (request->sampler != NULL) {
+        return request->sampler->settings.max_tokens;
+    }
+    return request->max_tokens != 0 ? request->max_tokens : 16;
+}
+
 static struct sampler *sampler_make(const struct engine_rig_request *request)
 {
     struct sampler *sampler = memory_alloc(1, sizeof(*sampler));
 
     CHECK(sampler != NULL);
     sampler->version = SAMPLER_VERSION;
-    sampler->settings.max_tokens = request->max_tokens != 0 ? request->max_tokens : 16;
+    sampler->settings.max_tokens = token_count_max(request);
     sampler->settings.ignore_end = request->ignore_end;
     return sampler;
 }
@@ -228,7 +259,7 @@ static void spec_make(struct engine_rig *rig, const struct engine_rig_request *r
     spec->scope.prompt = request->prompt_scope;
     spec->scope.prompt_token_count = request->prompt_count;
     spec->scope.session = request->session_scope;
-    spec->sampler = branch->sampler;
+    spec->sampler = request->sampler != NULL ? request->sampler : branch->sampler;
     spec->seed = request->seed;
     spec->cues = branch->cues;
     spec->resume_count = request->resume_count;
@@ -267,9 +298,9 @@ uint32_t engine_rig_submit(struct engine_rig *rig, const struct engine_rig_reque
     branch->spec = memory_alloc(1, sizeof(*branch->spec));
     memcpy(branch->ids, request->ids, request->count * sizeof(uint32_t));
     memcpy(branch->lent_ids, request->ids, request->count * sizeof(uint32_t));
-    branch->sampler = sampler_make(request);
+    branch->sampler = request->sampler == NULL ? sampler_make(request) : NULL;
     branch->cues = cues_make(request->cue);
-    output_make(&branch->output, branch->sampler->settings.max_tokens, request->top_count);
+    output_make(&branch->output, token_count_max(request), request->top_count);
     if (request->resume_count > 0) {
         memcpy(branch->output.tokens, request->resume, request->resume_count * sizeof(uint32_t));
     }

@@ -1,4 +1,5 @@
-/* An engine over the fake backend, with a small vocabulary and branches to lend to it.
+/* An engine over the fake backend (or a forward of the caller's), with a small vocabulary and
+ * branches to lend to it.
  *
  * Thread: one: the rig plays the loop and the engine thread in turns. What the engine borrows for a
  * branch is freed as soon as its final event was taken, so that a sanitizer sees who uses it after.
@@ -49,7 +50,8 @@ struct engine_rig_request {
     uint32_t top_count;
     const char *cue; /* a literal cue, or NULL */
     bool ignore_end;
-    const uint32_t *resume; /* tokens that are in the output already */
+    const struct sampler *sampler; /* borrowed, in place of max_tokens and ignore_end; or NULL */
+    const uint32_t *resume;        /* tokens that are in the output already */
     uint32_t resume_count;
 };
 
@@ -65,14 +67,14 @@ struct engine_rig_branch {
     struct branch_spec *spec;
     struct branch_run *runs;
     uint32_t *lent_ids;
-    struct sampler *sampler;
+    struct sampler *sampler; /* the rig's own, or NULL */
     struct cue_set *cues;
 };
 
 struct engine_rig {
     struct engine_rig_settings settings;
-    struct fake *fake;
-    struct forward *forward;
+    struct fake *fake;       /* NULL over a forward of the caller's */
+    struct forward *forward; /* borrowed then, as the tokenizer is */
     struct vocabulary vocabulary;
     struct tokenizer *tokenizer;
     struct engine *engine;
@@ -87,6 +89,12 @@ struct engine_rig {
 struct engine_rig_settings engine_rig_defaults(void);
 void engine_rig_open(struct engine_rig *rig, const struct engine_rig_settings *settings,
                      uint32_t branch_count_max);
+
+/* The same over a forward and a tokenizer that outlive the rig; step_slot_count is the backend's.
+ */
+void engine_rig_open_over(struct engine_rig *rig, const struct engine_rig_settings *settings,
+                          struct forward *forward, struct tokenizer *tokenizer,
+                          uint32_t branch_count_max);
 void engine_rig_close(struct engine_rig *rig);
 
 /* Lends a branch. The index of its struct in rig->branches, or UINT32_MAX when it was refused. */
