@@ -67,31 +67,35 @@ static void account_leave(struct fairness *fairness, struct table *table, uint32
     }
 }
 
-void fairness_enter(struct fairness *fairness, const struct branch_table *table,
-                    struct branch *branch)
+/* Where a newcomer starts: level with the running branch that was served least (of one user's
+ * sessions, with user_account; of all users, with ACCOUNT_NONE), or else with the last served. */
+static uint64_t level_of(const struct fairness *fairness, const struct branch_table *table,
+                         uint32_t user_account, uint64_t last_rows)
 {
-    const struct fairness_account *accounts = fairness->accounts;
-    uint64_t user_level = fairness->level_rows;
-    uint64_t session_level;
+    uint64_t level = UINT64_MAX;
 
     for (uint32_t i = 0; i < table->running_count; i++) {
         const struct branch *other = &table->branches[table->running[i]];
-        if (accounts[other->user_account].served_rows < user_level) {
-            user_level = accounts[other->user_account].served_rows;
+        const uint32_t account =
+            user_account == ACCOUNT_NONE ? other->user_account : other->session_account;
+        if ((user_account == ACCOUNT_NONE || other->user_account == user_account) &&
+            fairness->accounts[account].served_rows < level) {
+            level = fairness->accounts[account].served_rows;
         }
     }
+    return level == UINT64_MAX ? last_rows : level;
+}
+
+void fairness_enter(struct fairness *fairness, const struct branch_table *table,
+                    struct branch *branch)
+{
     branch->user_account =
-        account_enter(fairness, &fairness->users, branch->spec->user, user_level);
-    session_level = accounts[branch->user_account].level_rows;
-    for (uint32_t i = 0; i < table->running_count; i++) {
-        const struct branch *other = &table->branches[table->running[i]];
-        if (other->user_account == branch->user_account &&
-            accounts[other->session_account].served_rows < session_level) {
-            session_level = accounts[other->session_account].served_rows;
-        }
-    }
+        account_enter(fairness, &fairness->users, branch->spec->user,
+                      level_of(fairness, table, ACCOUNT_NONE, fairness->level_rows));
     branch->session_account =
-        account_enter(fairness, &fairness->sessions, branch->spec->session, session_level);
+        account_enter(fairness, &fairness->sessions, branch->spec->session,
+                      level_of(fairness, table, branch->user_account,
+                               fairness->accounts[branch->user_account].level_rows));
 }
 
 void fairness_leave(struct fairness *fairness, const struct branch *branch)
