@@ -278,14 +278,42 @@ void connection_news(struct connection *connection, struct cursor *cursor)
     connection_mark(connection);
 }
 
+/* A repeat of a client key follows the nodes of the first request, which may be more than this one
+ * asked for. False when they are too many, which ends the exchange. */
+static bool cursors_reserve(struct exchange *exchange, uint32_t node_count)
+{
+    struct connection *connection = exchange->connection;
+    struct error error = {STATUS_OK, "", NULL, 0};
+    if (node_count <= exchange->cursor_count_max) {
+        return true;
+    }
+    const uint32_t extra_count = node_count - exchange->cursor_count_max;
+    if (connection->cursor_reserved_count + extra_count <= CURSOR_PER_CONNECTION_COUNT_MAX) {
+        connection->cursor_reserved_count += extra_count;
+        exchange->cursor_count_max = node_count;
+        return true;
+    }
+    (void)error_set_limit(&error, "CURSOR_PER_CONNECTION_COUNT_MAX",
+                          CURSOR_PER_CONNECTION_COUNT_MAX,
+                          "%" PRIu32 " streams are open on this connection; follow the nodes later",
+                          connection->cursor_reserved_count);
+    connection_error(connection, exchange->id, &error);
+    if (connection->state != CONNECTION_CLOSED) {
+        connection_end(exchange);
+    }
+    return false;
+}
+
 void connection_follow(struct connection *connection, uint64_t request, const struct follow *follow)
 {
     struct exchange *exchange = table_find(&connection->exchanges, request);
     if (exchange == NULL) {
         return;
     }
-    CHECK(follow->node_count <= exchange->cursor_count_max);
     struct hub *hub = connection->hub;
+    if (!cursors_reserve(exchange, follow->node_count)) {
+        return;
+    }
     if (exchange_follow(exchange, &hub->cursors, hub->store, follow) != STATUS_OK) {
         output_failed(connection, STATUS_MEMORY);
         return;

@@ -210,3 +210,16 @@ def test_a_repeated_generation_is_followed_to_its_end(client):
                                                client_key=b"generation"))
     assert [node.id for node in first.nodes] == [node.id for node in again.nodes]
     assert first.replies()[0].text == again.replies()[0].text
+
+
+def test_a_repeat_that_asks_for_less_gets_what_there_is(client):
+    session = client.open()
+    client.append(session, b"Again")
+    first = client.finish(client.send_generate(session, n=4, max_tokens=8, ignore_end=True,
+                                               client_key=b"four"))
+    try:
+        again = client.finish(client.send_generate(session, n=1, max_tokens=8, ignore_end=True,
+                                                   client_key=b"four"))
+        assert [node.id for node in first.nodes] == [node.id for node in again.nodes]
+    except Refused as refused:
+        assert refused.code == CODES["CONFLICT"]

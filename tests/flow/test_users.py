@@ -12,6 +12,7 @@ pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to become o
 GROUP = 4712
 ANN, BOB = 4801, 4802
 OVERFLOW = 65534
+CARD = b'{"spec": "chara_card_v2", "spec_version": "2.0", "data": {"name": "%s"}}'
 
 
 def as_user(uid, function, *arguments):
@@ -113,7 +114,7 @@ def test_sessions_of_others_are_denied_whatever_is_asked(shared):
 
 
 def test_a_private_persona_is_nobody_else_s(shared):
-    card = b'{"spec": "chara_card_v2", "spec_version": "2.0", "data": {"name": "Hers"}}'
+    card = CARD % b"Hers"
 
     def put(visibility):
         with shared.client() as client:
@@ -137,8 +138,9 @@ def test_a_private_persona_is_nobody_else_s(shared):
 
 def test_client_keys_of_users_do_not_meet(shared):
     def put(name):
-        card = b'{"spec": "chara_card_v2", "spec_version": "2.0", "data": {"name": "' + name + b'"}}'
+        card = CARD % name
         with shared.client() as client:
-            return client.call("persona_put", card=card, client_key=b"same").persona_put.persona.id
+            put = client.call("persona_put", card=card, client_key=b"same").persona_put
+            return put.persona.id
 
     assert as_user(ANN, put, b"One") != as_user(BOB, put, b"Two")
