@@ -37,11 +37,12 @@ enum branch_finish {
     FINISH_CUE = 2,       /* a cue or stop string */
     FINISH_LENGTH = 3,    /* max_tokens */
     FINISH_CONTEXT = 4,   /* the room of the session's context length is full */
-    FINISH_CANCELLED = 5, /* by a request; what was released stays */
-    FINISH_FAILED = 6,    /* status says why (DEVICE, NUMERIC, LIMIT, STOPPING) */
+    FINISH_CANCELLED = 5, /* by a request; what was released stays, to the byte */
+    FINISH_FAILED = 6,    /* status says why (DEVICE, NUMERIC, STOPPING); likewise */
 };
 
-/* Scopes decide who shares KV; ids decide what. scope 0 means: share with nobody. */
+/* Scopes decide who shares KV; ids decide what. scope 0 means: share with nobody. Prompts and
+ * sessions take their scopes from one space of numbers: no prompt's equals a session's. */
 struct branch_scope {
     uint64_t prompt; /* persona version + variables (+ owner): up to prompt_token_count */
     uint32_t prompt_token_count; /* leading context tokens that are the prompt's, greeting and its
@@ -71,7 +72,7 @@ struct branch_spec {
     uint64_t request; /* for logs */
     uint32_t user;    /* system user: fairness */
     uint64_t session; /* fairness between sessions of a user */
-    uint64_t group;   /* siblings of one request share it (0: none): same context, one logits row */
+    uint64_t group; /* siblings of one request share it (0: none): the same runs, one logits row */
     enum branch_priority priority;
     const struct branch_run *runs;
     uint32_t run_count;

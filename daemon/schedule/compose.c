@@ -7,7 +7,10 @@
 #include "schedule/leave.h"
 #include "schedule/pressure.h"
 
-enum { READ_COUNT = 64 };
+enum {
+    READ_COUNT = 64,
+    PREFILL_ROWS_MIN = 16, /* beside however many decode rows: else those who wait wait for ever */
+};
 
 /* The branch's pages enter the plan: named by this step, with the copy that opens a fork. */
 static void add_span(struct engine *engine, struct engine_flight *flight, struct branch *branch)
@@ -243,6 +246,17 @@ static uint32_t sort_prefills(struct engine *engine)
     return count;
 }
 
+/* What the budget leaves for prefill beside the decode rows that are planned already. */
+static uint32_t prefill_row_count(const struct engine *engine, const struct engine_flight *flight)
+{
+    const uint32_t budget = pace_row_count(&engine->pace);
+
+    if (flight->row_count == 0 || budget > flight->row_count + PREFILL_ROWS_MIN) {
+        return budget - flight->row_count;
+    }
+    return PREFILL_ROWS_MIN;
+}
+
 bool compose_step(struct engine *engine, struct engine_flight *flight)
 {
     struct branch_table *table = &engine->table;
@@ -264,8 +278,7 @@ bool compose_step(struct engine *engine, struct engine_flight *flight)
             compose_decode(engine, flight, branch);
         }
     }
-    row_count_max = pace_row_count(&engine->pace);
-    row_count_max = row_count_max > flight->row_count ? row_count_max - flight->row_count : 1;
+    row_count_max = prefill_row_count(engine, flight);
     prefill_count = sort_prefills(engine);
     for (uint32_t i = 0; i < prefill_count && row_count_max > 0; i++) {
         struct branch *branch = branch_table_at(table, order[i]);

@@ -1,5 +1,5 @@
 /* From running branches to a step's plan: decode rows first, then chunks of prefill within the time
- * budget, whoever is served next first.
+ * budget (a few rows even when decoding has used it up), whoever is served next first.
  *
  * Thread: engine. Allocates nothing. May preempt when pages run out.
  */

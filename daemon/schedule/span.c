@@ -3,7 +3,10 @@
 #include "base/check.h"
 #include "kernels/backend.h"
 
-enum { PAGE = KV_PAGE_TOKEN_COUNT };
+enum {
+    PAGE = KV_PAGE_TOKEN_COUNT,
+    PROMPT_SHARE_COUNT_MIN = 4, /* a shorter prompt is not worth a copy, or waiting for */
+};
 
 static uint32_t least(uint32_t a, uint32_t b)
 {
@@ -49,7 +52,8 @@ static void find_partial(const struct kv_tree *tree, struct branch *branch,
         /* First what the prompt's own nodes have of this page, then the session's. */
         key.scope = i == 0 ? scope->prompt : scope_of(branch->spec, begin + PAGE);
         key.count = count;
-        if (i == 0 && scope->prompt_token_count <= begin) {
+        if (i == 0 && (scope->prompt_token_count <= begin ||
+                       scope->prompt_token_count < PROMPT_SHARE_COUNT_MIN)) {
             continue;
         }
         if (i == 0) {
@@ -184,7 +188,7 @@ static void announce(struct kv_tree *tree, struct branch *branch)
 
     for (;;) {
         const uint32_t i = span->published_count;
-        if (i == prompt_end / PAGE) {
+        if (i == prompt_end / PAGE && prompt_end >= PROMPT_SHARE_COUNT_MIN) {
             announce_partial(tree, branch, 0, prompt_end, spec->scope.prompt);
         }
         if ((i + 1) * PAGE > publish_count) {
