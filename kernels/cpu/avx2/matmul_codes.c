@@ -7,8 +7,7 @@
 #include <string.h>
 
 #include "kernels/cpu/avx2/matmul.h"
-
-#define INLINE inline __attribute__((always_inline))
+#include "kernels/cpu/expand.h"
 
 enum {
     NIBBLE_BLOCK_BYTES = 256,
@@ -31,25 +30,25 @@ struct shape {
     uint32_t rows;
 };
 
-static INLINE __m256 halves_to_floats(const uint8_t *halves)
+static CPU_EXPAND __m256 halves_to_floats(const uint8_t *halves)
 {
     return _mm256_cvtph_ps(_mm_load_si128((const __m128i *)halves));
 }
 
-static INLINE __m256 bytes_to_floats(const uint8_t *bytes)
+static CPU_EXPAND __m256 bytes_to_floats(const uint8_t *bytes)
 {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)bytes)));
 }
 
-static INLINE __m256 signed_bytes_to_floats(const uint8_t *bytes)
+static CPU_EXPAND __m256 signed_bytes_to_floats(const uint8_t *bytes)
 {
     return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)bytes)));
 }
 
 /* `scales` and all below point at the lanes of this half of the panel in arrays of halves; `lane`
  * is its first lane, for arrays of bytes. */
-static INLINE __m256 load_scale(enum cpu_scale kind, const uint8_t *scales, uint32_t block,
-                                uint32_t part, uint32_t lane)
+static CPU_EXPAND __m256 load_scale(enum cpu_scale kind, const uint8_t *scales, uint32_t block,
+                                    uint32_t part, uint32_t lane)
 {
     const uint8_t *super;
 
@@ -75,8 +74,8 @@ static INLINE __m256 load_scale(enum cpu_scale kind, const uint8_t *scales, uint
     return _mm256_setzero_ps();
 }
 
-static INLINE __m256 load_minimum(enum cpu_scale kind, const uint8_t *scales, uint32_t block,
-                                  uint32_t lane)
+static CPU_EXPAND __m256 load_minimum(enum cpu_scale kind, const uint8_t *scales, uint32_t block,
+                                      uint32_t lane)
 {
     const uint8_t *super = scales + (uint64_t)(block / SUB_BLOCKS) * K_BYTES;
 
@@ -88,7 +87,7 @@ static INLINE __m256 load_minimum(enum cpu_scale kind, const uint8_t *scales, ui
                                          block % SUB_BLOCKS * CPU_PANEL_ROWS + lane));
 }
 
-static INLINE __m256i four_codes(const int8_t *codes)
+static CPU_EXPAND __m256i four_codes(const int8_t *codes)
 {
     int32_t word;
 
@@ -96,8 +95,8 @@ static INLINE __m256i four_codes(const int8_t *codes)
     return _mm256_set1_epi32(word);
 }
 
-static INLINE __m256i load_group(const struct shape *shape, const uint8_t *codes, uint32_t group,
-                                 uint32_t lane)
+static CPU_EXPAND __m256i load_group(const struct shape *shape, const uint8_t *codes,
+                                     uint32_t group, uint32_t lane)
 {
     const uint32_t row = shape->bits == 8 ? group : group % 4;
     const __m256i raw =
@@ -109,18 +108,31 @@ static INLINE __m256i load_group(const struct shape *shape, const uint8_t *codes
     return _mm256_and_si256(group < 4 ? raw : _mm256_srli_epi16(raw, 4), _mm256_set1_epi8(15));
 }
 
+/* The shift count is part of an instruction: each needs its own. */
+static CPU_EXPAND __m256i times_power(__m256i value, uint32_t shift)
+{
+    switch (shift) {
+    case 3:
+        return _mm256_slli_epi32(value, 3);
+    case 4:
+        return _mm256_slli_epi32(value, 4);
+    default:
+        return _mm256_slli_epi32(value, 5);
+    }
+}
+
 /* Where the sums of integers start: minus what the codes' offset adds. */
-static INLINE __m256i first_dot(const struct shape *shape, int32_t minus_sum)
+static CPU_EXPAND __m256i first_dot(const struct shape *shape, int32_t minus_sum)
 {
     if (shape->scale == SCALE_HALF_MIN || shape->scale == SCALE_K ||
         shape->offset_shift == SIGNED_SHIFT) {
         return _mm256_setzero_si256();
     }
-    return _mm256_slli_epi32(_mm256_set1_epi32(minus_sum), (int)shape->offset_shift);
+    return times_power(_mm256_set1_epi32(minus_sum), shape->offset_shift);
 }
 
 /* Products of a group in pairs. 8-bit codes become signed, and their sign moves to the rows'. */
-static INLINE __m256i pair_products(const struct shape *shape, __m256i w, __m256i x)
+static CPU_EXPAND __m256i pair_products(const struct shape *shape, __m256i w, __m256i x)
 {
     if (shape->offset_shift == SIGNED_SHIFT) {
         const __m256i signed_w = _mm256_xor_si256(w, _mm256_set1_epi8((char)0x80));
@@ -131,20 +143,21 @@ static INLINE __m256i pair_products(const struct shape *shape, __m256i w, __m256
 }
 
 /* dot[r] += codes . x over the groups [from, to) of four columns of a block. */
-static INLINE void dot_groups(const struct shape *shape, const uint8_t *codes, uint32_t lane,
-                              const int8_t *x, uint32_t from, uint32_t to, __m256i dot[ROWS_MAX])
+static CPU_EXPAND void dot_groups(const struct shape *shape, const uint8_t *codes, uint32_t lane,
+                                  const int8_t *x, uint32_t from, uint32_t to,
+                                  __m256i dot[ROWS_MAX])
 {
     const __m256i ones = _mm256_set1_epi16(1);
 
-#pragma GCC unroll 8
+    CPU_UNROLL(8)
     for (uint32_t g = from; g < to; g += shape->run) {
         __m256i sums[ROWS_MAX];
 
-#pragma GCC unroll 8
+        CPU_UNROLL(8)
         for (uint32_t i = 0; i < shape->run; i++) {
             const __m256i w = load_group(shape, codes, g + i, lane);
 
-#pragma GCC unroll 4
+            CPU_UNROLL(4)
             for (uint32_t r = 0; r < shape->rows; r++) {
                 const __m256i four = four_codes(x + (size_t)r * CPU_BLOCK + (size_t)(g + i) * 4);
                 const __m256i products = pair_products(shape, w, four);
@@ -152,7 +165,7 @@ static INLINE void dot_groups(const struct shape *shape, const uint8_t *codes, u
                 sums[r] = i == 0 ? products : _mm256_add_epi16(sums[r], products);
             }
         }
-#pragma GCC unroll 4
+        CPU_UNROLL(4)
         for (uint32_t r = 0; r < shape->rows; r++) {
             dot[r] = _mm256_add_epi32(dot[r], _mm256_madd_epi16(sums[r], ones));
         }
@@ -168,13 +181,13 @@ struct rows {
     uint32_t height; /* of the whole tile: from block to block */
 };
 
-static INLINE void add_block(const struct shape *shape, const uint8_t *scales, uint32_t block,
-                             uint32_t part, uint32_t lane, const struct rows *rows,
-                             __m256i dot[ROWS_MAX], __m256 acc[ROWS_MAX])
+static CPU_EXPAND void add_block(const struct shape *shape, const uint8_t *scales, uint32_t block,
+                                 uint32_t part, uint32_t lane, const struct rows *rows,
+                                 __m256i dot[ROWS_MAX], __m256 acc[ROWS_MAX])
 {
     const __m256 scale = load_scale(shape->scale, scales, block, part, lane);
 
-#pragma GCC unroll 4
+    CPU_UNROLL(4)
     for (uint32_t r = 0; r < shape->rows; r++) {
         acc[r] = _mm256_fmadd_ps(_mm256_mul_ps(scale, _mm256_set1_ps(rows->scales[r])),
                                  _mm256_cvtepi32_ps(dot[r]), acc[r]);
@@ -182,16 +195,16 @@ static INLINE void add_block(const struct shape *shape, const uint8_t *scales, u
     if (shape->scale == SCALE_HALF_MIN || shape->scale == SCALE_K) {
         const __m256 minimum = load_minimum(shape->scale, scales, block, lane);
 
-#pragma GCC unroll 4
+        CPU_UNROLL(4)
         for (uint32_t r = 0; r < shape->rows; r++) {
             acc[r] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(rows->sums[r]), acc[r]);
         }
     }
 }
 
-static INLINE void multiply(const struct shape shape, const struct backend_weight *weight,
-                            const uint8_t *panel, uint32_t block_count, uint32_t lane,
-                            struct rows rows, float *out, uint32_t stride)
+static CPU_EXPAND void multiply(const struct shape shape, const struct backend_weight *weight,
+                                const uint8_t *panel, uint32_t block_count, uint32_t lane,
+                                struct rows rows, float *out, uint32_t stride)
 {
     const uint32_t block_bytes = shape.bits == 4 ? NIBBLE_BLOCK_BYTES : BYTE_BLOCK_BYTES;
     const uint32_t parts = shape.scale == SCALE_K6 ? 2 : 1;
@@ -200,14 +213,14 @@ static INLINE void multiply(const struct shape shape, const struct backend_weigh
     __m256 acc[ROWS_MAX];
     __m256i dot[ROWS_MAX];
 
-#pragma GCC unroll 4
+    CPU_UNROLL(4)
     for (uint32_t r = 0; r < shape.rows; r++) {
         acc[r] = _mm256_setzero_ps();
     }
     for (uint32_t b = 0; b < block_count; b++) {
-#pragma GCC unroll 2
+        CPU_UNROLL(2)
         for (uint32_t part = 0; part < parts; part++) {
-#pragma GCC unroll 4
+            CPU_UNROLL(4)
             for (uint32_t r = 0; r < shape.rows; r++) {
                 dot[r] = first_dot(&shape, rows.minus_sums[r]);
             }
@@ -225,7 +238,7 @@ static INLINE void multiply(const struct shape shape, const struct backend_weigh
         rows.scales += rows.height;
         rows.sums += rows.height;
     }
-#pragma GCC unroll 4
+    CPU_UNROLL(4)
     for (uint32_t r = 0; r < shape.rows; r++) {
         _mm256_storeu_ps(out + (size_t)r * stride + lane, acc[r]);
     }

@@ -4,8 +4,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx2/matmul.h"
-
-#define INLINE inline __attribute__((always_inline))
+#include "kernels/cpu/expand.h"
 
 enum { LANES = 8, ROWS_MAX = 4, PANELS_MAX = 4 };
 
@@ -23,7 +22,7 @@ struct rows {
     uint32_t cols;
 };
 
-static INLINE __m256 load_column(uint32_t dtype, const uint8_t *column, uint32_t half)
+static CPU_EXPAND __m256 load_column(uint32_t dtype, const uint8_t *column, uint32_t half)
 {
     if (dtype == DTYPE_F32) {
         return _mm256_load_ps((const float *)column + (size_t)half * LANES);
@@ -35,24 +34,24 @@ static INLINE __m256 load_column(uint32_t dtype, const uint8_t *column, uint32_t
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(raw), 16));
 }
 
-static INLINE void multiply(const struct shape shape, const struct backend_weight *weight,
-                            uint32_t panel, struct rows rows, float *out, uint32_t stride)
+static CPU_EXPAND void multiply(const struct shape shape, const struct backend_weight *weight,
+                                uint32_t panel, struct rows rows, float *out, uint32_t stride)
 {
     const uint32_t column_bytes = shape.dtype == DTYPE_F32 ? 64 : 32;
     const uint8_t *columns[PANELS_MAX];
     __m256 acc[PANELS_MAX][ROWS_MAX][2];
 
-#pragma GCC unroll 4
+    CPU_UNROLL(4)
     for (uint32_t p = 0; p < shape.panels; p++) {
         columns[p] = cpu_weight_panel(weight, panel + p);
-#pragma GCC unroll 4
+        CPU_UNROLL(4)
         for (uint32_t r = 0; r < shape.rows; r++) {
             acc[p][r][0] = _mm256_setzero_ps();
             acc[p][r][1] = _mm256_setzero_ps();
         }
     }
     for (uint32_t k = 0; k < rows.cols; k++) {
-#pragma GCC unroll 4
+        CPU_UNROLL(4)
         for (uint32_t p = 0; p < shape.panels; p++) {
             const __m256 low = load_column(shape.dtype, columns[p], 0);
             const __m256 high = load_column(shape.dtype, columns[p], 1);
@@ -60,7 +59,7 @@ static INLINE void multiply(const struct shape shape, const struct backend_weigh
             _mm_prefetch((const char *)columns[p] + shape.panels * weight->panel_bytes,
                          _MM_HINT_T1);
             columns[p] += column_bytes;
-#pragma GCC unroll 4
+            CPU_UNROLL(4)
             for (uint32_t r = 0; r < shape.rows; r++) {
                 const __m256 value = _mm256_set1_ps(rows.values[r]);
 
@@ -70,9 +69,9 @@ static INLINE void multiply(const struct shape shape, const struct backend_weigh
         }
         rows.values += rows.height;
     }
-#pragma GCC unroll 4
+    CPU_UNROLL(4)
     for (uint32_t r = 0; r < shape.rows; r++) {
-#pragma GCC unroll 4
+        CPU_UNROLL(4)
         for (uint32_t p = 0; p < shape.panels; p++) {
             float *to = out + (size_t)r * stride + (size_t)p * CPU_PANEL_ROWS;
 

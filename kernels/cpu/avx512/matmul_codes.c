@@ -8,8 +8,7 @@
 #include <string.h>
 
 #include "kernels/cpu/avx512/matmul.h"
-
-#define INLINE inline __attribute__((always_inline))
+#include "kernels/cpu/expand.h"
 
 enum {
     NIBBLE_BLOCK_BYTES = 256,
@@ -29,23 +28,23 @@ struct shape {
     uint32_t rows;
 };
 
-static INLINE __m512 halves_to_floats(const uint8_t *halves)
+static CPU_EXPAND __m512 halves_to_floats(const uint8_t *halves)
 {
     return _mm512_cvtph_ps(_mm256_load_si256((const __m256i *)halves));
 }
 
-static INLINE __m512 bytes_to_floats(const uint8_t *bytes)
+static CPU_EXPAND __m512 bytes_to_floats(const uint8_t *bytes)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_load_si128((const __m128i *)bytes)));
 }
 
-static INLINE __m512 signed_bytes_to_floats(const uint8_t *bytes)
+static CPU_EXPAND __m512 signed_bytes_to_floats(const uint8_t *bytes)
 {
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128((const __m128i *)bytes)));
 }
 
-static INLINE __m512 load_scale(enum cpu_scale kind, const uint8_t *scales, uint32_t block,
-                                uint32_t half)
+static CPU_EXPAND __m512 load_scale(enum cpu_scale kind, const uint8_t *scales, uint32_t block,
+                                    uint32_t half)
 {
     const uint8_t *super;
 
@@ -69,7 +68,7 @@ static INLINE __m512 load_scale(enum cpu_scale kind, const uint8_t *scales, uint
     return _mm512_setzero_ps();
 }
 
-static INLINE __m512 load_minimum(enum cpu_scale kind, const uint8_t *scales, uint32_t block)
+static CPU_EXPAND __m512 load_minimum(enum cpu_scale kind, const uint8_t *scales, uint32_t block)
 {
     const uint8_t *super = scales + (uint64_t)(block / SUB_BLOCKS) * K_BYTES;
 
@@ -81,7 +80,7 @@ static INLINE __m512 load_minimum(enum cpu_scale kind, const uint8_t *scales, ui
                                          block % SUB_BLOCKS * CPU_PANEL_ROWS));
 }
 
-static INLINE __m512i four_codes(const int8_t *codes)
+static CPU_EXPAND __m512i four_codes(const int8_t *codes)
 {
     int32_t word;
 
@@ -89,27 +88,42 @@ static INLINE __m512i four_codes(const int8_t *codes)
     return _mm512_set1_epi32(word);
 }
 
+/* The shift count is part of an instruction: each needs its own. */
+static CPU_EXPAND __m512i times_power(__m512i value, uint32_t shift)
+{
+    switch (shift) {
+    case 3:
+        return _mm512_slli_epi32(value, 3);
+    case 4:
+        return _mm512_slli_epi32(value, 4);
+    case 5:
+        return _mm512_slli_epi32(value, 5);
+    default:
+        return _mm512_slli_epi32(value, 7);
+    }
+}
+
 /* Where the sums of integers start: minus what the codes' offset adds. */
-static INLINE __m512i first_dot(const struct shape *shape, int32_t minus_sum)
+static CPU_EXPAND __m512i first_dot(const struct shape *shape, int32_t minus_sum)
 {
     if (shape->scale == SCALE_HALF_MIN || shape->scale == SCALE_K) {
         return _mm512_setzero_si512();
     }
-    return _mm512_slli_epi32(_mm512_set1_epi32(minus_sum), (int)shape->offset_shift);
+    return times_power(_mm512_set1_epi32(minus_sum), shape->offset_shift);
 }
 
 /* dot[p][r] += codes . x over the groups [from, to) of four columns of a block. */
-static INLINE void dot_groups(const struct shape *shape, const uint8_t *const *codes,
-                              const int8_t *x, uint32_t from, uint32_t to,
-                              __m512i dot[2][CPU_TILE_ROWS_MAX])
+static CPU_EXPAND void dot_groups(const struct shape *shape, const uint8_t *const *codes,
+                                  const int8_t *x, uint32_t from, uint32_t to,
+                                  __m512i dot[2][CPU_TILE_ROWS_MAX])
 {
     const __m512i low = _mm512_set1_epi8(15);
 
-#pragma GCC unroll 8
+    CPU_UNROLL(8)
     for (uint32_t g = from; g < to; g++) {
         __m512i w[2];
 
-#pragma GCC unroll 2
+        CPU_UNROLL(2)
         for (uint32_t p = 0; p < shape->panels; p++) {
             if (shape->bits == 8) {
                 w[p] = _mm512_load_si512(codes[p] + (size_t)g * 64);
@@ -118,11 +132,11 @@ static INLINE void dot_groups(const struct shape *shape, const uint8_t *const *c
                 w[p] = _mm512_and_si512(g < 4 ? w[p] : _mm512_srli_epi16(w[p], 4), low);
             }
         }
-#pragma GCC unroll 12
+        CPU_UNROLL(12)
         for (uint32_t r = 0; r < shape->rows; r++) {
             const __m512i four = four_codes(x + (size_t)r * CPU_BLOCK + (size_t)g * 4);
 
-#pragma GCC unroll 2
+            CPU_UNROLL(2)
             for (uint32_t p = 0; p < shape->panels; p++) {
                 dot[p][r] = _mm512_dpbusd_epi32(dot[p][r], w[p], four);
             }
@@ -132,28 +146,28 @@ static INLINE void dot_groups(const struct shape *shape, const uint8_t *const *c
 
 /* The panels after these, to where they cost a few cycles: a tile of rows works on a panel for so
  * long that the processor's own prefetch stops. */
-static INLINE void prefetch(const struct shape *shape, const struct backend_weight *weight,
-                            const uint8_t *codes, uint32_t block_bytes)
+static CPU_EXPAND void prefetch(const struct shape *shape, const struct backend_weight *weight,
+                                const uint8_t *codes, uint32_t block_bytes)
 {
     const uint8_t *next = codes + shape->panels * weight->panel_bytes;
 
-#pragma GCC unroll 8
+    CPU_UNROLL(8)
     for (uint32_t i = 0; i < block_bytes; i += 64) {
         _mm_prefetch((const char *)next + i, _MM_HINT_T1);
     }
 }
 
 /* acc += scales * dot (+ minimum * sum) for a block, or for half of one. */
-static INLINE void add_block(const struct shape *shape, const uint8_t *const *scales,
-                             uint32_t block, uint32_t half, const float *x_scales,
-                             const float *x_sums, __m512i dot[2][CPU_TILE_ROWS_MAX],
-                             __m512 acc[2][CPU_TILE_ROWS_MAX])
+static CPU_EXPAND void add_block(const struct shape *shape, const uint8_t *const *scales,
+                                 uint32_t block, uint32_t half, const float *x_scales,
+                                 const float *x_sums, __m512i dot[2][CPU_TILE_ROWS_MAX],
+                                 __m512 acc[2][CPU_TILE_ROWS_MAX])
 {
-#pragma GCC unroll 2
+    CPU_UNROLL(2)
     for (uint32_t p = 0; p < shape->panels; p++) {
         const __m512 scale = load_scale(shape->scale, scales[p], block, half);
 
-#pragma GCC unroll 12
+        CPU_UNROLL(12)
         for (uint32_t r = 0; r < shape->rows; r++) {
             acc[p][r] = _mm512_fmadd_ps(_mm512_mul_ps(scale, _mm512_set1_ps(x_scales[r])),
                                         _mm512_cvtepi32_ps(dot[p][r]), acc[p][r]);
@@ -161,7 +175,7 @@ static INLINE void add_block(const struct shape *shape, const uint8_t *const *sc
         if (shape->scale == SCALE_HALF_MIN || shape->scale == SCALE_K) {
             const __m512 minimum = load_minimum(shape->scale, scales[p], block);
 
-#pragma GCC unroll 12
+            CPU_UNROLL(12)
             for (uint32_t r = 0; r < shape->rows; r++) {
                 acc[p][r] = _mm512_fmadd_ps(minimum, _mm512_set1_ps(x_sums[r]), acc[p][r]);
             }
@@ -169,9 +183,9 @@ static INLINE void add_block(const struct shape *shape, const uint8_t *const *sc
     }
 }
 
-static INLINE void multiply(const struct shape shape, const struct backend_weight *weight,
-                            uint32_t panel, const struct cpu_tile *tile, float *out,
-                            uint32_t stride)
+static CPU_EXPAND void multiply(const struct shape shape, const struct backend_weight *weight,
+                                uint32_t panel, const struct cpu_tile *tile, float *out,
+                                uint32_t stride)
 {
     const uint32_t block_bytes = shape.bits == 4 ? NIBBLE_BLOCK_BYTES : BYTE_BLOCK_BYTES;
     const uint32_t halves = shape.scale == SCALE_K6 ? 2 : 1;
@@ -183,21 +197,21 @@ static INLINE void multiply(const struct shape shape, const struct backend_weigh
     __m512 acc[2][CPU_TILE_ROWS_MAX];
     __m512i dot[2][CPU_TILE_ROWS_MAX];
 
-#pragma GCC unroll 2
+    CPU_UNROLL(2)
     for (uint32_t p = 0; p < shape.panels; p++) {
         codes[p] = cpu_weight_panel(weight, panel + p);
         scales[p] = codes[p] + weight->scale_offset;
-#pragma GCC unroll 12
+        CPU_UNROLL(12)
         for (uint32_t r = 0; r < shape.rows; r++) {
             acc[p][r] = _mm512_setzero_ps();
         }
     }
     for (uint32_t b = 0; b < tile->block_count; b++) {
-#pragma GCC unroll 2
+        CPU_UNROLL(2)
         for (uint32_t half = 0; half < halves; half++) {
-#pragma GCC unroll 12
+            CPU_UNROLL(12)
             for (uint32_t r = 0; r < shape.rows; r++) {
-#pragma GCC unroll 2
+                CPU_UNROLL(2)
                 for (uint32_t p = 0; p < shape.panels; p++) {
                     dot[p][r] = first_dot(&shape, minus_sums[r]);
                 }
@@ -206,7 +220,7 @@ static INLINE void multiply(const struct shape shape, const struct backend_weigh
             add_block(&shape, scales, b, half, x_scales, x_sums, dot, acc);
             minus_sums += shape.rows;
         }
-#pragma GCC unroll 2
+        CPU_UNROLL(2)
         for (uint32_t p = 0; p < shape.panels; p++) {
             prefetch(&shape, weight, codes[p], block_bytes);
             codes[p] += block_bytes;
@@ -215,9 +229,9 @@ static INLINE void multiply(const struct shape shape, const struct backend_weigh
         x_scales += shape.rows;
         x_sums += shape.rows;
     }
-#pragma GCC unroll 12
+    CPU_UNROLL(12)
     for (uint32_t r = 0; r < shape.rows; r++) {
-#pragma GCC unroll 2
+        CPU_UNROLL(2)
         for (uint32_t p = 0; p < shape.panels; p++) {
             _mm512_storeu_ps(out + (size_t)r * stride + (size_t)p * CPU_PANEL_ROWS, acc[p][r]);
         }

@@ -5,8 +5,7 @@
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512/matmul.h"
-
-#define INLINE inline __attribute__((always_inline))
+#include "kernels/cpu/expand.h"
 
 enum { PANELS_MAX = 4, TALL_PANELS = 2, LOW_ROWS_MAX = 6 };
 
@@ -17,7 +16,7 @@ struct shape {
     uint32_t rows;
 };
 
-static INLINE __m512 load_column(uint32_t dtype, const uint8_t *column)
+static CPU_EXPAND __m512 load_column(uint32_t dtype, const uint8_t *column)
 {
     if (dtype == DTYPE_F32) {
         return _mm512_load_ps((const float *)column);
@@ -29,19 +28,19 @@ static INLINE __m512 load_column(uint32_t dtype, const uint8_t *column)
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *)column)), 16));
 }
 
-static INLINE void multiply(const struct shape shape, const struct backend_weight *weight,
-                            uint32_t panel, const struct cpu_tile *tile, float *out,
-                            uint32_t stride)
+static CPU_EXPAND void multiply(const struct shape shape, const struct backend_weight *weight,
+                                uint32_t panel, const struct cpu_tile *tile, float *out,
+                                uint32_t stride)
 {
     const uint32_t column_bytes = shape.dtype == DTYPE_F32 ? 64 : 32;
     const float *x = tile->values;
     const uint8_t *columns[PANELS_MAX];
     __m512 acc[PANELS_MAX][CPU_TILE_ROWS_MAX];
 
-#pragma GCC unroll 4
+    CPU_UNROLL(4)
     for (uint32_t p = 0; p < shape.panels; p++) {
         columns[p] = cpu_weight_panel(weight, panel + p);
-#pragma GCC unroll 12
+        CPU_UNROLL(12)
         for (uint32_t r = 0; r < shape.rows; r++) {
             acc[p][r] = _mm512_setzero_ps();
         }
@@ -49,7 +48,7 @@ static INLINE void multiply(const struct shape shape, const struct backend_weigh
     for (uint32_t k = 0; k < tile->cols; k++) {
         __m512 w[PANELS_MAX];
 
-#pragma GCC unroll 4
+        CPU_UNROLL(4)
         for (uint32_t p = 0; p < shape.panels; p++) {
             w[p] = load_column(shape.dtype, columns[p]);
             /* The panels after these: see matmul_codes.c. */
@@ -57,20 +56,20 @@ static INLINE void multiply(const struct shape shape, const struct backend_weigh
                          _MM_HINT_T1);
             columns[p] += column_bytes;
         }
-#pragma GCC unroll 12
+        CPU_UNROLL(12)
         for (uint32_t r = 0; r < shape.rows; r++) {
             const __m512 value = _mm512_set1_ps(x[r]);
 
-#pragma GCC unroll 4
+            CPU_UNROLL(4)
             for (uint32_t p = 0; p < shape.panels; p++) {
                 acc[p][r] = _mm512_fmadd_ps(w[p], value, acc[p][r]);
             }
         }
         x += shape.rows;
     }
-#pragma GCC unroll 12
+    CPU_UNROLL(12)
     for (uint32_t r = 0; r < shape.rows; r++) {
-#pragma GCC unroll 4
+        CPU_UNROLL(4)
         for (uint32_t p = 0; p < shape.panels; p++) {
             _mm512_storeu_ps(out + (size_t)r * stride + (size_t)p * CPU_PANEL_ROWS, acc[p][r]);
         }
