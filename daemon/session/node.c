@@ -10,13 +10,18 @@ static const uint32_t no_ids[1];
 
 const uint32_t *node_content(const struct node *node, uint32_t *count)
 {
-    if (node->ids != NULL || node->sampled == NULL) {
-        *count = node->id_count;
-        return node->ids != NULL ? node->ids : no_ids;
+    const struct node_sampled *sampled = node->sampled;
+
+    if (sampled != NULL && !node->is_finish_visible) {
+        *count = sampled->shown.released_count;
+        return sampled->output.tokens;
     }
-    *count =
-        node->is_finish_visible ? node->sampled->event.kept : node->sampled->shown.released_count;
-    return node->sampled->output.tokens;
+    if (sampled != NULL && node->ids == NULL) {
+        *count = sampled->event.kept;
+        return sampled->output.tokens;
+    }
+    *count = node->id_count;
+    return node->ids != NULL ? node->ids : no_ids;
 }
 
 static uint32_t shown_bytes(const struct node *node)
