@@ -223,8 +223,8 @@ static void disturb(struct sim *sim)
         }
         break;
     default:
-        fake_behaviour(sim->rig.fake)->row_ns = 1 + draw(sim, 20) * 500000u;
-        fake_behaviour(sim->rig.fake)->base_ns = draw(sim, 3) * 5000000u;
+        fake_behaviour(sim->rig.fake)->row_ns = 1 + (uint64_t)draw(sim, 20) * 500000;
+        fake_behaviour(sim->rig.fake)->base_ns = (uint64_t)draw(sim, 3) * 5000000;
         break;
     }
 }

@@ -315,7 +315,7 @@ static void run_step(struct fake *fake, struct fake_step *step)
     run_histories(fake, plan);
     for (uint32_t i = 0; i < plan->kv_copy_count; i++) {
         const struct plan_kv_copy *copy = &plan->kv_copies[i];
-        memcpy(&fake->slots[copy->to * PAGE], &fake->slots[copy->from * PAGE],
+        memcpy(&fake->slots[(size_t)copy->to * PAGE], &fake->slots[(size_t)copy->from * PAGE],
                copy->slot_count * sizeof(struct fake_slot));
     }
     run_rows(fake, plan, step);

@@ -51,7 +51,7 @@ static void test_tokens_are_those_that_the_ids_define(void **state)
         assert_int_equal(branch->output.tokens[i], expected.token);
         assert_memory_equal(&branch->output.logprobs[i], &expected.logprob, sizeof(float));
         assert_memory_equal(&branch->output.entropies[i], &expected.entropy, sizeof(float));
-        assert_memory_equal(&branch->output.tops[3 * i], expected.top,
+        assert_memory_equal(&branch->output.tops[(size_t)3 * i], expected.top,
                             3 * sizeof(struct sample_top));
         ids[90 + i] = expected.token;
         history[history_count++] = expected.token;

@@ -328,6 +328,39 @@ static void test_one_user_with_many_branches_does_not_keep_another_out(void **st
     engine_rig_close(&rig);
 }
 
+static void test_a_long_context_is_not_passed_over_for_ever(void **state)
+{
+    struct engine_rig_settings settings = engine_rig_defaults();
+    struct engine_rig rig;
+    uint32_t ids[250];
+
+    (void)state;
+    settings.page_count = 20;
+    settings.running_count_max = 4;
+    engine_rig_open(&rig, &settings, 2000);
+    engine_rig_fill(ids, 250, 1);
+    struct engine_rig_request small = {
+        .ids = ids, .count = 60, .ignore_end = true, .max_tokens = 30, .user = 1};
+    struct engine_rig_request big = {.ids = ids, .count = 250, .max_tokens = 10, .user = 2};
+    for (int i = 0; i < 3; i++) {
+        engine_rig_lend(&rig, &small);
+    }
+    (void)engine_rig_step(&rig);
+    const uint32_t index = engine_rig_lend(&rig, &big);
+    for (int i = 0; i < 4000 && !rig.branches[index].has_ended; i++) {
+        (void)engine_rig_step(&rig);
+        while (rig.alive_count < 6 && rig.branch_count < 2000) {
+            small.seed++;
+            small.session++;
+            engine_rig_lend(&rig, &small);
+        }
+    }
+    assert_true(rig.branches[index].has_ended);
+    engine_rig_assert_as_alone(&rig.branches[index], &big);
+    assert_true(engine_rig_run(&rig, STEPS));
+    engine_rig_close(&rig);
+}
+
 static void test_1000_steps_allocate_nothing(void **state)
 {
     struct engine_rig_settings settings = engine_rig_defaults();
@@ -418,6 +451,7 @@ int main(void)
         cmocka_unit_test(test_stopping_ends_every_branch),
         cmocka_unit_test(test_an_interactive_branch_gets_the_slot_of_a_batch_one),
         cmocka_unit_test(test_one_user_with_many_branches_does_not_keep_another_out),
+        cmocka_unit_test(test_a_long_context_is_not_passed_over_for_ever),
         cmocka_unit_test(test_1000_steps_allocate_nothing),
         cmocka_unit_test(test_creation_survives_the_failure_of_every_allocation),
     };
