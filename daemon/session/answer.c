@@ -162,6 +162,9 @@ done:
 
 /* ---- walks ---- */
 
+/* Estimates are rough, so a page leaves a quarter of its frame free. */
+enum { PAGE_BYTES_MAX = FRAME_BODY_BYTES_MAX / 4 * 3 };
+
 struct walking {
     const struct request_walk *walk;
     struct node_view *views; /* owned; [walk->count] */
@@ -179,7 +182,7 @@ static uint64_t estimate_bytes(const struct request_walk *walk, const struct nod
     bytes += walk->text ? view->text_bytes : 0;
     bytes += walk->content ? (uint64_t)view->content_count * 4 : 0;
     if (walk->numbers) {
-        bytes += (uint64_t)view->sampled_count * (4 * 4 + (uint64_t)view->top_count * 9);
+        bytes += (uint64_t)view->sampled_count * (16 + (uint64_t)view->top_count * 9);
     }
     return bytes;
 }
@@ -197,7 +200,7 @@ static bool add_node(struct walking *walking, const struct node *node)
     view = node_view_of(node);
     bytes = estimate_bytes(walking->walk, &view);
     if (walking->count == walking->walk->count ||
-        (walking->count > 0 && walking->bytes + bytes > FRAME_BODY_BYTES_MAX * 3 / 4)) {
+        (walking->count > 0 && walking->bytes + bytes > PAGE_BYTES_MAX)) {
         walking->is_full = true;
         return false;
     }

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/memory.h"
+#include "base/check.h"
 #include "limits.h"
 
 static const char where[] = "extensions.personad";
@@ -139,6 +139,7 @@ static enum status read_count(const json_t *value, const char *key, struct error
 static enum status read_flag(const json_t *value, const char *key, struct error *error, bool *has,
                              bool *out)
 {
+    CHECK(has != NULL && out != NULL);
     if (!json_is_boolean(value)) {
         return wrong_type(error, key, "true or false");
     }

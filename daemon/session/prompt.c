@@ -70,7 +70,7 @@ static enum status set_names(struct making *making, const struct prompt_values *
     struct prompt *prompt = making->prompt;
     const struct bytes character = prompt->persona->card->character;
 
-    buffer_init(&prompt->names, 2 * PERSONA_NAME_BYTES_MAX);
+    buffer_init(&prompt->names, (size_t)2 * PERSONA_NAME_BYTES_MAX);
     if (buffer_append(&prompt->names, character) != STATUS_OK ||
         buffer_append(&prompt->names, values->user) != STATUS_OK) {
         return fail(making, STATUS_MEMORY);

@@ -13,7 +13,7 @@ static void add_ids(struct sha256 *hash, const uint32_t *ids, uint32_t count)
         uint32_t part = count - done < IDS_A_BLOCK ? count - done : IDS_A_BLOCK;
 
         for (uint32_t i = 0; i < part; i++) {
-            bytes_store_u32(block + 4 * i, ids[done + i]);
+            bytes_store_u32(block + (size_t)4 * i, ids[done + i]);
         }
         sha256_update(hash, bytes_of(block, (size_t)part * 4));
         done += part;

@@ -154,6 +154,7 @@ enum status tree_turn_text(struct place place, const struct tokenizer *tokenizer
     out->size += wanted - skipped;
     /* Filled from the back. */
     for (size_t end = wanted, at = out->size; end > skipped;) {
+        CHECK(place.node->parent != NULL); /* the first loop has counted these nodes */
         const struct bytes text = node_text_until(place.node, place.offset, tokenizer);
         const size_t part = text.size < end - skipped ? text.size : end - skipped;
 
