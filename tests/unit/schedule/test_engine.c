@@ -269,6 +269,65 @@ static void test_sessions_share_a_prompt_and_nothing_else(void **state)
     engine_rig_close(&rig);
 }
 
+static void test_a_shorter_prompt_shares_no_more_than_itself(void **state)
+{
+    struct engine_rig_settings settings = engine_rig_defaults();
+    struct engine_rig rig;
+    uint32_t ids[60];
+
+    (void)state;
+    engine_rig_fill(ids, 60, 8);
+    engine_rig_open(&rig, &settings, 2);
+    struct engine_rig_request request = {
+        .ids = ids, .count = 60, .prompt_count = 50, .prompt_scope = 1, .session_scope = 2};
+    engine_rig_lend(&rig, &request);
+    assert_true(engine_rig_run(&rig, STEPS));
+    /* The same persona without its greeting; what follows is the user's, though it reads the same.
+     */
+    request.prompt_count = 20;
+    request.session_scope = 3;
+    engine_rig_lend(&rig, &request);
+    assert_true(engine_rig_run(&rig, STEPS));
+    assert_int_equal(rig.branches[1].event.context_cached_count, 20);
+    engine_rig_close(&rig);
+}
+
+static void test_tokens_after_a_cut_are_not_cached(void **state)
+{
+    struct engine_rig_settings settings = engine_rig_defaults();
+    struct engine_rig rig;
+    uint32_t ids[200];
+    uint32_t cut_count = 0;
+
+    (void)state;
+    engine_rig_open(&rig, &settings, 200);
+    for (uint32_t seed = 0; seed < 100; seed++) {
+        struct engine_rig_request request = {.ids = ids,
+                                             .count = 40,
+                                             .session_scope = 1 + seed,
+                                             .seed = seed,
+                                             .cue = "ba",
+                                             .max_tokens = 60};
+        engine_rig_fill(ids, 40, seed);
+        const struct engine_rig_branch *branch = &rig.branches[engine_rig_lend(&rig, &request)];
+        assert_true(engine_rig_run(&rig, STEPS));
+        /* A cue of two tokens: the first of them was fed, so its KV was computed. */
+        if (branch->event.finish != FINISH_CUE ||
+            branch->event.kept + 2 > branch->event.sampled_count) {
+            continue;
+        }
+        memcpy(&ids[40], branch->output.tokens, branch->event.sampled_count * sizeof(uint32_t));
+        request.count = 40 + branch->event.sampled_count;
+        request.max_tokens = 1;
+        const struct engine_rig_branch *again = &rig.branches[engine_rig_lend(&rig, &request)];
+        assert_true(engine_rig_run(&rig, STEPS));
+        assert_in_range(again->event.context_cached_count, 40, 40 + branch->event.kept);
+        cut_count++;
+    }
+    assert_true(cut_count > 0);
+    engine_rig_close(&rig);
+}
+
 static void test_a_released_scope_is_forgotten(void **state)
 {
     struct engine_rig_settings settings = engine_rig_defaults();
@@ -347,6 +406,8 @@ int main(void)
         cmocka_unit_test(test_a_regenerated_turn_computes_one_row_of_its_context),
         cmocka_unit_test(test_a_fork_of_a_growing_node_shares_its_released_pages),
         cmocka_unit_test(test_sessions_share_a_prompt_and_nothing_else),
+        cmocka_unit_test(test_a_shorter_prompt_shares_no_more_than_itself),
+        cmocka_unit_test(test_tokens_after_a_cut_are_not_cached),
         cmocka_unit_test(test_a_released_scope_is_forgotten),
         cmocka_unit_test(test_preempted_branches_end_with_the_same_bits),
     };
