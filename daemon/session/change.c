@@ -20,9 +20,9 @@ enum status change_init(struct change *change, struct store *store, struct sessi
 
 void change_finish(struct change *change)
 {
-    struct node **sampled = change->nodes + change->given_count;
-
-    generate_abandon(change->generation, sampled);
+    if (change->generation != NULL) {
+        generate_abandon(change->generation, change->nodes + change->given_count);
+    }
     for (uint32_t i = 0; i < change->given_count; i++) {
         node_destroy(change->nodes[i]);
     }

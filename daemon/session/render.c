@@ -22,7 +22,7 @@ static bool is_word(struct bytes text, const char *word)
 
 static struct bytes part_of(struct bytes text, size_t from, size_t to)
 {
-    return bytes_of(text.data + from, to - from);
+    return from == to ? bytes_of(NULL, 0) : bytes_of(text.data + from, to - from);
 }
 
 static struct bytes trim(struct bytes text)
