@@ -12,14 +12,6 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
   set_source_files_properties(${kernel_avx512_sources} PROPERTIES COMPILE_OPTIONS
     "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mavx2;-mfma;-mf16c")
   list(APPEND kernel_sources ${kernel_avx2_sources} ${kernel_avx512_sources})
-  # Their unrolled tiles take a sanitising compiler more than ten minutes a file. So a read of theirs
-  # past an end is not seen there; their scalar twins, over the same panels, are instrumented.
-  if(PERSONAD_SANITIZE OR PERSONAD_FUZZ)
-    set_property(SOURCE
-      ${PROJECT_SOURCE_DIR}/kernels/cpu/avx2/matmul_codes.c
-      ${PROJECT_SOURCE_DIR}/kernels/cpu/avx512/matmul_codes.c
-      APPEND PROPERTY COMPILE_OPTIONS "-fno-sanitize=all")
-  endif()
 endif()
 
 # m: fmaf and sqrtf, which are exact everywhere; nothing else of it is on the way of a value.
