@@ -16,6 +16,26 @@ enum {
 
 static const struct error no_error = {STATUS_OK, "", NULL, 0};
 
+/* For log lines. */
+static const char *const request_names[] = {
+    [REQUEST_INFO] = "Info",
+    [REQUEST_STATS] = "Stats",
+    [REQUEST_PERSONA_PUT] = "PersonaPut",
+    [REQUEST_PERSONA_GET] = "PersonaGet",
+    [REQUEST_PERSONA_LIST] = "PersonaList",
+    [REQUEST_SESSION_OPEN] = "SessionOpen",
+    [REQUEST_SESSION_LIST] = "SessionList",
+    [REQUEST_SAY] = "Say",
+    [REQUEST_GENERATE] = "Generate",
+    [REQUEST_APPEND] = "Append",
+    [REQUEST_WALK] = "Walk",
+    [REQUEST_FOLLOW] = "Follow",
+    [REQUEST_CANCEL] = "Cancel",
+    [REQUEST_HEAD] = "Head",
+    [REQUEST_TOKENIZE] = "Tokenize",
+    [REQUEST_DETOKENIZE] = "Detokenize",
+};
+
 /* Streams that the request will open. */
 static uint32_t cursor_count_of(const struct request *request)
 {
@@ -189,8 +209,8 @@ static enum status request_execute(struct connection *connection,
     }
     TRY(codec_decode(message, connection->uid, arena, error, &request, &cancel_request));
     TRY(exchange_open(connection, message->id, &request, error, &exchange));
-    log_line(LOG_DEBUG, "wire", "%" PRIu64 ".%" PRIu64 " request type %d", connection->id,
-             message->id, (int)request.type);
+    log_line(LOG_DEBUG, "wire", "%" PRIu64 ".%" PRIu64 " %s", connection->id, message->id,
+             request_names[request.type]);
     if (request.type == REQUEST_CANCEL && request.u.cancel.has_request) {
         cancel_by_request(exchange, cancel_request);
         connection_mark(connection);

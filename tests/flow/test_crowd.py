@@ -1,10 +1,8 @@
 """Many at once: everybody is served, and nobody's bytes depend on who else is there."""
-import threading
-
 import pytest
 
 from client import Refused, bits
-from conftest import count_of
+from conftest import count_of, wait_until
 from test_streams import run_all
 
 pytestmark = pytest.mark.tsan
@@ -13,6 +11,7 @@ CROWD = 64
 
 
 def play(daemon, index, results):
+    """One client's whole conversation, kept as bytes and bits."""
     with daemon.client() as client:
         node = client.complete(f"Stranger {index} says".encode(), seed=index, ignore_end=True,
                                max_tokens=20 + index % 17, temperature=1.0, top_count=2)
@@ -78,6 +77,14 @@ def test_one_prompt_is_computed_once_for_64_sessions(daemon):
     assert computed < asked / 8, "the prompt was computed about once"
 
 
+def is_welcome(daemon):
+    try:
+        daemon.client().close()
+        return True
+    except Refused:
+        return False
+
+
 def test_connections_past_the_limit_are_told_so(start):
     daemon = start("--connections", "8")
     clients = [daemon.client() for _ in range(8)]
@@ -90,12 +97,7 @@ def test_connections_past_the_limit_are_told_so(start):
     for client in clients:
         assert client.call("info").info.pid, "those inside are served"
         client.close()
-    for _ in range(100):
-        try:
-            daemon.client().close()
-            break
-        except Refused:
-            pass
+    wait_until(lambda: is_welcome(daemon))
 
 
 def test_a_batch_of_two_serves_a_queue_of_many(start):
@@ -120,10 +122,8 @@ def test_a_pool_that_is_too_small_for_all_at_once_serves_all(start):
                 results[index] = bits(node.numbers)
 
         run_all([lambda i=i: one(i) for i in range(24)])
-        stats = client.call("stats").stats
         alone = client.complete(b"Room", seed=5, max_tokens=300, ignore_end=True)
     assert pages < 24 * 19, "the pool cannot hold all of them"
-    assert stats.preemption_count > 0 or stats.branch_waiting_count >= 0
     assert len(results) == 24
     assert results[5] == bits(alone.numbers)
 
@@ -157,8 +157,23 @@ def test_pipelined_requests_are_all_answered(client):
     client.append(session, b"Pipeline")
     opened = [client.send_generate(session, max_tokens=3, ignore_end=True, delivery=1)
               for _ in range(120)]
-    done = threading.Event()
     finished = [client.finish(request) for request in opened]
-    done.set()
     nodes = {made.replies()[0].id for made in finished}
     assert len(nodes) == 120
+
+
+def test_a_full_table_of_branches_is_named_and_empties_again(daemon):
+    with daemon.client() as client:
+        session = client.open()
+        client.append(session, b"Full")
+        limits = {limit.name.decode(): limit.value for limit in client.call("info").info.limits}
+        allowed = min(limits["BRANCH_PER_USER_COUNT_MAX"], limits["BRANCH_COUNT_MAX"])
+        opened = [client.send_generate(session, n=1024, max_tokens=500, ignore_end=True,
+                                       delivery=1) for _ in range(allowed // 1024)]
+        with pytest.raises(Refused) as refused:
+            client.generate(session, n=1024, max_tokens=500)
+        assert refused.value.limit_name in limits
+        client.call("cancel", session=session)
+        for request in opened:
+            assert len(client.finish(request).finished) == 1024
+        assert client.complete(b"Room again", max_tokens=3, ignore_end=True).content_tokens == 3

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from client import FINISHES, ROOT, Closed, Refused
+from client import FINISHES, ROOT, Generated
 from conftest import Daemon, bin_folder, tiny_model, wait_until
 
 NOBODY_IN_PARTICULAR = 4711
@@ -38,39 +38,26 @@ def test_it_says_that_it_is_ready_once_and_stops_with_0(start):
 @pytest.mark.tsan
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_what_is_open(start, number):
+    """A stream in progress is ended properly, so that a client can tell a stop from a crash."""
     daemon = start()
     client = daemon.client()
     session = client.open()
     client.append(session, b"Going")
-    request = client.send_generate(session, max_tokens=3000, ignore_end=True)
-    client.next_of(request)
-    client.next_of(request)
+    request = client.send_generate(session, n=2, max_tokens=3000, ignore_end=True)
+    made = Generated()
+    made.feed(client.next_of(request))
+    made.feed(client.next_of(request))
     daemon.kill(number)
-    with pytest.raises((Closed, Refused)):
-        while True:
-            client.finish(request)
-    assert daemon.wait() == 0
-
-
-@pytest.mark.tsan
-def test_a_stopping_daemon_says_so_to_a_reader_that_waits(start):
-    """The stream's last reply names the reason, so that a client can tell it from a crash."""
-    daemon = start()
-    client = daemon.client()
-    session = client.open()
-    client.append(session, b"Going")
-    request = client.send_generate(session, max_tokens=3000, ignore_end=True)
-    client.next_of(request)
-    daemon.kill()
-    last = None
-    try:
-        while True:
-            last = client.next_of(request)
-            if not last.more:
-                break
-    except Closed:
-        pass
-    assert last is not None
+    while True:
+        reply = client.next_of(request)
+        made.feed(reply)
+        if not reply.more:
+            break
+    assert reply.WhichOneof("result") == "done"
+    for node in made.replies():
+        assert node.finish == FINISHES["INTERRUPTED"]
+        assert node.text == made.text.get(node.id, b"")
+    assert len(made.replies()) == 2
     assert daemon.wait() == 0
 
 
@@ -250,6 +237,13 @@ def test_a_config_file_has_the_same_names(folder, start):
         assert "1 thread" in info.backend.decode()
         limits = {limit.name.decode(): limit.value for limit in info.limits}
         assert limits["CONNECTION_COUNT_MAX"] == 5
+
+
+def test_the_example_config_is_sound(start):
+    daemon = start("--config", os.path.join(ROOT, "packaging/personad.ini"))
+    with daemon.client() as client:
+        limits = {limit.name: limit.value for limit in client.call("info").info.limits}
+    assert limits[b"CONNECTION_COUNT_MAX"] == 1024
 
 
 @pytest.mark.parametrize("line", ["colour = blue", "threads = 0.5", "just words", "[section]\nx=1"])

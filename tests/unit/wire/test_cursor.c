@@ -16,7 +16,7 @@
 #include "wire/cursor.h"
 #include "wire/frame.h"
 
-enum { TOKEN_COUNT_MAX = 32768, TEXT_BYTES = 400 * 1024, TOP_COUNT = 32, REQUEST_ID = 9 };
+enum { TOKEN_COUNT_MAX = 32768, TEXT_BYTES = 409600, TOP_COUNT = 32, REQUEST_ID = 9 };
 
 /* A node, and what a reader has put together of it. */
 struct node {
@@ -145,7 +145,7 @@ static void read_all(struct cursor *cursor, const struct node_view *view, struct
     struct buffer out;
     bool ended = false;
     while (!ended) {
-        buffer_init(&out, 2 * FRAME_BODY_BYTES_MAX);
+        buffer_init(&out, (size_t)2 * FRAME_BODY_BYTES_MAX);
         const enum status status = cursor_write(cursor, view, REQUEST_ID, &out, &ended);
         if (status == STATUS_AGAIN) {
             buffer_finish(&out);
