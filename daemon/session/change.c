@@ -169,8 +169,8 @@ static enum status prepare_answer(struct change *change, const struct change_ans
     if (answer->generation != NULL) {
         change->pending->delivery = answer->generation->delivery;
         change->pending->numbers = answer->generation->numbers;
-        change->pending->context = answer->generation->context;
     }
+    change->pending->context = answer->context;
     for (uint32_t i = 0; i < change->count; i++) {
         change->pending->nodes[i] = change->nodes[i];
     }

@@ -56,6 +56,7 @@ struct change_answer {
     uint32_t uid;
     struct bytes key;
     const struct request_generation *generation; /* NULL: none */
+    bool context;                                /* with the context's ids */
 };
 
 /* Does it. The answer comes when all is committed. */

@@ -111,7 +111,7 @@ struct request_generation {
     enum delivery delivery;
     enum branch_priority priority;
     bool numbers;
-    bool context;
+    bool context; /* the answer has it where the caller owns the persona, or nothing is hidden */
 };
 
 struct request_say {

@@ -95,22 +95,14 @@ static enum status check_speaker(const struct session *session, uint32_t speaker
     return STATUS_OK;
 }
 
-/* Only who owns a persona may see its prompt. */
-static enum status check_context(const struct session *session,
-                                 const struct request_generation *generation, uint32_t speaker,
-                                 struct error *error)
+/* Only who owns a persona sees its prompt; others are given no context, as they are given no card.
+ */
+static bool may_see_context(const struct session *session, uint32_t speaker)
 {
     const uint32_t viewpoint = cast_viewpoint(&session->cast, speaker);
     const struct prompt *prompt = session->cast.members[viewpoint].prompt;
 
-    if (generation->context && prompt->persona->owner_uid != session->owner_uid &&
-        !prompt_is_bare(prompt)) {
-        return error_set(error, STATUS_DENIED,
-                         "the prompt of persona %.*s belongs to another user; ask without the "
-                         "context",
-                         (int)prompt->character.size, (const char *)prompt->character.data);
-    }
-    return STATUS_OK;
+    return prompt->persona->owner_uid == session->owner_uid || prompt_is_bare(prompt);
 }
 
 /* Going on in a turn: whose it is, and that there is one. */
@@ -150,7 +142,6 @@ static enum status add_reply(struct change *change, const struct replying *reply
         .request = replying->generation,
     };
 
-    TRY(check_context(change->session, replying->generation, replying->speaker, change->error));
     if (replying->generation->prefix.size > 0) {
         const struct entering prefix = {
             .place = replying->place,
@@ -169,15 +160,17 @@ static enum status add_reply(struct change *change, const struct replying *reply
 static enum status commit(struct change *change, const struct request *request, struct reply_to to,
                           const struct request_generation *generation)
 {
+    struct node *head = change->nodes[generation != NULL ? change->given_count : change->count - 1];
     const struct change_answer answer = {
         .to = to,
         .type = request->type,
         .uid = request->uid,
         .key = request->client_key,
         .generation = generation,
+        .context = generation != NULL && generation->context &&
+                   may_see_context(change->session, head->speaker),
     };
     struct session *session = change->session;
-    struct node *head = change->nodes[generation != NULL ? change->given_count : change->count - 1];
 
     TRY(change_commit(change, &answer));
     session->head = head;

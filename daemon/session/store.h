@@ -5,6 +5,11 @@
  *
  * Requests are prepared (names what must be resident; everything is, while the tree lives in
  * memory) and then executed (synchronous, all resident).
+ *
+ * What becomes of a request: open.h (sessions), say.h (Say, Generate, Append), service.h (what
+ * changes no tree), catalog.h (personas). A `prefix` becomes a given node of its own, which the
+ * sampled nodes continue; Created lists given nodes first. A node is visible from the commit of its
+ * intent, its end from the commit of its finish row.
  */
 #ifndef PERSONAD_SESSION_STORE_H
 #define PERSONAD_SESSION_STORE_H
