@@ -14,6 +14,8 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "session/context.h"
+#include "session/state.h"
 #include "session/template.h"
 #include "unit/session/store_rig.h"
 
@@ -350,6 +352,54 @@ static void test_a_long_conversation_slides_and_children_inherit_the_cut(void **
     stop();
 }
 
+/* The ids of a stored context, segment by segment, against what was lent. */
+static void check_stored(uint64_t id, uint32_t branch)
+{
+    const struct node *node = table_find(&rig.store->nodes, id);
+    const struct context *context = node->sampled->context;
+    const uint32_t count = context_segment_count(context);
+    struct segment *segments = calloc(count, sizeof(*segments));
+    const struct fake_branch *lent = &rig.engine->branches[branch];
+    uint32_t at = 0;
+
+    assert_non_null(segments);
+    context_segments(context, segments);
+    for (uint32_t i = 0; i < count; i++) {
+        assert_true(at + segments[i].count <= lent->context_count);
+        assert_memory_equal(context_segment_ids(&segments[i]), lent->context + at,
+                            segments[i].count * sizeof(uint32_t));
+        at += segments[i].count;
+    }
+    assert_int_equal(at, lent->context_count);
+    free(segments);
+}
+
+static void test_a_stored_context_is_a_difference_that_gives_it_back(void **state)
+{
+    uint64_t ids[30];
+    uint64_t session;
+
+    (void)state;
+    start("smollm", "chatml");
+    session = rig_open_session(&rig, rig_put(&rig, greeting_card));
+    for (uint32_t i = 0; i < 30; i++) {
+        const struct node *node;
+
+        rig_execute(&rig, rig_say(session, "one two three"));
+        ids[i] = rig.reply.nodes[1].id;
+        fake_engine_emit_text(rig.engine, i, "four five");
+        fake_engine_end(rig.engine, i, FINISH_END, STATUS_OK);
+        rig_settle(&rig);
+        node = table_find(&rig.store->nodes, ids[i]);
+        /* Two turns and their frames more than the reply before, however long the path is. */
+        assert_true(i == 0 || node->sampled->context->own_count <= 6);
+    }
+    for (uint32_t i = 0; i < 30; i++) {
+        check_stored(ids[i], i);
+    }
+    stop();
+}
+
 static void test_a_turn_that_cannot_fit_is_a_limit(void **state)
 {
     struct request open = rig_request(REQUEST_SESSION_OPEN);
@@ -390,6 +440,7 @@ int main(void)
         cmocka_unit_test(test_a_continued_turn_has_its_parents_context_and_content),
         cmocka_unit_test(test_the_model_may_write_the_users_turn),
         cmocka_unit_test(test_a_long_conversation_slides_and_children_inherit_the_cut),
+        cmocka_unit_test(test_a_stored_context_is_a_difference_that_gives_it_back),
         cmocka_unit_test(test_a_turn_that_cannot_fit_is_a_limit),
     };
 
