@@ -21,7 +21,7 @@ FROM ${BASE}
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libuv1 libprotobuf-c1 libjansson4 \
         libpcre2-8-0 libutf8proc2 libnettle8 libinih1 libedit2 \
-    && rm -rf /var/lib/apt/lists/* \
+    && apt-get clean && rm -rf /var/lib/apt/lists/* \
     && groupadd --system --gid 990 personad \
     && useradd --system --uid 990 --gid personad --home-dir /var/lib/personad personad \
     && install -d -o personad -g personad -m 0700 /run/personad /var/lib/personad
