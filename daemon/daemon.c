@@ -325,6 +325,15 @@ static struct info_view info_make(const struct daemon *daemon)
     return info;
 }
 
+/* Of the cards that ship, the one for a first conversation; of other folders, the first card. */
+static const char *default_persona(const struct settings *settings)
+{
+    if (settings->persona != NULL || settings->personas != NULL) {
+        return settings->persona;
+    }
+    return "keeper";
+}
+
 static enum status store_build(struct daemon *daemon, struct error *error)
 {
     const struct server_settings server = {
@@ -342,7 +351,7 @@ static enum status store_build(struct daemon *daemon, struct error *error)
         .journal = daemon->journal,
         .model_hash = model_hash(daemon->model),
         .numerics_id = daemon->ops->numerics_id(daemon->backend),
-        .default_persona = daemon->settings->persona,
+        .default_persona = default_persona(daemon->settings),
         .context_token_count_max = daemon->context_tokens,
         .info = info_make(daemon),
         .events = server_events(daemon->server),

@@ -85,7 +85,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 # In a session of its own, so that Ctrl-C reaches the chat and not the daemon.
-set -- --model "$model" --socket "$socket" --data "$data" --personas "$root/personas"
+set -- --model "$model" --socket "$socket" --data "$data" \
+    --personas "$root/personas" --persona keeper
 [ -z "$threads" ] || set -- "$@" --threads "$threads"
 setsid "$root/build/release/bin/personad" "$@" >"$log" 2>&1 </dev/null &
 daemon=$!
