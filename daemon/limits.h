@@ -18,9 +18,9 @@ enum {
     CONNECTION_DRAIN_MS_MAX = 2 * 1000,       /* to take the last error before the close */
     CONNECTION_WRITE_BYTES_MAX = 1024 * 1024, /* queued to one socket; then it has to read first */
     CONNECTION_QUEUE_BYTES_MAX = 64 * 1024 * 1024, /* queued in all; then it is closed */
-    INPUT_BYTES_MAX = 256 * 1024 * 1024, /* half frames of all connections */
+    INPUT_BYTES_MAX = 256 * 1024 * 1024,           /* half frames of all connections */
     CLIENT_NAME_BYTES_MAX = 64,
-    REQUEST_PER_CONNECTION_COUNT_MAX = 4096,      /* credits; streams in progress count */
+    REQUEST_PER_CONNECTION_COUNT_MAX = 4096, /* credits; streams in progress count */
     CURSOR_PER_CONNECTION_COUNT_MAX = 4096,
     SOCKET_PATH_BYTES_MAX = 107,
 
@@ -42,9 +42,9 @@ enum {
     GENERATE_SIBLING_COUNT_MAX = 1024,
     INSERT_COUNT_MAX = 64,
     USER_COUNT_MAX = 65536,
-    CLIENT_KEY_COUNT_MAX = 1024 * 1024, /* remembered */
-    OUTPUT_MIB_PER_USER_MAX = 2048,     /* output blocks of branches that are alive */
-    CONTENT_MIB_PER_USER_MAX = 8192,    /* cards, given texts, settled nodes */
+    CLIENT_KEY_COUNT_MAX = 1024 * 1024,   /* remembered */
+    OUTPUT_MIB_PER_USER_MAX = 2048,       /* output blocks of branches that are alive */
+    CONTENT_MIB_PER_USER_MAX = 8192,      /* cards, given texts, settled nodes */
     BRANCH_UNFOLLOWED_MS_MAX = 60 * 1000, /* then a branch that nobody follows is parked */
     LEAD_IN_BYTES_MAX = 4096,             /* of an open turn, that the cue reader sees */
     WALK_PAGE_NODE_COUNT_MAX = 1024,
@@ -53,7 +53,7 @@ enum {
     /* schedule */
     BRANCH_COUNT_MAX = 4096, /* alive at once: waiting or generating */
     BRANCH_PER_USER_COUNT_MAX = 2048,
-    BRANCH_RUNNING_COUNT_MAX = 256, /* with a history slot in the backend */
+    BRANCH_RUNNING_COUNT_MAX = 256,                /* with a history slot in the backend */
     ENGINE_INBOX_COUNT_MAX = 4 * BRANCH_COUNT_MAX, /* submit, cancel, park and release, unread */
     SCOPE_COUNT_MAX = 65536,
     STEP_ROW_COUNT_MAX = 512, /* rows of one engine step */
@@ -67,8 +67,8 @@ enum {
     CUE_COUNT_MAX = 64,
     CUE_BYTES_MAX = 256,
     CUE_SPACE_COUNT_MAX = 16, /* after a name that stands alone on its line */
-    TOKEN_BYTES_MAX = 4096, /* one token of a vocabulary, as the file writes it */
-    TOP_COUNT_MAX = 32,     /* alternatives stored a token */
+    TOKEN_BYTES_MAX = 4096,   /* one token of a vocabulary, as the file writes it */
+    TOP_COUNT_MAX = 32,       /* alternatives stored a token */
 
     /* model */
     MODEL_METADATA_BYTES_MAX = 256 * 1024 * 1024, /* header of a model file */

@@ -119,7 +119,7 @@ static void k_block(const uint8_t *block, const uint8_t *high, const uint8_t *co
     const float dmin = half_at(block + 2);
 
     for (uint32_t j = 0; j < 8; j++) {
-        const uint8_t *run = codes + 32 * (j / 2);
+        const uint8_t *run = codes + (size_t)32 * (j / 2);
         uint32_t scale, minimum;
 
         k_scale(block + 4, j, &scale, &minimum);
@@ -147,8 +147,9 @@ static void q6_k_block(const uint8_t *block, float *out)
         const uint32_t nibble = low[64 * half + 32 * (run % 2) + at] >> (4 * (run / 2)) & 15u;
         const uint32_t top = high[32 * half + at] >> (2 * run) & 3u;
         const int32_t code = (int32_t)(nibble | top << 4) - 32;
+        const uint32_t sub_block = i / 16;
 
-        out[i] = d * (float)scales[i / 16] * (float)code;
+        out[i] = d * (float)scales[sub_block] * (float)code;
     }
 }
 

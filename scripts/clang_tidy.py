@@ -16,6 +16,8 @@ import sys
 import time
 
 OURS = ("daemon/", "kernels/", "clients/", "tests/")
+SETTINGS = (".clang-tidy", "tests/.clang-tidy", "kernels/cpu/avx2/.clang-tidy",
+            "kernels/cpu/avx512/.clang-tidy")
 INCLUDE = re.compile(rb'^\s*#\s*include\s+"([^"]+)"', re.M)
 
 
@@ -29,7 +31,7 @@ class Project:
         self.texts = {}
         version = subprocess.run(["clang-tidy", "--version"], check=True, capture_output=True)
         self.settings = version.stdout
-        for path in (".clang-tidy", "tests/.clang-tidy"):
+        for path in SETTINGS:
             with open(os.path.join(root, path), "rb") as file:
                 self.settings += file.read()
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds the container image with docker, podman or buildah, whichever works here.
-#   image.sh [TAG] [--base IMAGE]     the tag is personad:cpu and the base debian:12-slim unless told
+#   image.sh [TAG] [--base IMAGE]     personad:cpu and debian:12-slim unless told
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$root/scripts/lib.sh"

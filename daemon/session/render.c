@@ -12,7 +12,8 @@ enum { CHOICE_COUNT_MAX = 1024, ROLL_MAX = 1000000, DATE_BYTES_MAX = 32 };
 static bool is_same(struct bytes text, struct bytes name)
 {
     return text.size == name.size &&
-           strncasecmp((const char *)text.data, (const char *)name.data, name.size) == 0;
+           (name.size == 0 ||
+            strncasecmp((const char *)text.data, (const char *)name.data, name.size) == 0);
 }
 
 static bool is_word(struct bytes text, const char *word)

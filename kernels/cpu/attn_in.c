@@ -164,7 +164,8 @@ static void run_q(const struct run *run, uint32_t head_first, uint32_t head_coun
         float *values = out + (uint64_t)r * stride;
 
         for (uint32_t h = 0; h < head_count; h++) {
-            finish_head(run, &view, PART_Q, head_first + h, row, values + h * args->head_size);
+            finish_head(run, &view, PART_Q, head_first + h, row,
+                        values + (size_t)h * args->head_size);
         }
         memcpy(args->q->data + ((uint64_t)row * args->head_count + head_first) * args->head_size,
                values, (size_t)head_count * args->head_size * sizeof(values[0]));
@@ -203,8 +204,8 @@ static void run_kv(const struct run *run, uint32_t head_first, uint32_t head_cou
         const uint32_t row = rows->row_first + r;
 
         for (uint32_t h = 0; h < head_count; h++) {
-            float *k_head = k + (uint64_t)r * stride + h * size;
-            float *v_head = v + (uint64_t)r * stride + h * size;
+            float *k_head = k + (uint64_t)r * stride + (uint64_t)h * size;
+            float *v_head = v + (uint64_t)r * stride + (uint64_t)h * size;
 
             finish_head(run, &k_view, PART_K, head_first + h, row, k_head);
             finish_head(run, &v_view, PART_V, head_first + h, row, v_head);

@@ -86,7 +86,7 @@ static void matmul_scalar(const struct backend_weight *weight, uint32_t panel_fi
     memset(out, 0, (size_t)tile->height * stride * sizeof(out[0]));
     for (uint32_t p = 0; p < panel_count; p++) {
         const uint8_t *panel = cpu_weight_panel(weight, panel_first + p);
-        float *to = out + p * CPU_PANEL_ROWS;
+        float *to = out + (size_t)p * CPU_PANEL_ROWS;
 
         if (weight->format.code_bits == 0) {
             for (uint32_t k = 0; k < weight->cols; k++) {

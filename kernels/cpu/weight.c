@@ -161,13 +161,13 @@ static void lay_codes(const struct cpu_format *format, const uint8_t *codes, uin
 
 static void lay_half(const uint8_t *from, uint32_t lane, uint8_t *to)
 {
-    memcpy(to + 2 * lane, from, 2);
+    memcpy(to + (size_t)2 * lane, from, 2);
 }
 
 static void lay_k_scales(const uint8_t *block, uint32_t lane, uint8_t *to)
 {
-    uint8_t *scales = to + 2 * HALF_LANES_BYTES;
-    uint8_t *minimums = scales + SUB_BLOCK_COUNT * CPU_PANEL_ROWS;
+    uint8_t *scales = to + (size_t)2 * HALF_LANES_BYTES;
+    uint8_t *minimums = scales + (size_t)SUB_BLOCK_COUNT * CPU_PANEL_ROWS;
     const uint8_t *packed = block + 4;
     const uint8_t minus_dmin[2] = {block[2], block[3] ^ 0x80};
 
@@ -350,7 +350,7 @@ static float half_lane(const uint8_t *lanes, uint32_t lane)
 {
     uint16_t bits;
 
-    memcpy(&bits, lanes + 2 * lane, sizeof(bits));
+    memcpy(&bits, lanes + (size_t)2 * lane, sizeof(bits));
     return steps_float_from_half(bits);
 }
 
@@ -377,7 +377,7 @@ struct cpu_block_scale cpu_weight_scale(const struct backend_weight *weight, con
         scale.minimum = half_lane(scales + HALF_LANES_BYTES, lane);
         scales += 2 * HALF_LANES_BYTES + CPU_PANEL_ROWS * sub + lane;
         scale.scale *= (float)scales[0];
-        scale.minimum *= (float)scales[SUB_BLOCK_COUNT * CPU_PANEL_ROWS];
+        scale.minimum *= (float)scales[(size_t)SUB_BLOCK_COUNT * CPU_PANEL_ROWS];
         break;
     case SCALE_K6:
         scales += (uint64_t)(block / SUB_BLOCK_COUNT) * scale_bytes(SCALE_K6);
