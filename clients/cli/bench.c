@@ -192,7 +192,11 @@ static int users_run(struct bench *bench)
     }
     while (done < bench->options->users) {
         const struct personad_event *event = NULL;
-        if (personad_next(cli->client, -1, &event) != PERSONAD_OK) {
+        const int code = personad_next(cli->client, -1, &event);
+        if (code == PERSONAD_AGAIN) {
+            continue; /* stopped and resumed */
+        }
+        if (code != PERSONAD_OK) {
             return cli_failed(cli);
         }
         if (event_take(bench, event, &done) != CLI_OK) {
@@ -332,6 +336,9 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     const int parsed = cli_parse(cli, &command_bench, argument_count, arguments, &options);
     if (parsed != CLI_OK) {
         return parsed < 0 ? CLI_OK : parsed;
+    }
+    if (cli_has_extra(&command_bench, argument_count, arguments)) {
+        return CLI_USAGE;
     }
     if (cli->persona == NULL) {
         cli->persona = "plain";

@@ -4,10 +4,13 @@
 #include <editline/readline.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "reply.h"
 
 static volatile sig_atomic_t interrupted;
 
@@ -75,6 +78,17 @@ static void finish_print(const struct personad_node *node)
     }
 }
 
+void chat_node_print(const struct chat *chat, const struct personad_node *node)
+{
+    if (chat->cli->json) {
+        reply_print_json(chat->session, node, NULL, 0);
+        return;
+    }
+    chat_name_print(chat, node->speaker);
+    cli_print_text(stdout, node->text);
+    (void)fputc('\n', stdout);
+}
+
 /* The reply is the last node that was created: a prefix and the user's turn come before it. */
 static int event_take(struct chat *chat, const struct personad_event *event)
 {
@@ -86,13 +100,15 @@ static int event_take(struct chat *chat, const struct personad_event *event)
         chat->place = (struct personad_position){node->id, PERSONAD_END};
         return context_keep(chat, event);
     }
-    if (event->type == PERSONAD_EVENT_TOKENS) {
+    if (event->type == PERSONAD_EVENT_FINISHED && chat->cli->json) {
+        reply_print_json(chat->session, &event->nodes[0], chat->context, chat->context_count);
+    } else if (event->type == PERSONAD_EVENT_TOKENS && !chat->cli->json) {
         cli_print_text(stdout, event->text);
         (void)fflush(stdout);
     } else if (event->type == PERSONAD_EVENT_FINISHED) {
         finish_print(&event->nodes[0]);
     } else if (event->type == PERSONAD_EVENT_ERROR) {
-        (void)fputc('\n', stdout);
+        (void)fputs(chat->cli->json ? "" : "\n", stdout);
         cli_complain("%s", event->error.text);
     }
     return CLI_OK;
@@ -114,7 +130,7 @@ int chat_follow(struct chat *chat, uint64_t request, bool continuing)
     if (request == 0) {
         return cli_failed(chat->cli);
     }
-    if (!continuing) {
+    if (!continuing && !chat->cli->json) {
         chat_name_print(chat, 1);
         (void)fflush(stdout);
     }
@@ -172,15 +188,15 @@ int chat_open(struct chat *chat)
     chat->place = session->head;
     chat->reply = 0;
     chat->context_count = 0;
-    (void)printf("%sSession %" PRIu64 ". /help lists what you can do.%s\n\n",
-                 cli_has_colour(stdout) ? "\033[2m" : "", session->id,
-                 cli_has_colour(stdout) ? "\033[0m" : "");
+    if (!cli->json) {
+        (void)printf("%sSession %" PRIu64 ". /help lists what you can do.%s\n\n",
+                     cli_has_colour(stdout) ? "\033[2m" : "", session->id,
+                     cli_has_colour(stdout) ? "\033[0m" : "");
+    }
     if (greeting_count > 0) {
         chat->reply = greetings[0].id;
         chat->reply_parent = greetings[0].parent;
-        chat_name_print(chat, 1);
-        cli_print_text(stdout, greetings[0].text);
-        (void)fputc('\n', stdout);
+        chat_node_print(chat, &greetings[0]);
     }
     return CLI_OK;
 }
@@ -219,13 +235,21 @@ static char *line_read(const struct chat *chat)
     return line;
 }
 
+struct personad_generation chat_generation(const struct chat *chat)
+{
+    struct personad_generation generation = cli_generation(chat->cli, chat->session);
+    generation.n = 1;
+    generation.context = true;
+    generation.numbers = chat->cli->json;
+    generation.delivery = chat->cli->json ? PERSONAD_FINAL_ONLY : PERSONAD_EACH_TOKEN;
+    return generation;
+}
+
 static int line_say(struct chat *chat, const char *line)
 {
     const struct personad_text text = {line, strlen(line)};
-    struct personad_generation generation = cli_generation(chat->cli, chat->session);
-    generation.n = 1;
+    struct personad_generation generation = chat_generation(chat);
     generation.position = &chat->place;
-    generation.context = true;
     return chat_follow(chat, personad_say(chat->cli->client, text, 0, &generation), false);
 }
 
@@ -256,8 +280,7 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     if (parsed != CLI_OK) {
         return parsed < 0 ? CLI_OK : parsed;
     }
-    if (cli->json) {
-        cli_complain("chat is for people; scripts use persona say --json");
+    if (cli_has_extra(&command_chat, argument_count, arguments)) {
         return CLI_USAGE;
     }
     if (cli->sampler.top_count < 0) {
@@ -267,10 +290,11 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     if (status != CLI_OK) {
         return status;
     }
+    (void)setlocale(LC_CTYPE, ""); /* the line editor reads what the terminal sends */
     /* Without SA_RESTART, so that waiting for a token or a line ends. */
     const struct sigaction stop = {.sa_handler = on_interrupt};
     (void)sigaction(SIGINT, &stop, NULL);
-    struct chat chat = {.cli = cli, .is_terminal = isatty(STDIN_FILENO) != 0};
+    struct chat chat = {.cli = cli, .is_terminal = !cli->json && isatty(STDIN_FILENO) != 0};
     status = chat_loop(&chat);
     chat_finish(&chat);
     return status;
@@ -281,7 +305,8 @@ const struct cli_command command_chat = {
     .usage = "[OPTIONS]",
     .summary = "hold a conversation with a persona",
     .help = "Ctrl-C stops a reply, Ctrl-D ends the chat. Lines that start with / are commands:\n"
-            "/help lists them.",
+            "/help lists them. With --json standard input is read the same way, and each greeting\n"
+            "and reply is printed as one object, like those of persona say --json.",
     .takes = CLI_TAKES_PERSONA | CLI_TAKES_GENERATION,
     .run = run,
 };

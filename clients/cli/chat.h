@@ -31,11 +31,17 @@ void chat_finish(struct chat *chat);
  * was shown. CLI_FAILED only when the connection is gone. */
 int chat_follow(struct chat *chat, uint64_t request, bool continuing);
 
+/* One reply, delivered as the options want it. */
+struct personad_generation chat_generation(const struct chat *chat);
+
 /* Executes "/name arguments". CLI_FAILED only when the connection is gone. */
 int chat_command(struct chat *chat, char *line);
 
 /* Moves the place and tells the daemon. */
 int chat_move(struct chat *chat, struct personad_position place);
+
+/* Prints a node that is there already: a greeting, a sibling, the reply before. */
+void chat_node_print(const struct chat *chat, const struct personad_node *node);
 
 /* Prints "Name: " in colour. */
 void chat_name_print(const struct chat *chat, uint32_t speaker);

@@ -29,10 +29,8 @@ static int on_again(struct chat *chat, char *arguments)
     if (chat->reply == 0) {
         return nothing_yet();
     }
-    struct personad_generation generation = cli_generation(chat->cli, chat->session);
-    generation.n = 1;
+    struct personad_generation generation = chat_generation(chat);
     generation.position = &chat->reply_parent;
-    generation.context = true;
     return chat_follow(chat, personad_generate(chat->cli->client, false, &generation), false);
 }
 
@@ -42,24 +40,22 @@ static int on_continue(struct chat *chat, char *arguments)
     if (chat->reply == 0) {
         return nothing_yet();
     }
-    struct personad_generation generation = cli_generation(chat->cli, chat->session);
-    generation.n = 1;
+    struct personad_generation generation = chat_generation(chat);
     generation.position = &chat->place;
-    generation.context = true;
     return chat_follow(chat, personad_generate(chat->cli->client, true, &generation), true);
 }
 
 /* Shows one node as the current reply and goes behind it. */
-static int node_show(struct chat *chat, const struct personad_node *node, size_t count)
+static int node_show(struct chat *chat, const struct personad_node *node, size_t at, size_t count)
 {
     const struct personad_position place = {node->id, PERSONAD_END};
     chat->reply = node->id;
     chat->reply_parent = node->parent;
     chat->context_count = 0;
-    (void)printf("[%u of %zu] ", node->ordinal + 1, count);
-    chat_name_print(chat, node->speaker);
-    cli_print_text(stdout, node->text);
-    (void)fputc('\n', stdout);
+    if (!chat->cli->json) {
+        (void)printf("[%zu of %zu] ", at + 1, count);
+    }
+    chat_node_print(chat, node);
     return chat_move(chat, place);
 }
 
@@ -100,7 +96,7 @@ static int sibling_show(struct chat *chat, int step)
         cli_complain("this reply has no siblings yet; /again makes one");
     } else {
         at = step > 0 ? (at + 1) % sibling_count : (at + sibling_count - 1) % sibling_count;
-        status = node_show(chat, siblings[at], sibling_count);
+        status = node_show(chat, siblings[at], at, sibling_count);
     }
     free(siblings);
     return status;
@@ -143,16 +139,16 @@ static int on_back(struct chat *chat, char *arguments)
         return CLI_OK;
     }
     const struct personad_position place = nodes[at - 1].parent;
-    (void)fputs("Taken back: ", stdout);
-    cli_print_line(stdout, nodes[at - 1].text, 70);
-    (void)fputc('\n', stdout);
+    if (!chat->cli->json) {
+        (void)fputs("Taken back: ", stdout);
+        cli_print_line(stdout, nodes[at - 1].text, 70);
+        (void)fputc('\n', stdout);
+    }
     chat->reply = at > 1 ? nodes[at - 2].id : 0;
     chat->context_count = 0;
     if (at > 1) {
         chat->reply_parent = nodes[at - 2].parent;
-        chat_name_print(chat, nodes[at - 2].speaker);
-        cli_print_text(stdout, nodes[at - 2].text);
-        (void)fputc('\n', stdout);
+        chat_node_print(chat, &nodes[at - 2]);
     }
     return chat_move(chat, place);
 }
@@ -337,6 +333,10 @@ static int on_set(struct chat *chat, char *arguments)
         }
         return CLI_OK;
     }
+    if (arguments[0] != '\0') {
+        cli_complain("/set: '%s' is no key; /set alone lists them", arguments);
+        return CLI_OK;
+    }
     (void)puts("/set KEY VALUE, KEY one of:");
     for (int i = 0; i < option_row_count; i++) {
         if (option_rows[i].group == CLI_TAKES_GENERATION) {
@@ -358,19 +358,20 @@ static int on_help(struct chat *chat, char *arguments);
 static const struct chat_row {
     const char *name, *help;
     int (*run)(struct chat *chat, char *arguments);
+    bool for_people; /* prints what is no reply */
 } rows[] = {
-    {"again", "another reply to the same turn", on_again},
-    {"next", "the next of these replies", on_next},
-    {"prev", "the one before", on_prev},
-    {"back", "take back your last turn; nothing is lost, /tree shows it", on_back},
-    {"continue", "let the reply go on", on_continue},
-    {"tree", "draw this conversation with all its branches", on_tree},
-    {"probs", "the reply token by token: probability, entropy, alternatives", on_probs},
-    {"raw", "what the model saw before the reply, template and all", on_raw},
-    {"persona", "NAME: open a new session with that persona", on_persona},
-    {"set", "KEY VALUE: sampler settings; alone it lists them", on_set},
-    {"help", "this list", on_help},
-    {"quit", "end the chat (Ctrl-D does too)", on_quit},
+    {"again", "another reply to the same turn", on_again, false},
+    {"next", "the next of these replies", on_next, false},
+    {"prev", "the one before", on_prev, false},
+    {"back", "take back your last turn; nothing is lost, /tree shows it", on_back, false},
+    {"continue", "let the reply go on", on_continue, false},
+    {"tree", "draw this conversation with all its branches", on_tree, true},
+    {"probs", "the reply token by token: probability, entropy, alternatives", on_probs, true},
+    {"raw", "what the model saw before the reply, template and all", on_raw, true},
+    {"persona", "NAME: open a new session with that persona", on_persona, false},
+    {"set", "KEY VALUE: sampler settings; alone it lists them", on_set, false},
+    {"help", "this list", on_help, true},
+    {"quit", "end the chat (Ctrl-D does too)", on_quit, false},
 };
 
 static int on_help(struct chat *chat, char *arguments)
@@ -393,6 +394,10 @@ int chat_command(struct chat *chat, char *line)
         arguments += strspn(arguments, " \t");
     }
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (strcmp(rows[i].name, name) == 0 && rows[i].for_people && chat->cli->json) {
+            cli_complain("/%s is for people, not with --json", name);
+            return CLI_OK;
+        }
         if (strcmp(rows[i].name, name) == 0) {
             return rows[i].run(chat, arguments);
         }

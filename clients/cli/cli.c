@@ -17,16 +17,31 @@ enum {
     KEY_EXTRA = 0x2000,
     KEY_HELP = 0x3000,
     TEXT_BYTES_MAX = 16 * 1024 * 1024,
+    COMPLAINT_BYTES_MAX = 1024,
 };
 
+/* What the daemon says may quote what a model or a peer wrote. */
 void cli_complain(const char *format, ...)
 {
+    char text[COMPLAINT_BYTES_MAX];
     va_list list;
     va_start(list, format);
-    (void)fputs("persona: ", stderr);
-    (void)vfprintf(stderr, format, list);
-    (void)fputc('\n', stderr);
+    const int made = vsnprintf(text, sizeof text, format, list);
     va_end(list);
+    const size_t size = made < 0 ? 0 : strnlen(text, sizeof text - 1);
+    (void)fputs("persona: ", stderr);
+    cli_print_text(stderr, (struct personad_text){text, size});
+    (void)fputc('\n', stderr);
+}
+
+bool cli_has_extra(const struct cli_command *command, int argument_count, char **arguments)
+{
+    if (optind >= argument_count) {
+        return false;
+    }
+    cli_complain("'%s' is one argument too many; see persona %s --help", arguments[optind],
+                 command->name);
+    return true;
 }
 
 int cli_failed(struct cli *cli)
@@ -140,7 +155,7 @@ int cli_parse(struct cli *cli, const struct cli_command *command, int argument_c
     struct option options[OPTION_COUNT_MAX];
     options_make(command, options);
     personad_sampler_init(&cli->sampler);
-    const char *letters = (command->takes & CLI_TAKES_GENERATION) != 0 ? "n:h" : "h";
+    const char *letters = (command->takes & CLI_TAKES_SIBLINGS) != 0 ? "n:h" : "h";
     int key = 0;
     while ((key = getopt_long(argument_count, arguments, letters, options, NULL)) != -1) {
         if (key == KEY_HELP || key == 'h') {

@@ -46,9 +46,10 @@ struct cli {
 /* Which groups of options a command takes. */
 enum {
     CLI_TAKES_PERSONA = 1,    /* --persona --user --seed --context --no-greeting */
-    CLI_TAKES_GENERATION = 2, /* -n, sampler, --raw-seed --prefix --batch */
+    CLI_TAKES_GENERATION = 2, /* sampler, --raw-seed --prefix --batch */
     CLI_TAKES_SESSION = 4,    /* --session --at */
     CLI_TAKES_SPECIAL = 8,    /* --special */
+    CLI_TAKES_SIBLINGS = 16,  /* -n */
 };
 
 /* An option of one command only. value NULL: a flag. on_value gets NULL for flags; false is wrong
@@ -72,16 +73,18 @@ extern const struct cli_command command_chat, command_say, command_complete, com
     command_tokenize, command_personas, command_info, command_bench;
 
 /* Parses the options of a command; what is left is arguments[optind...]. CLI_OK, CLI_USAGE, or -1
- * when
- * --help was printed. context: for the extras. */
+ * when --help was printed. context: for the extras. */
 int cli_parse(struct cli *cli, const struct cli_command *command, int argument_count,
               char **arguments, void *context);
+
+/* True, with a complaint, when arguments are left that the command has no use for: CLI_USAGE. */
+bool cli_has_extra(const struct cli_command *command, int argument_count, char **arguments);
 
 /* Connects; prints the reason and answers CLI_FAILED when no daemon answers. */
 int cli_connect(struct cli *cli);
 void cli_finish(struct cli *cli);
 
-/* Prints "persona: TEXT" to standard error. */
+/* Prints "persona: TEXT" to standard error, as cli_print_text() does. */
 void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Complains about the last failed call and answers CLI_FAILED. */

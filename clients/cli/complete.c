@@ -64,6 +64,7 @@ const struct cli_command command_complete = {
         "Without TEXT (or with -) standard input is continued; an empty text starts from nothing.\n"
         "With --json one object a child is printed as it finishes: session, node, ordinal, seed,\n"
         "prompt_tokens, tokens, logprobs, entropies, top, text, finish.",
-    .takes = CLI_TAKES_PERSONA | CLI_TAKES_GENERATION | CLI_TAKES_SESSION | CLI_TAKES_SPECIAL,
+    .takes = CLI_TAKES_PERSONA | CLI_TAKES_GENERATION | CLI_TAKES_SESSION | CLI_TAKES_SPECIAL |
+             CLI_TAKES_SIBLINGS,
     .run = run,
 };

@@ -124,6 +124,9 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     if (parsed != CLI_OK) {
         return parsed < 0 ? CLI_OK : parsed;
     }
+    if (cli_has_extra(&command_info, argument_count, arguments)) {
+        return CLI_USAGE;
+    }
     const int status = cli_connect(cli);
     if (status != CLI_OK) {
         return status;

@@ -40,6 +40,10 @@ int main(int argument_count, char **arguments)
             struct cli cli = {.command = name};
             const int status = commands[i]->run(&cli, argument_count - 1, arguments + 1);
             cli_finish(&cli);
+            if (fflush(stdout) != 0 || ferror(stdout)) {
+                cli_complain("standard output could not be written");
+                return CLI_FAILED;
+            }
             return status;
         }
     }

@@ -232,7 +232,7 @@ const struct option_row option_rows[] = {
     {"session", "ID", CLI_TAKES_SESSION, "go on in this session", on_session},
     {"at", "NODE[:OFFSET]", CLI_TAKES_SESSION, "at this place of the tree (default: the head)",
      on_at},
-    {"n", "N", CLI_TAKES_GENERATION, "so many replies, siblings (-n N works too)", on_n},
+    {"n", "N", CLI_TAKES_SIBLINGS, "so many replies, siblings (-n N works too)", on_n},
     {"temperature", "T", CLI_TAKES_GENERATION, "0: always the likeliest token", on_temperature},
     {"top-k", "K", CLI_TAKES_GENERATION, "keep the K likeliest tokens; 0: off", on_top_k},
     {"top-p", "P", CLI_TAKES_GENERATION, "keep the likeliest that make up P; 1: off", on_top_p},

@@ -184,45 +184,93 @@ static void node_print(const struct outline *outline, const struct outline_node 
     (void)fputc('\n', stdout);
 }
 
-static void siblings_print(const struct outline *outline, size_t first, size_t count,
-                           const char *indent);
+/* A fork whose branches are being printed. */
+struct fork {
+    size_t next; /* index + 1 of the branch that comes; 0: none */
+    size_t left; /* branches that are not printed yet */
+    size_t shown;
+    size_t indent_bytes;
+};
 
-/* Prints a node and, in the same column, the chain of only children below it. */
-static void chain_print(const struct outline *outline, size_t at, const char *first_indent,
-                        const char *indent)
+/* Forks within forks, kept here and not on the stack: a tree is as deep as its users made it. */
+struct forks {
+    struct fork *list; /* owned */
+    size_t count, capacity;
+    char indent[DEPTH_COLUMNS_MAX + 8]; /* a fork's is a prefix of those within it */
+};
+
+static int fork_push(struct forks *forks, size_t first, size_t count, size_t indent_bytes)
 {
-    const char *used = first_indent;
-    for (;;) {
-        const struct outline_node *node = &outline->nodes[at - 1];
-        node_print(outline, node, used);
-        used = indent;
-        if (node->child_count != 1) {
-            siblings_print(outline, node->first_child, node->child_count, indent);
-            return;
+    if (forks->count == forks->capacity) {
+        const size_t capacity = forks->capacity == 0 ? 64 : forks->capacity * 2;
+        struct fork *moved = realloc(forks->list, capacity * sizeof *moved);
+        if (moved == NULL) {
+            cli_complain("out of memory");
+            return CLI_FAILED;
         }
-        at = node->first_child;
+        forks->list = moved;
+        forks->capacity = capacity;
     }
+    forks->list[forks->count++] = (struct fork){first, count, 0, indent_bytes};
+    return CLI_OK;
 }
 
-static void siblings_print(const struct outline *outline, size_t first, size_t count,
-                           const char *indent)
+/* Prints a node and, in the same column, the chain of only children below it; pushes the fork where
+ * the chain ends. `branch` stands before the first node. */
+static int chain_print(const struct outline *outline, struct forks *forks, size_t at,
+                       const char *branch)
 {
-    char branch[DEPTH_COLUMNS_MAX + 8];
-    char below[DEPTH_COLUMNS_MAX + 8];
-    const bool deep = strlen(indent) >= DEPTH_COLUMNS_MAX;
-    size_t shown = 0;
-    for (size_t at = first; at != 0; at = outline->nodes[at - 1].next_sibling) {
-        const bool cut = outline->children_max != 0 && shown >= outline->children_max;
-        const bool last = shown + 1 == count || cut;
-        (void)snprintf(branch, sizeof branch, "%s%s", indent, deep ? "" : last ? "`- " : "|- ");
-        (void)snprintf(below, sizeof below, "%s%s", indent, deep ? "" : last ? "   " : "|  ");
-        if (cut) {
-            (void)printf("%s... %zu more\n", branch, count - shown);
-            return;
-        }
-        chain_print(outline, at, branch, below);
-        shown++;
+    const struct outline_node *node = &outline->nodes[at - 1];
+    node_print(outline, node, branch);
+    while (node->child_count == 1) {
+        node = &outline->nodes[node->first_child - 1];
+        node_print(outline, node, forks->indent);
     }
+    return node->child_count == 0
+               ? CLI_OK
+               : fork_push(forks, node->first_child, node->child_count, strlen(forks->indent));
+}
+
+/* Prints the next branch of the innermost fork, or leaves it. */
+static int fork_step(const struct outline *outline, struct forks *forks)
+{
+    struct fork *fork = &forks->list[forks->count - 1];
+    const bool cut = outline->children_max != 0 && fork->shown >= outline->children_max;
+    const bool last = fork->left == 1 || cut;
+    const bool deep = fork->indent_bytes >= DEPTH_COLUMNS_MAX;
+    char branch[DEPTH_COLUMNS_MAX + 8];
+    forks->indent[fork->indent_bytes] = '\0';
+    if (fork->next == 0) {
+        forks->count--;
+        return CLI_OK;
+    }
+    memcpy(branch, forks->indent, fork->indent_bytes);
+    memcpy(branch + fork->indent_bytes, deep ? "" : last ? "`- " : "|- ", deep ? 1 : 4);
+    if (cut) {
+        (void)printf("%s... %zu more\n", branch, fork->left);
+        forks->count--;
+        return CLI_OK;
+    }
+    if (!deep) {
+        memcpy(forks->indent + fork->indent_bytes, last ? "   " : "|  ", 4);
+    }
+    const size_t at = fork->next;
+    fork->next = outline->nodes[at - 1].next_sibling;
+    fork->shown++;
+    fork->left--;
+    return chain_print(outline, forks, at, branch);
+}
+
+static int tree_print(const struct outline *outline, size_t first_root, size_t root_count)
+{
+    struct forks forks = {0};
+    int status = root_count == 1 ? chain_print(outline, &forks, first_root, "")
+                                 : fork_push(&forks, first_root, root_count, 0);
+    while (status == CLI_OK && forks.count > 0) {
+        status = fork_step(outline, &forks);
+    }
+    free(forks.list);
+    return status;
 }
 
 int outline_print(struct cli *cli, uint64_t session, uint64_t node, uint32_t children_max,
@@ -243,13 +291,10 @@ int outline_print(struct cli *cli, uint64_t session, uint64_t node, uint32_t chi
     if (status == CLI_OK) {
         status = links_make(&outline, &first_root, &root_count);
     }
-    if (status == CLI_OK && root_count == 1) {
-        chain_print(&outline, first_root, "", "");
-    } else if (status == CLI_OK) {
-        siblings_print(&outline, first_root, root_count, "");
-    }
     if (status == CLI_OK && outline.count == 0) {
         (void)puts("(the tree is empty)");
+    } else if (status == CLI_OK) {
+        status = tree_print(&outline, first_root, root_count);
     }
     free(outline.nodes);
     free(outline.names);

@@ -33,15 +33,16 @@ static void tops_print(struct json *json, const struct personad_numbers *numbers
     json_list_end(json);
 }
 
-static void node_print_json(const struct replies *replies, const struct personad_node *node)
+void reply_print_json(uint64_t session, const struct personad_node *node, const uint32_t *context,
+                      size_t context_count)
 {
     struct json json;
     json_start(&json, stdout);
-    json_u64(&json, "session", replies->session);
+    json_u64(&json, "session", session);
     json_u64(&json, "node", node->id);
     json_u64(&json, "ordinal", node->ordinal);
     json_u64(&json, "seed", node->seed);
-    json_ids(&json, "prompt_tokens", replies->context, replies->context_count);
+    json_ids(&json, "prompt_tokens", context, context_count);
     json_ids(&json, "tokens", node->numbers.tokens, node->numbers.count);
     json_floats(&json, "logprobs", node->numbers.logprobs, node->numbers.count);
     json_floats(&json, "entropies", node->numbers.entropies, node->numbers.count);
@@ -57,7 +58,7 @@ static void node_print_json(const struct replies *replies, const struct personad
 static void node_print(struct replies *replies, const struct personad_node *node)
 {
     if (replies->cli->json) {
-        node_print_json(replies, node);
+        reply_print_json(replies->session, node, replies->context, replies->context_count);
     } else if (replies->n > 1) {
         const char *bold = cli_has_colour(stdout) ? "\033[1m" : "";
         (void)printf("%s--- %u, %s%s\n", bold, node->ordinal, personad_finish_name(node->finish),
@@ -126,7 +127,11 @@ int reply_follow(struct cli *cli, uint64_t session, uint64_t request, uint32_t n
     bool last = false;
     while (status == CLI_OK && !last) {
         const struct personad_event *event = NULL;
-        if (personad_next(cli->client, -1, &event) != PERSONAD_OK) {
+        const int code = personad_next(cli->client, -1, &event);
+        if (code == PERSONAD_AGAIN) {
+            continue; /* stopped and resumed */
+        }
+        if (code != PERSONAD_OK) {
             status = cli_failed(cli);
             break;
         }

@@ -39,6 +39,6 @@ const struct cli_command command_say = {
     .summary = "say one thing to a persona and print the reply",
     .help = "Without TEXT (or with -) standard input is said. A new session is opened unless\n"
             "--session names one. With --json one object a reply is printed as it finishes.",
-    .takes = CLI_TAKES_PERSONA | CLI_TAKES_GENERATION | CLI_TAKES_SESSION,
+    .takes = CLI_TAKES_PERSONA | CLI_TAKES_GENERATION | CLI_TAKES_SESSION | CLI_TAKES_SIBLINGS,
     .run = run,
 };

@@ -84,6 +84,12 @@ static int sessions_print(struct cli *cli)
                 json_u64(&json, "session", sessions[i].id);
                 json_u64(&json, "nodes", sessions[i].node_count);
                 json_u64(&json, "seed", sessions[i].seed);
+                json_u64(&json, "head", sessions[i].head.node);
+                json_list(&json, "cast");
+                for (size_t k = 0; k < sessions[i].cast_count; k++) {
+                    json_text(&json, NULL, sessions[i].cast[k].name);
+                }
+                json_list_end(&json);
                 json_text(&json, "label", sessions[i].label);
                 json_end(&json);
                 continue;
@@ -117,6 +123,9 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     const int parsed = cli_parse(cli, &command_tree, argument_count, arguments, &options);
     if (parsed != CLI_OK) {
         return parsed < 0 ? CLI_OK : parsed;
+    }
+    if (cli_has_extra(&command_tree, argument_count, arguments)) {
+        return CLI_USAGE;
     }
     const int status = cli_connect(cli);
     if (status != CLI_OK) {

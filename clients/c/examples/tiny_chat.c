@@ -1,8 +1,8 @@
-/* A chat in thirty lines: every line of standard input is said, every reply streams to standard
+/* A chat in a page: every line of standard input is said, every reply streams to standard
  * output.
  *
- *   cc tiny_chat.c $(pkg-config --cflags --libs personad_client) -o tiny_chat && ./tiny_chat
- * [PERSONA]
+ *   cc tiny_chat.c $(pkg-config --cflags --libs personad_client) -o tiny_chat
+ *   ./tiny_chat [PERSONA]
  */
 #include <personad_client.h>
 #include <stdio.h>
@@ -12,7 +12,11 @@ static int reply_print(personad_client *client)
 {
     const struct personad_event *event = NULL;
     do {
-        if (personad_next(client, -1, &event) != PERSONAD_OK) {
+        int code;
+        do {
+            code = personad_next(client, -1, &event);
+        } while (code == PERSONAD_AGAIN); /* a signal came */
+        if (code != PERSONAD_OK) {
             fprintf(stderr, "%s\n", personad_last_error(client)->text);
             return 1;
         }
@@ -46,8 +50,12 @@ int main(int argument_count, char **arguments)
     int failed = 0;
     while (!failed && fgets(line, sizeof line, stdin) != NULL) {
         const struct personad_text text = {line, strcspn(line, "\n")};
-        personad_say(client, text, 0, &generation);
-        failed = reply_print(client);
+        failed = personad_say(client, text, 0, &generation) == 0;
+        if (failed) {
+            fprintf(stderr, "%s\n", personad_last_error(client)->text);
+        } else {
+            failed = reply_print(client);
+        }
     }
     personad_close(client);
     return failed;

@@ -32,7 +32,7 @@ typedef struct personad_client personad_client; /* opaque */
  * here. */
 enum personad_code {
     PERSONAD_OK = 0,
-    PERSONAD_AGAIN = 1, /* also: the time passed and nothing came */
+    PERSONAD_AGAIN = 1, /* also: the time passed, or a signal came, and nothing else */
     PERSONAD_MEMORY = 2,
     PERSONAD_LIMIT = 3,
     PERSONAD_BAD_INPUT = 4,
@@ -334,7 +334,9 @@ struct personad_event {
 };
 
 /* The next event of any streaming request. Waits at most timeout_ms (0: not at all; negative: no
- * limit). PERSONAD_AGAIN when the time passed; PERSONAD_CLOSED when the connection ended. */
+ * limit). PERSONAD_AGAIN when the time passed or a signal came (stopping and resuming the program
+ * counts as one): call again. PERSONAD_CLOSED when the connection ended. Blocking calls outlast
+ * signals. */
 int personad_next(personad_client *client, int timeout_ms, const struct personad_event **out);
 
 #ifdef __cplusplus

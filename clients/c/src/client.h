@@ -13,6 +13,7 @@ enum {
     CLIENT_FRAME_HEADER_BYTES = 4,
     CLIENT_FRAME_BYTES_MAX = 64 * 1024 * 1024, /* what Hello answers is lower */
     CLIENT_QUEUE_COUNT_MAX = 65536, /* events that wait while a blocking call is answered */
+    CLIENT_HELLO_MS_MAX = 10000,    /* a daemon that hangs must not hang a health check */
 };
 
 /* One Reply and the memory of what it was converted to. */
@@ -41,11 +42,15 @@ struct personad_client {
 int client_fail(struct personad_client *client, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* The same from what the daemon said. */
+int client_error(struct personad_client *client, const Personad__V1__Error *error);
+
 /* Appends the request to the output with a fresh id, which is returned; 0 on failure. */
 uint64_t client_send(struct personad_client *client, Personad__V1__Request *request);
 
-/* Sends and waits for the one reply, which becomes `current`. An Error reply becomes the code. */
-int client_call(struct personad_client *client, Personad__V1__Request *request,
+/* Sends and waits for the one reply, which becomes `current`. An Error reply becomes the code.
+ * timeout_ms negative: no limit; else AGAIN when it passed. */
+int client_call(struct personad_client *client, Personad__V1__Request *request, int timeout_ms,
                 const Personad__V1__Reply **reply);
 
 /* Takes the oldest queued message, reading for at most timeout_ms when there is none. */

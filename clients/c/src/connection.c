@@ -116,6 +116,10 @@ static uint32_t length_load(const uint8_t *bytes)
 
 static int message_queue(struct personad_client *client, const uint8_t *body, size_t size)
 {
+    if (client->queue_count >= CLIENT_QUEUE_COUNT_MAX) {
+        return client_fail(client, PERSONAD_LIMIT, "%d events wait; take them with personad_next()",
+                           CLIENT_QUEUE_COUNT_MAX);
+    }
     struct message *message = calloc(1, sizeof *message);
     if (message == NULL) {
         return client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
@@ -124,11 +128,6 @@ static int message_queue(struct personad_client *client, const uint8_t *body, si
     if (message->reply == NULL) {
         message_destroy(message);
         return client_fail(client, PERSONAD_PROTOCOL, "the daemon sent a malformed reply");
-    }
-    if (client->queue_count >= CLIENT_QUEUE_COUNT_MAX) {
-        message_destroy(message);
-        return client_fail(client, PERSONAD_LIMIT, "%d events wait; take them with personad_next()",
-                           CLIENT_QUEUE_COUNT_MAX);
     }
     if (client->last == NULL) {
         client->first = message;
@@ -140,6 +139,7 @@ static int message_queue(struct personad_client *client, const uint8_t *body, si
     return PERSONAD_OK;
 }
 
+/* A frame that cannot be taken stays: nothing is skipped, and what is no frame stays an error. */
 static int input_parse(struct personad_client *client)
 {
     size_t at = 0;
@@ -155,7 +155,7 @@ static int input_parse(struct personad_client *client)
             break;
         }
         code = message_queue(client, client->in + at + CLIENT_FRAME_HEADER_BYTES, size);
-        at += CLIENT_FRAME_HEADER_BYTES + size;
+        at += code == PERSONAD_OK ? CLIENT_FRAME_HEADER_BYTES + size : 0;
     }
     if (at > 0) {
         memmove(client->in, client->in + at, client->in_size - at);
@@ -167,6 +167,10 @@ static int input_parse(struct personad_client *client)
 static int input_read(struct personad_client *client)
 {
     for (;;) {
+        const int code = input_parse(client);
+        if (code != PERSONAD_OK) {
+            return code;
+        }
         if (!room_make(&client->in, &client->in_capacity, client->in_size + 65536)) {
             return client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
         }
@@ -182,17 +186,15 @@ static int input_read(struct personad_client *client)
             return client_fail(client, PERSONAD_CLOSED, "the daemon closed the connection");
         }
         client->in_size += (size_t)count;
-        const int code = input_parse(client);
-        if (code != PERSONAD_OK) {
-            return code;
-        }
     }
 }
 
 int personad_pump(personad_client *client)
 {
-    const int code = output_flush(client);
-    return code != PERSONAD_OK ? code : input_read(client);
+    /* Read in any case: a daemon that closes says why before. */
+    const int sent = output_flush(client);
+    const int code = input_read(client);
+    return code != PERSONAD_OK ? code : sent;
 }
 
 static int64_t now_ms(void)
@@ -200,6 +202,13 @@ static int64_t now_ms(void)
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static int socket_wait(const struct personad_client *client, int timeout_ms)
+{
+    struct pollfd poll_fd = {.fd = client->fd,
+                             .events = client->out_size > 0 ? POLLIN | POLLOUT : POLLIN};
+    return poll(&poll_fd, 1, timeout_ms);
 }
 
 int client_receive(struct personad_client *client, int timeout_ms, struct message **out)
@@ -217,9 +226,7 @@ int client_receive(struct personad_client *client, int timeout_ms, struct messag
         if (timeout_ms >= 0 && left_ms <= 0) {
             return client_fail(client, PERSONAD_AGAIN, "no event within %d ms", timeout_ms);
         }
-        struct pollfd poll_fd = {.fd = client->fd,
-                                 .events = client->out_size > 0 ? POLLIN | POLLOUT : POLLIN};
-        if (poll(&poll_fd, 1, (int)left_ms) < 0 && errno == EINTR) {
+        if (socket_wait(client, (int)left_ms) < 0 && errno == EINTR) {
             return client_fail(client, PERSONAD_AGAIN, "interrupted by a signal");
         }
     }
@@ -286,37 +293,42 @@ static struct message *queue_take(struct personad_client *client, uint64_t id)
     return NULL;
 }
 
-static int error_take(struct personad_client *client, const Personad__V1__Error *error)
+int client_error(struct personad_client *client, const Personad__V1__Error *error)
 {
     const struct personad_text text = text_of(error->has_text, error->text);
     const int code = error->has_code ? (int)error->code : PERSONAD_PROTOCOL;
-    return client_fail(client, code != 0 ? code : PERSONAD_PROTOCOL, "%.*s", (int)text.size,
+    return client_fail(client, code > 0 ? code : PERSONAD_PROTOCOL, "%.*s", (int)text.size,
                        text.data != NULL ? text.data : "");
 }
 
-int client_call(struct personad_client *client, Personad__V1__Request *request,
+int client_call(struct personad_client *client, Personad__V1__Request *request, int timeout_ms,
                 const Personad__V1__Reply **reply)
 {
+    const int64_t end_ms = now_ms() + timeout_ms;
     const uint64_t id = client_send(client, request);
     if (id == 0) {
         return client->error.code;
     }
     struct message *message = NULL;
-    while ((message = queue_take(client, id)) == NULL) {
-        struct pollfd poll_fd = {.fd = client->fd,
-                                 .events = client->out_size > 0 ? POLLIN | POLLOUT : POLLIN};
-        (void)poll(&poll_fd, 1, -1);
+    for (;;) {
         const int code = personad_pump(client);
-        if (code != PERSONAD_OK && (message = queue_take(client, id)) == NULL) {
-            return code;
-        }
+        message = queue_take(client, id); /* what came before the end is still an answer */
         if (message != NULL) {
             break;
         }
+        if (code != PERSONAD_OK) {
+            return code;
+        }
+        const int64_t left_ms = timeout_ms < 0 ? -1 : end_ms - now_ms();
+        if (timeout_ms >= 0 && left_ms <= 0) {
+            return client_fail(client, PERSONAD_AGAIN, "no answer within %d ms", timeout_ms);
+        }
+        /* A signal does not end a call: the answer is on its way. */
+        (void)socket_wait(client, (int)left_ms);
     }
     client->current = message;
     if (message->reply->result_case == PERSONAD__V1__REPLY__RESULT_ERROR) {
-        return error_take(client, message->reply->error);
+        return client_error(client, message->reply->error);
     }
     *reply = message->reply;
     return PERSONAD_OK;
@@ -370,7 +382,13 @@ static int hello(struct personad_client *client)
     request.op_case = PERSONAD__V1__REQUEST__OP_HELLO;
     request.hello = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_call(client, &request, &reply);
+    const int code = client_call(client, &request, CLIENT_HELLO_MS_MAX, &reply);
+    if (code == PERSONAD_AGAIN) {
+        return client_fail(client, PERSONAD_NO_DAEMON,
+                           "the socket is there, but no daemon "
+                           "answers within %d ms",
+                           CLIENT_HELLO_MS_MAX);
+    }
     if (code != PERSONAD_OK) {
         return code;
     }

@@ -8,7 +8,7 @@
 static int call(struct personad_client *client, Personad__V1__Request *request, int wanted,
                 const Personad__V1__Reply **reply)
 {
-    const int code = client_call(client, request, reply);
+    const int code = client_call(client, request, -1, reply);
     if (code != PERSONAD_OK) {
         return code;
     }

@@ -298,6 +298,9 @@ static int event_take(struct personad_client *client, struct personad_event *eve
         event->type = PERSONAD_EVENT_DONE;
         return PERSONAD_OK;
     case PERSONAD__V1__REPLY__RESULT_ERROR: {
+        if (reply->id == 0) {
+            return client_error(client, reply->error); /* of the connection, before it closes */
+        }
         const struct personad_text text = text_of(reply->error->has_text, reply->error->text);
         event->type = PERSONAD_EVENT_ERROR;
         event->error.code = (int)reply->error->code;
