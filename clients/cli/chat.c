@@ -290,7 +290,8 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     if (status != CLI_OK) {
         return status;
     }
-    (void)setlocale(LC_CTYPE, ""); /* the line editor reads what the terminal sends */
+    /* tidy: allow banned-call: the line editor must read what the terminal sends */
+    (void)setlocale(LC_CTYPE, "");
     /* Without SA_RESTART, so that waiting for a token or a line ends. */
     const struct sigaction stop = {.sa_handler = on_interrupt};
     (void)sigaction(SIGINT, &stop, NULL);
