@@ -129,8 +129,8 @@ foreach(header ${headers})
   foreach(language c11 c++17)
     string(REGEX REPLACE "[0-9]+" "" frontend ${language})
     add_test(NAME headers_${name}_${language}
-      COMMAND ${CMAKE_C_COMPILER} -x ${frontend} -std=${language} -fsyntax-only
-        -Wall -Wextra -Wpedantic -Werror -iquote . -iquote daemon ${header}
+      COMMAND ${CMAKE_C_COMPILER} -std=${language} -fsyntax-only -Wall -Wextra -Wpedantic -Werror
+        -iquote . -iquote daemon -include ${header} -x ${frontend} /dev/null
       WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   endforeach()
 endforeach()
