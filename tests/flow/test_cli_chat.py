@@ -1,0 +1,163 @@
+"""The chat as a person has it: in a terminal, with Ctrl-C, siblings and the tree."""
+import re
+
+import pytest
+
+from cli import Terminal, objects, persona
+from client import NO_FOLLOW
+
+CTRL_C = b"\x03"
+CTRL_D = b"\x04"
+ENDLESS = ["--persona", "keeper", "--ignore-end", "--max-tokens", "3000"]
+
+
+@pytest.fixture
+def chat(daemon):
+    opened = []
+
+    def open_one(*arguments, **more):
+        made = Terminal(daemon, *arguments, **more)
+        opened.append(made)
+        made.wait_for(b"User: ")
+        return made
+
+    yield open_one
+    for made in opened:
+        made.kill()
+
+
+def session_of(terminal):
+    return re.search(rb"Session (\d+)\.", terminal.seen).group(1).decode()
+
+
+def nodes_of(daemon, session):
+    return objects(persona(daemon, "tree", "--json", "--session", session))
+
+
+def sampled_of(daemon, session):
+    return [node for node in nodes_of(daemon, session) if node["sampled"]]
+
+
+def test_ctrl_c_stops_the_reply_and_not_the_program(daemon, chat):
+    terminal = chat(*ENDLESS)
+    with daemon.client() as crowd:  # so that the reply takes its time
+        session = crowd.open()
+        crowd.send_generate(session, n=60, max_tokens=3000, ignore_end=True, delivery=NO_FOLLOW)
+        terminal.say("Go on and on.")
+        terminal.wait_for(b"Marta:")
+        terminal.type(CTRL_C)
+        terminal.wait_for(b"[stopped]")
+        terminal.wait_for(b"User: ")
+        crowd.call("cancel", session=session)
+    assert terminal.is_alive()
+    reply, = sampled_of(daemon, session_of(terminal))
+    assert reply["finish"] == "cut" and reply["content_tokens"] < 3000
+    terminal.type("half a li" + CTRL_C.decode())
+    terminal.wait_for(b"User: ")
+    assert terminal.is_alive()
+    terminal.say("/quit")
+    assert terminal.end() == 0
+
+
+def test_again_gives_a_sibling_and_the_tree_shows_both(daemon, chat):
+    terminal = chat("--persona", "keeper", "--ignore-end", "--max-tokens", "6", NO_COLOR="1")
+    terminal.say("Who are you?")
+    terminal.wait_for(b"/continue goes on]")
+    terminal.say("/again")
+    terminal.wait_for(b"/continue goes on]")
+    first, second = sampled_of(daemon, session_of(terminal))
+    assert first["parent"] == second["parent"] and first["offset"] == second["offset"]
+    assert {first["ordinal"], second["ordinal"]} == {0, 1}
+    terminal.say("/tree")
+    drawn = terminal.wait_for(b"<- head").decode()
+    assert re.search(rf"\|- .*\b{first['node']}\b", drawn)
+    assert re.search(rf"`- .*\b{second['node']}\b", drawn)
+    terminal.say("/prev")
+    terminal.wait_for(b"[1 of 2]")
+    terminal.say("/next")
+    terminal.wait_for(b"[2 of 2]")
+    terminal.say("/continue")
+    terminal.wait_for(b"/continue goes on]")
+    terminal.say("/probs")
+    terminal.wait_for(b"nats")
+    terminal.say("/back")
+    terminal.wait_for(b"Taken back: Who are you?")
+    terminal.say("/raw")
+    terminal.wait_for(b"say something first")
+    terminal.say("/nonsense")
+    terminal.wait_for(b"/help lists them")
+    terminal.type(CTRL_D)
+    assert terminal.end() == 0
+    assert len(sampled_of(daemon, session_of(terminal))) == 3, "nothing was lost"
+
+
+def test_what_the_model_saw_is_shown(chat):
+    terminal = chat("--persona", "keeper", "--ignore-end", "--max-tokens", "3")
+    terminal.say("A question")
+    terminal.wait_for(b"/continue goes on]")
+    terminal.say("/raw")
+    raw = terminal.wait_for(b" tokens]")
+    assert b"A question" in raw and b"Marta" in raw
+
+
+def test_settings_and_personas_change(daemon, chat):
+    terminal = chat("--persona", "keeper", "--ignore-end")
+    terminal.say("/set max_tokens 4")
+    terminal.wait_for(b"User: ")
+    terminal.say("Short, please.")
+    terminal.wait_for(b"/continue goes on]")
+    reply, = sampled_of(daemon, session_of(terminal))
+    assert reply["content_tokens"] == 4
+    terminal.say("/set max-tokens many")
+    terminal.wait_for(b"no good value")
+    terminal.say("/set warmth 3")
+    terminal.wait_for(b"is no key")
+    terminal.say("/persona nobody")
+    terminal.wait_for(b'no persona "nobody"')
+    terminal.say("/persona twenty-questions")
+    terminal.wait_for(b"Session ")
+    terminal.wait_for(b"User: ")
+    assert terminal.is_alive()
+
+
+def test_letters_beyond_ascii_arrive_whole(daemon, chat):
+    terminal = chat("--persona", "keeper", "--ignore-end", "--max-tokens", "2")
+    terminal.type("Größe, 雨?\r")
+    terminal.wait_for(b"/continue goes on]")
+    assert "Größe, 雨?" in [node["text"] for node in nodes_of(daemon, session_of(terminal))]
+
+
+def test_colours_are_for_terminals_and_can_be_forbidden(daemon, chat):
+    coloured = chat("--persona", "keeper")
+    assert b"\x1b[1;32m" in coloured.seen
+    plain = chat("--persona", "keeper", NO_COLOR="1")
+    assert b"\x1b[1;32m" not in plain.seen
+    piped = persona(daemon, "chat", "--persona", "keeper", text="/tree\n")
+    assert "\x1b" not in piped
+
+
+def test_piped_input_is_a_conversation_too(daemon):
+    seen = persona(daemon, "chat", "--persona", "keeper", "--ignore-end", "--max-tokens", "3",
+                   text="Hello\n\n/again\n/quit\nnever said\n")
+    assert seen.count("Marta: ") == 3, "the greeting and two replies"
+    assert "User: " not in seen, "no prompts for nobody"
+
+
+def test_scripts_get_one_object_a_reply(daemon):
+    made = objects(persona(daemon, "chat", "--json", "--persona", "keeper", "--ignore-end",
+                           "--max-tokens", "3", text="Hello\n/again\n/prev\n/tree\n"))
+    greeting, first, second, shown = made
+    assert greeting["finish"] == "whole" and greeting["tokens"] == []
+    assert [first["ordinal"], second["ordinal"]] == [0, 1]
+    assert len(first["tokens"]) == 3 and first["prompt_tokens"] == second["prompt_tokens"]
+    assert shown["node"] == first["node"]
+
+
+def test_a_daemon_that_goes_away_ends_the_chat_with_1(start):
+    daemon = start()
+    terminal = Terminal(daemon, *ENDLESS)
+    terminal.wait_for(b"User: ")
+    daemon.end()
+    terminal.say("Still there?")
+    assert terminal.end() == 1
+    assert b"persona: " in terminal.seen
