@@ -40,7 +40,6 @@ enum {
     TEXT_BYTES_MAX = 1024 * 1024,  /* one text that enters */
     TEXT_TOKEN_COUNT_MAX = 262144, /* what it may become */
     GENERATE_SIBLING_COUNT_MAX = 1024,
-    INSERT_COUNT_MAX = 64,
     USER_COUNT_MAX = 65536,
     CLIENT_KEY_COUNT_MAX = 1024 * 1024,   /* remembered */
     OUTPUT_MIB_PER_USER_MAX = 2048,       /* output blocks of branches that are alive */
@@ -55,7 +54,6 @@ enum {
     BRANCH_PER_USER_COUNT_MAX = 2048,
     BRANCH_RUNNING_COUNT_MAX = 256,                /* with a history slot in the backend */
     ENGINE_INBOX_COUNT_MAX = 4 * BRANCH_COUNT_MAX, /* submit, cancel, park and release, unread */
-    SCOPE_COUNT_MAX = 65536,
     STEP_ROW_COUNT_MAX = 512, /* rows of one engine step */
     STEP_BUDGET_MS = 50,
     REPLY_TOKEN_COUNT_MAX = 32768, /* max_tokens of one node */
