@@ -7,8 +7,8 @@ and a persona's prompt computed once for 64 sessions.
 
 Other programs on the same processors ruin a comparison, and not evenly: threads that wait for each
 other by spinning lose far more than their share. So each run waits for a quiet machine, ratios are
-shown of medians and of best runs, a floor counts as reached when both reach it, and runs that
-disagree widely are called no measurement, with an end of 1.
+shown of medians and of best runs, a floor counts as reached when both reach it, and where a median
+lies far below its best run the whole is called no measurement, with an end of 1.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import time
 START_SECONDS_MAX = 120
 QUIET_SECONDS_MAX = 60
 QUIET_BUSY_SHARE_MAX = 0.10
-SPREAD_MAX = 1.35  # largest over smallest of the runs of one kind
+BEST_OVER_MEDIAN_MAX = 1.2  # beyond it half of the runs or more were disturbed
 STREAM_COUNT = 16
 SESSION_COUNT = 64
 
@@ -200,11 +200,11 @@ class Rates:
 
     @property
     def steady(self):
-        return self.best <= SPREAD_MAX * min(self.values)
+        return self.best <= BEST_OVER_MEDIAN_MAX * self.median
 
     def show(self):
         spread = f"({min(self.values):.1f} to {self.best:.1f})"
-        note = "" if self.steady else "  the runs disagree"
+        note = "" if self.steady else "  disturbed"
         print(f"{self.name:<40}{self.median:10.1f}   {spread}{note}")
 
 
@@ -260,7 +260,7 @@ def main():
     print(f"{times:10.2f}   times computed (once)", end="")
     good += [judge(times < 1.005)]
     if not quiet or not all(rate.steady for rate in rates):
-        print("\nNo measurement: the machine was busy or the runs disagree. Quote no rate.")
+        print("\nNo measurement: the machine was busy or runs were disturbed. Quote no rate.")
         return 1
     return 0 if all(good) else 1
 
