@@ -43,6 +43,9 @@ static enum status load(struct bytes json, struct error *error, json_t **out)
                                "the card has %zu bytes, at most %u are taken", json.size,
                                (unsigned)PERSONA_CARD_BYTES_MAX);
     }
+    if (json.size >= 3 && memcmp(json.data, "\xef\xbb\xbf", 3) == 0) {
+        json = bytes_of(json.data + 3, json.size - 3); /* a byte order mark, as Windows writes it */
+    }
     is_short_of_memory = false;
     root = json_loadb((const char *)json.data, json.size, JSON_REJECT_DUPLICATES, &problem);
     if (root == NULL) {

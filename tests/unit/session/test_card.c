@@ -204,6 +204,20 @@ static void test_every_allocation_may_fail(void **state)
     }
 }
 
+static void test_a_byte_order_mark_is_no_part_of_the_card(void **state)
+{
+    struct card *card = parse("\xef\xbb\xbf{\"name\":\"Ada\"}");
+    struct error error = {0};
+    struct card *none = NULL;
+
+    (void)state;
+    assert_true(is_text(card->name, "Ada"));
+    card_destroy(card);
+    assert_int_equal(card_parse(bytes_of_text("\xef\xbb{\"name\":\"Ada\"}"), &error, &none),
+                     STATUS_BAD_INPUT);
+    assert_null(none);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +225,7 @@ int main(void)
         cmocka_unit_test(test_fields_at_the_top_are_a_card_of_the_first_version),
         cmocka_unit_test(test_equal_content_has_an_equal_hash),
         cmocka_unit_test(test_what_is_wrong_is_named),
+        cmocka_unit_test(test_a_byte_order_mark_is_no_part_of_the_card),
         cmocka_unit_test(test_bounds_are_named),
         cmocka_unit_test(test_every_allocation_may_fail),
     };
