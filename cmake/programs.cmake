@@ -42,9 +42,14 @@ if(client_sources)
 endif()
 
 if(client_sources AND EXISTS ${PROJECT_SOURCE_DIR}/clients/cli/main.c)
+  # Everything of the client but main(), so that tests can link it.
   file(GLOB cli_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/clients/cli/*.c)
-  add_executable(persona ${cli_sources})
-  target_include_directories(persona PRIVATE ${PROJECT_SOURCE_DIR}/clients/cli)
+  list(REMOVE_ITEM cli_sources ${PROJECT_SOURCE_DIR}/clients/cli/main.c)
+  add_library(cli STATIC ${cli_sources})
+  target_include_directories(cli PUBLIC ${PROJECT_SOURCE_DIR}/clients/cli)
+  target_link_libraries(cli PUBLIC personad_client PkgConfig::libedit m)
+
+  add_executable(persona clients/cli/main.c)
   target_compile_definitions(persona PRIVATE PERSONAD_VERSION="${PROJECT_VERSION}")
-  target_link_libraries(persona PRIVATE personad_client PkgConfig::libedit m)
+  target_link_libraries(persona PRIVATE cli)
 endif()

@@ -75,11 +75,11 @@ foreach(source ${sources})
   target_link_libraries(${name} PRIVATE test_support kernels_cpu m)
 endforeach()
 
-if(TARGET personad_client)
+if(TARGET cli)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/unit/client/test_*.c)
   foreach(source ${sources})
     get_filename_component(file ${source} NAME_WE)
-    unit_test(client_${file} ${source} personad_client)
+    unit_test(client_${file} ${source} cli)
   endforeach()
 endif()
 

@@ -355,7 +355,9 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     if (status == CLI_OK) {
         const double seconds = (double)(bench.end_ns - bench.begin_ns) * 1e-9;
         qsort(bench.first_ms, bench.first_count, sizeof(double), by_value);
-        qsort(bench.gap_ms, bench.gap_count, sizeof(double), by_value);
+        if (bench.gap_count > 0) {
+            qsort(bench.gap_ms, bench.gap_count, sizeof(double), by_value);
+        }
         if (cli->json) {
             results_print_json(&bench, seconds);
         } else {
