@@ -1,5 +1,6 @@
 /* persona bench: N users hold M turns each at once, over one connection. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -11,6 +12,7 @@ enum {
     USER_COUNT_MAX = 4096,
     WORD_COUNT_MAX = 100000,
     GAP_COUNT_MAX = 1 << 24,
+    STEADY_NS_MIN = 100 * 1000 * 1000,
 };
 
 struct options {
@@ -225,10 +227,11 @@ static double percentile(const double *sorted, size_t count, double share)
     return sorted[at < count ? at : count - 1];
 }
 
+/* NaN when all were generating for too short a time to tell. */
 static double steady_rate(const struct bench *bench)
 {
-    if (bench->steady_end_ns <= bench->steady_begin_ns) {
-        return 0;
+    if (bench->steady_end_ns < bench->steady_begin_ns + STEADY_NS_MIN) {
+        return NAN;
     }
     return (double)bench->steady_tokens /
            ((double)(bench->steady_end_ns - bench->steady_begin_ns) * 1e-9);
@@ -277,7 +280,11 @@ static void results_print(const struct bench *bench, double seconds)
                  bench->options->users, bench->options->turns, bench->reply_count,
                  bench->token_count, seconds);
     (void)printf("%-28s %10.1f tokens/s\n", "all together", (double)bench->token_count / seconds);
-    (void)printf("%-28s %10.1f tokens/s\n", "while all were generating", steady_rate(bench));
+    if (isnan(steady_rate(bench))) {
+        (void)printf("%-28s %10s\n", "while all were generating", "too short to tell");
+    } else {
+        (void)printf("%-28s %10.1f tokens/s\n", "while all were generating", steady_rate(bench));
+    }
     (void)printf("%-28s %10.1f / %.1f / %.1f ms\n", "first token, p50 / p90 / p99",
                  percentile(bench->first_ms, bench->first_count, 0.5),
                  percentile(bench->first_ms, bench->first_count, 0.9),

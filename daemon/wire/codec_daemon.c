@@ -49,6 +49,12 @@ static const struct limit_row limit_rows[] = {
     LIMIT_ROW(CUE_COUNT_MAX),
     LIMIT_ROW(CUE_BYTES_MAX),
     LIMIT_ROW(TOP_COUNT_MAX),
+    LIMIT_ROW(USER_COUNT_MAX),
+    LIMIT_ROW(CLIENT_KEY_COUNT_MAX),
+    LIMIT_ROW(OUTPUT_MIB_PER_USER_MAX),
+    LIMIT_ROW(CONTENT_MIB_PER_USER_MAX),
+    LIMIT_ROW(JOURNAL_QUEUE_COUNT_MAX),
+    LIMIT_ROW(ENGINE_INBOX_COUNT_MAX),
 };
 
 enum { LIMIT_ROW_COUNT = sizeof limit_rows / sizeof limit_rows[0] };
