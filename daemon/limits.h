@@ -54,7 +54,7 @@ enum {
     BRANCH_PER_USER_COUNT_MAX = 2048,
     BRANCH_RUNNING_COUNT_MAX = 256,                /* with a history slot in the backend */
     ENGINE_INBOX_COUNT_MAX = 4 * BRANCH_COUNT_MAX, /* submit, cancel, park and release, unread */
-    STEP_ROW_COUNT_MAX = 512, /* rows of one engine step */
+    STEP_ROW_COUNT_MAX = 512,                      /* rows of one engine step */
     STEP_BUDGET_MS = 50,
     REPLY_TOKEN_COUNT_MAX = 32768, /* max_tokens of one node */
     REPLY_TOKEN_COUNT_DEFAULT = 256,

@@ -28,7 +28,7 @@ packages_build="gcc libc6-dev cmake ninja-build pkg-config libuv1-dev libprotobu
     protobuf-c-compiler libjansson-dev libpcre2-dev libutf8proc-dev nettle-dev libinih-dev
     libedit-dev"
 packages_model="python3-pip ca-certificates unzip"
-packages_clang="clang libcmocka-dev"
+packages_clang="clang libclang-rt-dev libcmocka-dev"
 packages_check="$packages_clang clang-format clang-tidy git shellcheck codespell python3-pytest
     python3-yaml"
 packages_test="$packages_check python3-protobuf protobuf-compiler python3-hypothesis
