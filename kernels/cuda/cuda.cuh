@@ -1,0 +1,230 @@
+/* Inside the CUDA backend: what its files share. Thread: the engine thread; kernels get copies.
+ *
+ * A program is a list of (kind, copy of the args). cuda_OP() checks the args and records them,
+ * cuda_OP_run() launches them over the plan of a step. Nothing is allocated by a run: whatever an
+ * operation needs is asked for when it is recorded (cuda_scratch_want), from the settings and the
+ * program's row bound.
+ *
+ * A step's plan goes to the card as one copy of flat data; kernels see it as struct cuda_plan_view,
+ * given by value. There are BACKEND_STEP_SLOT_COUNT such copies, each used again once its step has
+ * been waited for. Device memory comes uncleared. Pointers here are the card's unless it says host.
+ */
+#ifndef PERSONAD_KERNELS_CUDA_CUDA_CUH
+#define PERSONAD_KERNELS_CUDA_CUDA_CUH
+
+#include "kernels/backend.h"
+#include "kernels/cuda/device.h"
+#include "kernels/steps/math.h"
+
+struct backend_buffer {
+    struct backend *backend;
+    struct backend_buffer *next; /* the backend's list */
+    float *data;                 /* owned */
+    uint64_t float_count;
+};
+
+/* Both K and V as half: [layer][kv_head][page][KV_PAGE_TOKEN_COUNT][head_size], so that a token of
+ * a page is one row. Cleared when made. */
+struct backend_kv {
+    struct backend *backend;
+    struct backend_kv *next; /* the backend's list */
+    struct kv_shape shape;
+    uint16_t *k; /* owned */
+    uint16_t *v; /* owned */
+};
+
+/* One layer of it, for a kernel. */
+struct cuda_kv_view {
+    uint16_t *k, *v; /* [kv_head][page][KV_PAGE_TOKEN_COUNT][head_size] */
+    uint32_t page_count;
+    uint32_t head_size;
+};
+
+/* Where a page of a KV head begins, in k and in v. */
+STEPS_FUNCTION uint64_t cuda_kv_at(struct cuda_kv_view view, uint32_t kv_head, uint32_t page)
+{
+    return ((uint64_t)kv_head * view.page_count + page) * KV_PAGE_TOKEN_COUNT * view.head_size;
+}
+
+/* One branch's token history. */
+struct cuda_history {
+    uint32_t count;
+    uint32_t prompt_count;
+    uint32_t last; /* what it sampled last */
+};
+
+/* ---- the plan on the card ---- */
+
+/* struct plan_history, its ids in cuda_plan_view.words. */
+struct cuda_plan_history {
+    uint32_t slot;
+    uint32_t reset;
+    uint32_t prompt_count;
+    uint32_t count;
+    uint32_t id_first;
+};
+
+/* struct plan_sample, what it borrows in cuda_plan_view.steps and .words. */
+struct cuda_plan_sample {
+    uint64_t seed;
+    uint32_t logits_row;
+    uint32_t slot;
+    uint32_t step_first;
+    uint32_t step_count;
+    uint32_t mask_first; /* in words; read only for STEP_MASK */
+    uint32_t index;
+    uint32_t top_count;
+    uint32_t reserved;
+};
+
+/* struct step. A bias takes two words, the token and the float's bits. */
+struct cuda_plan_step {
+    uint32_t type; /* enum step_type */
+    uint32_t count;
+    uint32_t flags;
+    float values[3];
+    uint32_t list_first; /* in words */
+    uint32_t list_count;
+};
+
+/* Names as in struct plan. */
+struct cuda_plan_view {
+    uint32_t row_count, page_entry_count, item_count, item_row_count, row_partial_count;
+    uint32_t partial_count;
+    uint32_t logits_row_count, sample_count, history_count, kv_copy_count;
+    const struct plan_row *rows;
+    const uint32_t *pages;
+    const struct plan_item *items;
+    const uint32_t *item_rows;
+    const uint32_t *row_partials;
+    const uint32_t *logits_rows;
+    const struct plan_kv_copy *kv_copies;
+    const struct cuda_plan_sample *samples;
+    const struct cuda_plan_step *steps;
+    const struct cuda_plan_history *histories;
+    const uint32_t *words; /* ids, biases and masks */
+
+    uint32_t *tokens;     /* [row_count]: what each row embeds; set before the operations */
+    uint32_t *row_faults; /* [row_count]: 0 before the operations; 1: K or V held a NaN */
+    struct sample_result *results; /* [sample_count]: all written by sample */
+};
+
+/* ---- the backend ---- */
+
+/* Device memory that grows while programs are recorded and never after. */
+struct cuda_scratch {
+    void *data;
+    uint64_t size_bytes;
+};
+
+/* One step's place: plan, answers, marks in the stream. */
+struct cuda_slot {
+    void *plan_host; /* pinned */
+    void *plan;
+    struct sample_result *results_host; /* pinned, [sample_count_max] */
+    uint32_t *row_faults_host;          /* pinned, [row_count_max] */
+    uint8_t *row_faults_out;            /* host: what step_result shows */
+    struct sample_result *results;
+    uint32_t *row_faults;
+    struct device_event *begin, *end;
+    uint32_t row_count, sample_count; /* of the step in it */
+    uint32_t ticket;
+    bool in_flight;
+};
+
+struct backend {
+    struct backend_settings settings; /* isa is NULL */
+    struct device *device;            /* owned */
+    struct device_facts facts;
+    char text[192];    /* describe() */
+    char numerics[64]; /* numerics_id() */
+
+    /* owned */
+    struct cuda_history *histories; /* [slot_count] */
+    uint32_t *history_ids;          /* [slot_count][history_tokens_max] */
+    uint32_t *tokens;               /* [row_count_max] */
+    uint64_t plan_bytes;            /* room of a slot's plan */
+    struct cuda_slot slots[BACKEND_STEP_SLOT_COUNT];
+
+    struct cuda_scratch activations; /* matmul.cuh: bf16 fragments of the rows at hand */
+    struct cuda_scratch qkv;         /* attn_in.cu: q, k, v before bias and rotation */
+    struct cuda_scratch partials;    /* attention.cu */
+    struct cuda_scratch sampling;    /* sample.cu */
+
+    struct backend_weight *weights;
+    struct backend_buffer *buffers;
+    struct backend_kv *kvs;
+    struct backend_program *programs;
+    uint32_t ticket_next;
+    uint32_t ticket_waited; /* the next that step_wait gives */
+};
+
+enum cuda_op_kind {
+#define X(op) CUDA_OP_##op,
+    BACKEND_OP_MAP(X)
+#undef X
+};
+
+struct cuda_op {
+    enum cuda_op_kind kind;
+    union {
+#define X(op) struct op##_args op;
+        BACKEND_OP_MAP(X)
+#undef X
+    } args;
+    void *
+        extra; /* device memory that the recorder made for this operation, or NULL; freed with it */
+};
+
+struct backend_program {
+    struct backend *backend;
+    struct backend_program *next; /* the backend's list */
+    uint32_t row_count_max;
+    uint32_t op_count;
+    uint32_t op_count_max;
+    struct cuda_op *ops; /* owned, host */
+};
+
+/* What one step works on. `plan` is the host's: its counts may size grids, its lists are not read
+ * by the operations. */
+struct cuda_step {
+    struct backend *backend;
+    struct backend_program *program;
+    const struct plan *plan;
+    struct cuda_plan_view view;
+};
+
+/* A new entry at the end of the program, for the recorder to fill; MEMORY. */
+MUST_USE enum status cuda_program_push(struct backend_program *program, enum cuda_op_kind kind,
+                                       struct error *error, struct cuda_op **out);
+
+/* At least `size_bytes` in the scratch; what it held is lost. For recorders. MEMORY; `what` is for
+ * the sentence: "attention partials". */
+MUST_USE enum status cuda_scratch_want(struct backend *backend, struct cuda_scratch *scratch,
+                                       uint64_t size_bytes, const char *what, struct error *error);
+
+static inline struct cuda_kv_view cuda_kv_layer(const struct backend_kv *kv, uint32_t layer)
+{
+    const uint64_t at = (uint64_t)layer * kv->shape.kv_head_count * kv->shape.page_count *
+                        KV_PAGE_TOKEN_COUNT * kv->shape.head_size;
+    struct cuda_kv_view view;
+
+    view.k = kv->k + at;
+    view.v = kv->v + at;
+    view.page_count = kv->shape.page_count;
+    view.head_size = kv->shape.head_size;
+    return view;
+}
+
+/* Recorders, and what launches them: a step stops at the first status that is not OK. `entry` is
+ * the recorded entry, its args in entry->args.OP. */
+#define X(op)                                                                            \
+    enum status cuda_##op(struct backend_program *program, const struct op##_args *args, \
+                          struct error *error);                                          \
+    enum status cuda_##op##_run(const struct cuda_step *step, const struct cuda_op *entry);
+extern "C" {
+BACKEND_OP_MAP(X)
+}
+#undef X
+
+#endif

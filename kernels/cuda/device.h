@@ -1,0 +1,144 @@
+/* The card: every call of the CUDA runtime goes through here, and every launch.
+ *
+ * Thread: the engine thread. Ownership: what is made from a device dies with it or before it; the
+ * caller frees allocations. All work goes to one stream, in the order of the calls: a launch sees
+ * what an upload before it brought. Uploads and downloads must be given pinned memory to be
+ * asynchronous; it stays unchanged until device_wait, or an event recorded after them, has come.
+ *
+ * Read by the host compiler too (tests/emulator): then memory is the host's, filled with NaNs when
+ * it is made, and a launch runs in the emulator before it returns.
+ *
+ * A failed call of the runtime answers DEVICE (MEMORY where memory ran out) and leaves a sentence
+ * in device_fault_text(). After DEVICE nothing more can be expected of the device: close it.
+ */
+#ifndef PERSONAD_KERNELS_CUDA_DEVICE_H
+#define PERSONAD_KERNELS_CUDA_DEVICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/status.h"
+
+enum {
+    DEVICE_NAME_BYTES_MAX = 128,
+    DEVICE_ARCHITECTURE_MIN = 80,         /* compute capability 8.0 */
+    DEVICE_SHARED_BYTES_FREE = 48 * 1024, /* more must be asked for a kernel */
+};
+
+struct device;       /* a card, its context and its stream */
+struct device_event; /* a point in the stream */
+
+/* What a card is. */
+struct device_facts {
+    char name[DEVICE_NAME_BYTES_MAX];
+    uint32_t architecture; /* 80, 89, 90, 100 */
+    uint32_t multiprocessor_count;
+    uint32_t shared_bytes_max; /* of one block */
+    uint64_t memory_bytes;
+    uint64_t memory_free_bytes; /* when asked */
+};
+
+/* How many cards the driver shows. UNSUPPORTED: no driver, or one that is too old. */
+MUST_USE enum status device_count(struct error *error, uint32_t *out);
+
+/* NOT_FOUND: no card of that number. */
+MUST_USE enum status device_describe(uint32_t ordinal, struct error *error,
+                                     struct device_facts *out);
+
+/* UNSUPPORTED: a card below DEVICE_ARCHITECTURE_MIN, or none at all. */
+MUST_USE enum status device_open(uint32_t ordinal, struct error *error, struct device **out);
+void device_close(struct device *device); /* waits for the stream; NULL is fine */
+
+/* As found when it was opened. */
+const struct device_facts *device_facts(const struct device *device);
+
+/* The runtime's words for the last failure, "" if there was none. Borrowed. */
+const char *device_fault_text(const struct device *device);
+
+/* Memory of the card, aligned to 256 bytes, not cleared. 0 bytes give a valid pointer. MEMORY. */
+MUST_USE enum status device_alloc(struct device *device, uint64_t size_bytes, void **out);
+void device_free(struct device *device, void *pointer); /* NULL is fine */
+
+/* Pinned memory of the host, cleared. MEMORY. */
+MUST_USE enum status device_pinned_alloc(struct device *device, uint64_t size_bytes, void **out);
+void device_pinned_free(struct device *device, void *pointer); /* NULL is fine */
+
+/* In the order of the stream. 0 bytes are fine. */
+MUST_USE enum status device_upload(struct device *device, void *to, const void *from,
+                                   uint64_t size_bytes);
+MUST_USE enum status device_download(struct device *device, void *to, const void *from,
+                                     uint64_t size_bytes);
+MUST_USE enum status device_clear(struct device *device, void *to, uint64_t size_bytes); /* zeros */
+
+/* Until all work given so far is done. */
+MUST_USE enum status device_wait(struct device *device);
+
+MUST_USE enum status device_event_create(struct device *device, struct device_event **out);
+void device_event_destroy(struct device *device, struct device_event *event); /* NULL is fine */
+
+/* Marks this point of the stream. */
+MUST_USE enum status device_event_record(struct device *device, struct device_event *event);
+/* Until the stream has passed the mark. */
+MUST_USE enum status device_event_wait(struct device *device, struct device_event *event);
+/* Between two marks that were passed, at least 1. */
+MUST_USE enum status device_event_elapsed(struct device *device, struct device_event *from,
+                                          struct device_event *to, uint64_t *out_ns);
+
+/* ---- launches ---- */
+
+#ifdef __CUDACC__
+
+/* What device_launch comes to: the addresses of the arguments, as the runtime wants them. */
+MUST_USE enum status device_launch_list(struct device *device, const void *kernel, uint32_t grid_x,
+                                        uint32_t grid_y, uint32_t threads, uint32_t shared_bytes,
+                                        void **arguments);
+
+#else
+
+#include "tests/emulator/emulator.h"
+
+#endif
+
+/* Keeps a parameter's type from being taken from the argument. */
+template <typename T> struct device_exact {
+    typedef T type;
+};
+
+/* Arguments have become what the kernel's parameters are. */
+template <typename... Parameters>
+static inline enum status device_launch_exact(struct device *device, void (*kernel)(Parameters...),
+                                              uint32_t grid_x, uint32_t grid_y, uint32_t threads,
+                                              uint32_t shared_bytes,
+                                              typename device_exact<Parameters>::type... arguments)
+{
+#ifdef __CUDACC__
+    void *list[] = {(void *)&arguments..., nullptr};
+
+    return device_launch_list(device, (const void *)kernel, grid_x, grid_y, threads, shared_bytes,
+                              list);
+#else
+    auto body = [=]() { kernel(arguments...); };
+
+    (void)device;
+    return emulator_launch(
+        grid_x, grid_y, threads, shared_bytes,
+        [](void *context) { (*static_cast<decltype(body) *>(context))(); }, &body);
+#endif
+}
+
+/* device_launch<kernel>(device, grid_x, grid_y, threads, shared_bytes, arguments...): runs the
+ * kernel on a grid of blocks of `threads` threads in one dimension, with dynamic shared memory.
+ * Arguments convert as in a call. A grid without blocks is nothing to do. */
+template <auto kernel, typename... Arguments>
+MUST_USE static inline enum status device_launch(struct device *device, uint32_t grid_x,
+                                                 uint32_t grid_y, uint32_t threads,
+                                                 uint32_t shared_bytes, Arguments... arguments)
+{
+    if (grid_x == 0 || grid_y == 0) {
+        return STATUS_OK;
+    }
+    return device_launch_exact(device, kernel, grid_x, grid_y, threads, shared_bytes, arguments...);
+}
+
+#endif
