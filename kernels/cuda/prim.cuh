@@ -1,0 +1,279 @@
+/* The words in which kernels speak to the card. Nothing else in kernels/cuda writes PTX or names a
+ * CUDA builtin; everything here has a second body for the emulator (tests/emulator).
+ *
+ * Thread: threads of a kernel. Ownership: none. Grids have two dimensions, blocks one, of whole
+ * warps. All that is marked "warp" must be reached by all 32 lanes of a warp together, all that is
+ * marked "block" by all threads of the block; a thread that has returned counts as missing.
+ *
+ *   KERNEL            of a function that is launched:  static KERNEL void add(...)
+ *   PRIM_BOUNDS(t,b)  at most t threads a block, room for b blocks:  KERNEL void PRIM_BOUNDS(..)
+ * f() DEVICE_INLINE     of a function that kernels call PRIM_UNROLL       before a loop with a
+ * constant count whose index picks registers SHARED(T, name)   T *name: the dynamic shared memory,
+ * aligned to 128 bytes, contents undefined; once a kernel
+ */
+#ifndef PERSONAD_KERNELS_CUDA_PRIM_CUH
+#define PERSONAD_KERNELS_CUDA_PRIM_CUH
+
+#include <stdint.h>
+
+#ifdef __CUDACC__
+
+#define KERNEL __global__
+#define PRIM_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#define DEVICE_INLINE static __device__ __forceinline__
+#define PRIM_UNROLL _Pragma("unroll")
+#define SHARED(T, name)                                                 \
+    extern __shared__ __align__(128) unsigned char prim_shared_bytes[]; \
+    T *name = reinterpret_cast<T *>(prim_shared_bytes)
+
+#define PRIM_THREAD ((uint32_t)threadIdx.x)
+#define PRIM_THREADS ((uint32_t)blockDim.x)
+#define PRIM_BLOCK_X ((uint32_t)blockIdx.x)
+#define PRIM_BLOCK_Y ((uint32_t)blockIdx.y)
+#define PRIM_GRID_X ((uint32_t)gridDim.x)
+#define PRIM_GRID_Y ((uint32_t)gridDim.y)
+
+/* The address PTX knows a place in shared memory by. */
+DEVICE_INLINE uint32_t prim_shared_address(const void *shared)
+{
+    return (uint32_t)__cvta_generic_to_shared(shared);
+}
+
+#else
+
+#include "tests/emulator/emulator.h"
+
+#define KERNEL
+#define PRIM_BOUNDS(threads, blocks)
+#define DEVICE_INLINE static inline __attribute__((unused))
+#define PRIM_UNROLL
+#define SHARED(T, name) T *name = static_cast<T *>(emulator_shared())
+
+#define PRIM_THREAD (emulator_here.thread)
+#define PRIM_THREADS (emulator_here.threads)
+#define PRIM_BLOCK_X (emulator_here.block_x)
+#define PRIM_BLOCK_Y (emulator_here.block_y)
+#define PRIM_GRID_X (emulator_here.grid_x)
+#define PRIM_GRID_Y (emulator_here.grid_y)
+
+#endif
+
+/* Block. What any thread wrote to shared or global memory before it, all see after it. */
+DEVICE_INLINE void prim_sync(void)
+{
+#ifdef __CUDACC__
+    __syncthreads();
+#else
+    emulator_sync_block();
+#endif
+}
+
+/* Warp. The same among the lanes of a warp. */
+DEVICE_INLINE void prim_sync_warp(void)
+{
+#ifdef __CUDACC__
+    __syncwarp();
+#else
+    emulator_sync_warp();
+#endif
+}
+
+/* ---- copies from global to shared memory, in the background ----
+ * A thread's copies since its last commit are a group. A copy has landed for the thread that
+ * started it when that thread has waited for its group, and for others after a barrier behind that.
+ */
+
+/* 16 bytes, both addresses aligned to 16. Not valid: zeros arrive and `global` is not read. */
+DEVICE_INLINE void prim_copy16(void *shared, const void *global, bool valid)
+{
+#ifdef __CUDACC__
+    asm volatile(
+        "cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(prim_shared_address(shared)),
+        "l"(__cvta_generic_to_global(global)), "r"(valid ? 16 : 0)
+        : "memory");
+#else
+    emulator_copy16(shared, global, valid);
+#endif
+}
+
+DEVICE_INLINE void prim_copy_commit(void)
+{
+#ifdef __CUDACC__
+    asm volatile("cp.async.commit_group;\n" ::: "memory");
+#else
+    emulator_copy_commit();
+#endif
+}
+
+/* Until at most the last `pending` groups of this thread are still on their way. */
+template <int pending> DEVICE_INLINE void prim_copy_wait(void)
+{
+#ifdef __CUDACC__
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(pending) : "memory");
+#else
+    emulator_copy_wait(pending);
+#endif
+}
+
+/* ---- tensor cores ----
+ * A tile is 8 rows of 8 numbers of 16 bits, a row being 16 bytes in shared memory, aligned to 16.
+ * Fragments, with g = lane / 4 and t = lane % 4, a register holding two neighbours, low half first:
+ *   a[0] (row g, k 2t)   a[1] (g + 8, 2t)   a[2] (g, 2t + 8)   a[3] (g + 8, 2t + 8)   of 16 x 16
+ *   b[0] (k 2t, column g)   b[1] (2t + 8, g)                                          of 16 x 8
+ *   c[0] (row g, column 2t)   c[1] (g, 2t + 1)   c[2] (g + 8, 2t)   c[3] (g + 8, 2t + 1)
+ */
+
+/* Warp. Lane l gives row l % 8 of tile l / 8; r[i] of lane l gets the numbers 2t, 2t + 1 of row g
+ * of tile i. */
+DEVICE_INLINE void prim_ldmatrix_x4(uint32_t r[4], const void *row)
+{
+#ifdef __CUDACC__
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];\n"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(prim_shared_address(row))
+                 : "memory");
+#else
+    emulator_ldmatrix_x4(r, row, false);
+#endif
+}
+
+/* Warp. As above of the tiles transposed: r[i] gets number g of the rows 2t and 2t + 1. */
+DEVICE_INLINE void prim_ldmatrix_x4_trans(uint32_t r[4], const void *row)
+{
+#ifdef __CUDACC__
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];\n"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(prim_shared_address(row))
+                 : "memory");
+#else
+    emulator_ldmatrix_x4(r, row, true);
+#endif
+}
+
+/* Warp. c += a * b, 16 x 8 from 16 x 16 and 16 x 8, in fp32 as the tensor core sums. */
+DEVICE_INLINE void prim_mma_bf16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+#ifdef __CUDACC__
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    emulator_mma(c, a, b, EMULATOR_BF16);
+#endif
+}
+
+DEVICE_INLINE void prim_mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+#ifdef __CUDACC__
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};\n"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#else
+    emulator_mma(c, a, b, EMULATOR_F16);
+#endif
+}
+
+/* ---- among the lanes of a warp; T is a number of 4 or 8 bytes ---- */
+
+/* Warp. The value of lane (own ^ lanes). */
+template <typename T> DEVICE_INLINE T prim_shuffle_xor(T value, uint32_t lanes)
+{
+#ifdef __CUDACC__
+    return __shfl_xor_sync(0xffffffffu, value, (int)lanes);
+#else
+    emulator_shuffle(&value, sizeof value, PRIM_THREAD % 32 ^ lanes);
+    return value;
+#endif
+}
+
+/* Warp. The value of a lane. */
+template <typename T> DEVICE_INLINE T prim_shuffle(T value, uint32_t lane)
+{
+#ifdef __CUDACC__
+    return __shfl_sync(0xffffffffu, value, (int)lane);
+#else
+    emulator_shuffle(&value, sizeof value, lane);
+    return value;
+#endif
+}
+
+/* Warp. The value of the lane `delta` below; its own where there is none. */
+template <typename T> DEVICE_INLINE T prim_shuffle_up(T value, uint32_t delta)
+{
+#ifdef __CUDACC__
+    return __shfl_up_sync(0xffffffffu, value, delta);
+#else
+    const uint32_t lane = PRIM_THREAD % 32;
+    emulator_shuffle(&value, sizeof value, lane < delta ? lane : lane - delta);
+    return value;
+#endif
+}
+
+/* Warp. Bit i is what lane i gave. */
+DEVICE_INLINE uint32_t prim_ballot(bool vote)
+{
+#ifdef __CUDACC__
+    return __ballot_sync(0xffffffffu, vote);
+#else
+    return emulator_ballot(vote);
+#endif
+}
+
+/* ---- the rest ---- */
+
+/* What was there before. Threads come in any order: only integers, whose sums have none. */
+DEVICE_INLINE uint32_t prim_atomic_add_shared(uint32_t *at, uint32_t value)
+{
+#ifdef __CUDACC__
+    return atomicAdd(at, value);
+#else
+    const uint32_t before = *at;
+    *at = before + value;
+    return before;
+#endif
+}
+
+DEVICE_INLINE uint64_t prim_atomic_add_shared(uint64_t *at, uint64_t value)
+{
+#ifdef __CUDACC__
+    return atomicAdd(reinterpret_cast<unsigned long long *>(at), (unsigned long long)value);
+#else
+    const uint64_t before = *at;
+    *at = before + value;
+    return before;
+#endif
+}
+
+/* 2^x within 2 ulp, exact for 0 and -infinity; a result below 2^-126 is 0. One kind of card gives
+ * the same bits always; cards and the emulator differ from each other. */
+DEVICE_INLINE float prim_exp2(float x)
+{
+#ifdef __CUDACC__
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(power) : "f"(x));
+    return power;
+#else
+    return emulator_exp2(x);
+#endif
+}
+
+/* What the kernel before this one in the stream wrote may be read after the wait, and nothing that
+ * it reads be written before. A launch lets the next kernel start up to its own wait. Nothing below
+ * sm_90, where kernels follow each other whole. */
+DEVICE_INLINE void prim_depend_wait(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+
+DEVICE_INLINE void prim_depend_launch(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
+}
+
+#endif
