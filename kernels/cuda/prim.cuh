@@ -16,12 +16,15 @@
 
 #include <stdint.h>
 
+#include "kernels/steps/math.h"
+
 #ifdef __CUDACC__
 
 #define KERNEL __global__
 #define PRIM_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
 #define DEVICE_INLINE static __device__ __forceinline__
 #define PRIM_UNROLL _Pragma("unroll")
+#define PRIM_UNROLL_4 _Pragma("unroll 4") /* where all at once would spill */
 #define SHARED(T, name)                                                 \
     extern __shared__ __align__(128) unsigned char prim_shared_bytes[]; \
     T *name = reinterpret_cast<T *>(prim_shared_bytes)
@@ -47,6 +50,7 @@ DEVICE_INLINE uint32_t prim_shared_address(const void *shared)
 #define PRIM_BOUNDS(threads, blocks)
 #define DEVICE_INLINE static inline __attribute__((unused))
 #define PRIM_UNROLL
+#define PRIM_UNROLL_4
 #define SHARED(T, name) T *name = static_cast<T *>(emulator_shared())
 
 #define PRIM_THREAD (emulator_here.thread)
@@ -256,6 +260,19 @@ DEVICE_INLINE float prim_exp2(float x)
     return power;
 #else
     return emulator_exp2(x);
+#endif
+}
+
+/* Two halves, rounded to nearest even; `low` in the low 16 bits. Beyond the largest half the card
+ * gives infinity, the emulator the largest: for magnitudes that are smaller. */
+DEVICE_INLINE uint32_t prim_pack_half(float low, float high)
+{
+#ifdef __CUDACC__
+    uint32_t pair;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;\n" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#else
+    return (uint32_t)steps_half_from_float(low) | (uint32_t)steps_half_from_float(high) << 16;
 #endif
 }
 

@@ -1,0 +1,132 @@
+/* Attention, a block per tile of 64 query columns and KV head, then a fold per row and query head.
+ *
+ * Maths and shapes: struct attention_args in backend.h.
+ * Bound by: memory in decode, 4 * head_size bytes a position and KV head; tensor cores in prefill.
+ * Launch:   grid = (items or rows, at most GRID_X_MAX) x heads; blocks stride over what is left.
+ * Order:    attention.cuh: a column's bits depend on its own query and positions only.
+ * Checked:  tests/emulator/test_attention.cpp, against double; rows alone and in batches by memcmp.
+ */
+#include "kernels/cuda/attention.cuh"
+
+#include "base/check.h"
+
+enum {
+    GRID_X_MAX = 4096, /* blocks for each head; a kernel strides over more */
+    FOLD_THREADS = 128,
+    GROUP_MAX = 64, /* query heads a KV head */
+};
+
+static const float log2_of_e = 1.44269504f;
+
+static bool head_size_is_known(uint32_t head_size)
+{
+    return head_size == 64 || head_size == 80 || head_size == 96 || head_size == 128 ||
+           head_size == 256;
+}
+
+static enum status check_args(const struct attention_args *args, struct error *error)
+{
+    if (args->window != 0 || args->soft_cap != 0.0f || args->sinks != NULL ||
+        args->page_group != 0) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "attention with a sliding window, a soft cap, sinks or page groups is not "
+                         "supported by the cuda backend; choose another model");
+    }
+    if (!head_size_is_known(args->head_size)) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "attention heads of size %u are not supported by the cuda backend: 64, "
+                         "80, 96, 128 and 256 are; use the cpu backend",
+                         args->head_size);
+    }
+    if (args->kv_head_count == 0 || args->head_count == 0 ||
+        args->head_count % args->kv_head_count != 0 ||
+        args->head_count / args->kv_head_count > GROUP_MAX) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "%u query heads over %u key heads are not supported: a whole number of "
+                         "query heads, at most %d, must share a key head",
+                         args->head_count, args->kv_head_count, GROUP_MAX);
+    }
+    return STATUS_OK;
+}
+
+static uint64_t partial_heads(const struct backend *backend, const struct attention_args *args)
+{
+    return (uint64_t)backend->settings.partial_count_max * args->head_count;
+}
+
+enum status cuda_attention(struct backend_program *program, const struct attention_args *args,
+                           struct error *error)
+{
+    struct backend *backend = program->backend;
+    struct cuda_op *op = NULL;
+
+    TRY(check_args(args, error));
+    CHECK(args->kv->shape.head_size == args->head_size);
+    CHECK(args->kv->shape.kv_head_count == args->kv_head_count);
+    CHECK(args->layer < args->kv->shape.layer_count);
+    if (attention_shared_bytes(args->head_size) > backend->facts.shared_bytes_max) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "attention heads of size %u need %u bytes of shared memory, this card has "
+                         "%u; use the cpu backend",
+                         args->head_size, attention_shared_bytes(args->head_size),
+                         backend->facts.shared_bytes_max);
+    }
+    TRY(cuda_scratch_want(backend, &backend->partials,
+                          partial_heads(backend, args) * (args->head_size + 2) * sizeof(float),
+                          "attention partials", error));
+    TRY(cuda_program_push(program, CUDA_OP_attention, error, &op));
+    op->args.attention = *args;
+    return STATUS_OK;
+}
+
+template <uint32_t D>
+static enum status launch(const struct cuda_step *step, const struct attention_view *view)
+{
+    struct device *device = step->backend->device;
+    const struct plan *plan = step->plan;
+    const uint32_t group = view->head_count / view->kv_head_count;
+    /* No item has fewer tiles than this has blocks for it, so none strides without need. */
+    const uint64_t tiles =
+        (uint64_t)plan->item_row_count * group / ATTENTION_TILE_COLUMNS + plan->item_count;
+    const uint32_t blocks = tiles < GRID_X_MAX ? (uint32_t)tiles : (uint32_t)GRID_X_MAX;
+    const uint32_t rows = plan->row_count < GRID_X_MAX ? plan->row_count : (uint32_t)GRID_X_MAX;
+
+    TRY(device_launch<attention_kernel<D>>(device, blocks, view->kv_head_count, ATTENTION_THREADS,
+                                           attention_shared_bytes(D), step->view, *view));
+    return device_launch<attention_fold_kernel<D>>(device, rows, view->head_count, FOLD_THREADS, 0,
+                                                   step->view, *view);
+}
+
+enum status cuda_attention_run(const struct cuda_step *step, const struct cuda_op *entry)
+{
+    const struct attention_args *args = &entry->args.attention;
+    const struct cuda_kv_view kv = cuda_kv_layer(args->kv, args->layer);
+    const uint64_t heads = partial_heads(step->backend, args);
+    struct attention_view view = {};
+
+    view.q = args->q->data;
+    view.out = args->out->data;
+    view.k = kv.k;
+    view.v = kv.v;
+    view.acc = (float *)step->backend->partials.data;
+    view.max = view.acc + heads * args->head_size;
+    view.sum = view.max + heads;
+    view.scale_log2 = args->scale * log2_of_e;
+    view.head_count = args->head_count;
+    view.kv_head_count = args->kv_head_count;
+    view.head_size = args->head_size;
+    view.page_count = kv.page_count;
+    switch (args->head_size) {
+    case 64:
+        return launch<64>(step, &view);
+    case 80:
+        return launch<80>(step, &view);
+    case 96:
+        return launch<96>(step, &view);
+    case 128:
+        return launch<128>(step, &view);
+    default:
+        CHECK(args->head_size == 256);
+        return launch<256>(step, &view);
+    }
+}
