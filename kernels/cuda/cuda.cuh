@@ -104,8 +104,8 @@ struct cuda_plan_view {
     const struct cuda_plan_history *histories;
     const uint32_t *words; /* ids, biases and masks */
 
-    uint32_t *tokens;     /* [row_count]: what each row embeds; set before the operations */
-    uint32_t *row_faults; /* [row_count]: 0 before the operations; 1: K or V held a NaN */
+    uint32_t *tokens;    /* [row_count]: what each row embeds; set before the operations */
+    uint8_t *row_faults; /* [row_count]: 0 before the operations; 1: K or V held a NaN */
     struct sample_result *results; /* [sample_count]: all written by sample */
 };
 
@@ -122,13 +122,10 @@ struct cuda_slot {
     void *plan_host; /* pinned */
     void *plan;
     struct sample_result *results_host; /* pinned, [sample_count_max] */
-    uint32_t *row_faults_host;          /* pinned, [row_count_max] */
-    uint8_t *row_faults_out;            /* host: what step_result shows */
+    uint8_t *row_faults_host;           /* pinned, [row_count_max] */
     struct sample_result *results;
-    uint32_t *row_faults;
+    uint8_t *row_faults;
     struct device_event *begin, *end;
-    uint32_t row_count, sample_count; /* of the step in it */
-    uint32_t ticket;
     bool in_flight;
 };
 

@@ -56,7 +56,8 @@ const struct device_facts *device_facts(const struct device *device);
 /* The runtime's words for the last failure, "" if there was none. Borrowed. */
 const char *device_fault_text(const struct device *device);
 
-/* Memory of the card, aligned to 256 bytes, not cleared. 0 bytes give a valid pointer. MEMORY. */
+/* Memory of the card, aligned to 256 bytes, not cleared. 0 bytes give a valid pointer. MEMORY.
+ * Freeing waits for all that was given to the card. */
 MUST_USE enum status device_alloc(struct device *device, uint64_t size_bytes, void **out);
 void device_free(struct device *device, void *pointer); /* NULL is fine */
 

@@ -1,0 +1,300 @@
+/* The CUDA backend: life of a backend and of what is made from it. Steps are in program.cu. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/plan.cuh"
+#include "kernels/cuda/program.cuh"
+#include "kernels/cuda/weight.cuh"
+
+/* The card that CUDA_VISIBLE_DEVICES puts first. */
+enum { ORDINAL = 0 };
+
+static enum status slot_allocate(struct backend *backend, struct cuda_slot *slot)
+{
+    struct device *device = backend->device;
+    const uint64_t results_bytes =
+        backend->settings.sample_count_max * (uint64_t)sizeof(struct sample_result);
+    const uint64_t faults_bytes = backend->settings.row_count_max;
+
+    TRY(device_pinned_alloc(device, backend->plan_bytes, &slot->plan_host));
+    TRY(device_pinned_alloc(device, results_bytes, (void **)&slot->results_host));
+    TRY(device_pinned_alloc(device, faults_bytes, (void **)&slot->row_faults_host));
+    TRY(device_alloc(device, backend->plan_bytes, &slot->plan));
+    TRY(device_alloc(device, results_bytes, (void **)&slot->results));
+    TRY(device_alloc(device, faults_bytes, (void **)&slot->row_faults));
+    TRY(device_event_create(device, &slot->begin));
+    return device_event_create(device, &slot->end);
+}
+
+static void slot_free(struct backend *backend, struct cuda_slot *slot)
+{
+    struct device *device = backend->device;
+
+    device_pinned_free(device, slot->plan_host);
+    device_pinned_free(device, slot->results_host);
+    device_pinned_free(device, slot->row_faults_host);
+    device_free(device, slot->plan);
+    device_free(device, slot->results);
+    device_free(device, slot->row_faults);
+    device_event_destroy(device, slot->begin);
+    device_event_destroy(device, slot->end);
+}
+
+static enum status allocate(struct backend *backend)
+{
+    const struct backend_settings *settings = &backend->settings;
+    struct device *device = backend->device;
+    const uint64_t history_bytes = settings->slot_count * (uint64_t)sizeof(struct cuda_history);
+    const uint64_t id_count = (uint64_t)settings->slot_count * settings->history_tokens_max;
+
+    TRY(device_alloc(device, history_bytes, (void **)&backend->histories));
+    TRY(device_alloc(device, id_count * sizeof(uint32_t), (void **)&backend->history_ids));
+    TRY(device_alloc(device, settings->row_count_max * (uint64_t)sizeof(uint32_t),
+                     (void **)&backend->tokens));
+    TRY(device_clear(device, backend->histories, history_bytes));
+    for (uint32_t i = 0; i < BACKEND_STEP_SLOT_COUNT; i++) {
+        TRY(slot_allocate(backend, &backend->slots[i]));
+    }
+    return device_wait(device);
+}
+
+static void free_lists(struct backend *backend)
+{
+    while (backend->programs != NULL) {
+        struct backend_program *program = backend->programs;
+
+        backend->programs = program->next;
+        cuda_program_destroy(program);
+    }
+    while (backend->weights != NULL) {
+        struct backend_weight *weight = backend->weights;
+
+        backend->weights = weight->next;
+        cuda_weight_destroy(weight);
+    }
+    while (backend->buffers != NULL) {
+        struct backend_buffer *buffer = backend->buffers;
+
+        backend->buffers = buffer->next;
+        device_free(backend->device, buffer->data);
+        memory_free(buffer);
+    }
+    while (backend->kvs != NULL) {
+        struct backend_kv *kv = backend->kvs;
+
+        backend->kvs = kv->next;
+        device_free(backend->device, kv->k);
+        device_free(backend->device, kv->v);
+        memory_free(kv);
+    }
+}
+
+/* Freeing waits for the steps in flight. */
+static void destroy(struct backend *backend)
+{
+    if (backend == NULL) {
+        return;
+    }
+    free_lists(backend);
+    device_free(backend->device, backend->activations.data);
+    device_free(backend->device, backend->qkv.data);
+    device_free(backend->device, backend->partials.data);
+    device_free(backend->device, backend->sampling.data);
+    for (uint32_t i = 0; i < BACKEND_STEP_SLOT_COUNT; i++) {
+        slot_free(backend, &backend->slots[i]);
+    }
+    device_free(backend->device, backend->histories);
+    device_free(backend->device, backend->history_ids);
+    device_free(backend->device, backend->tokens);
+    device_close(backend->device);
+    memory_free(backend);
+}
+
+static enum status create(const struct backend_settings *settings, struct error *error,
+                          struct backend **out)
+{
+    struct device *device = NULL;
+
+    CHECK(settings->row_count_max > 0 && settings->vocabulary_count > 0);
+    TRY(device_open(ORDINAL, error, &device));
+    struct backend *backend = (struct backend *)memory_alloc(1, sizeof(*backend));
+    if (backend == NULL) {
+        device_close(device);
+        return error_set(error, STATUS_MEMORY, "out of memory for the CUDA backend");
+    }
+    backend->settings = *settings;
+    backend->settings.isa = NULL;
+    backend->device = device;
+    backend->facts = *device_facts(device);
+    backend->plan_bytes = cuda_plan_bytes(settings);
+    snprintf(backend->text, sizeof(backend->text), "cuda: %s, compute capability %u.%u, %llu MiB",
+             backend->facts.name, backend->facts.architecture / 10,
+             backend->facts.architecture % 10,
+             (unsigned long long)(backend->facts.memory_bytes >> 20));
+    snprintf(backend->numerics, sizeof(backend->numerics), "cuda/1/sm_%u/kv-f16",
+             backend->facts.architecture);
+    const enum status status = allocate(backend);
+    if (status != STATUS_OK) {
+        (void)error_set(
+            error, status, "%s: no room for the plans of a step (%llu MiB) %s", backend->facts.name,
+            (unsigned long long)((2 * backend->plan_bytes >> 20) + 1), device_fault_text(device));
+        destroy(backend);
+        return status;
+    }
+    *out = backend;
+    return STATUS_OK;
+}
+
+static const char *describe(const struct backend *backend)
+{
+    return backend->text;
+}
+
+static const char *numerics_id(const struct backend *backend)
+{
+    return backend->numerics;
+}
+
+static uint32_t step_slot_count(const struct backend *backend)
+{
+    (void)backend;
+    return BACKEND_STEP_SLOT_COUNT;
+}
+
+static enum status weight_load(struct backend *backend, const struct weight_source *source,
+                               struct error *error, struct backend_weight **out)
+{
+    struct backend_weight *weight = NULL;
+
+    TRY(cuda_weight_create(backend, source, error, &weight));
+    weight->next = backend->weights;
+    backend->weights = weight;
+    *out = weight;
+    return STATUS_OK;
+}
+
+static enum status buffer_create(struct backend *backend, uint64_t float_count, struct error *error,
+                                 struct backend_buffer **out)
+{
+    struct backend_buffer *buffer = (struct backend_buffer *)memory_alloc(1, sizeof(*buffer));
+    const uint64_t size_bytes = float_count * sizeof(buffer->data[0]);
+    enum status status = STATUS_MEMORY;
+
+    if (buffer != NULL) {
+        status = device_alloc(backend->device, size_bytes, (void **)&buffer->data);
+    }
+    if (status != STATUS_OK) {
+        memory_free(buffer);
+        return error_set(error, status, "the card has no room for a buffer of %llu numbers",
+                         (unsigned long long)float_count);
+    }
+    buffer->float_count = float_count;
+    buffer->backend = backend;
+    buffer->next = backend->buffers;
+    backend->buffers = buffer;
+    *out = buffer;
+    return STATUS_OK;
+}
+
+static enum status buffer_write(struct backend_buffer *buffer, const float *from,
+                                uint64_t float_count)
+{
+    struct device *device = buffer->backend->device;
+
+    CHECK(float_count <= buffer->float_count);
+    TRY(device_upload(device, buffer->data, from, float_count * sizeof(from[0])));
+    return device_wait(device); /* the caller's memory is free again */
+}
+
+static enum status buffer_read(const struct backend_buffer *buffer, uint64_t from, float *to,
+                               uint64_t float_count)
+{
+    struct device *device = buffer->backend->device;
+
+    CHECK(from <= buffer->float_count);
+    CHECK(float_count <= buffer->float_count - from);
+    TRY(device_download(device, to, buffer->data + from, float_count * sizeof(to[0])));
+    return device_wait(device);
+}
+
+/* K, or V, of one page in all layers. */
+static uint64_t page_bytes(const struct kv_shape *shape)
+{
+    return (uint64_t)shape->layer_count * shape->kv_head_count * shape->head_size *
+           KV_PAGE_TOKEN_COUNT * sizeof(uint16_t);
+}
+
+static uint64_t kv_page_bytes(const struct backend *backend, const struct kv_shape *shape)
+{
+    (void)backend;
+    return 2 * page_bytes(shape);
+}
+
+static enum status kv_allocate(struct backend_kv *kv)
+{
+    const uint64_t size_bytes = kv->shape.page_count * page_bytes(&kv->shape);
+    struct device *device = kv->backend->device;
+
+    TRY(device_alloc(device, size_bytes, (void **)&kv->k));
+    TRY(device_alloc(device, size_bytes, (void **)&kv->v));
+    TRY(device_clear(device, kv->k, size_bytes));
+    return device_clear(device, kv->v, size_bytes);
+}
+
+static enum status kv_create(struct backend *backend, const struct kv_shape *shape,
+                             struct error *error, struct backend_kv **out)
+{
+    struct backend_kv *kv = (struct backend_kv *)memory_alloc(1, sizeof(*kv));
+
+    if (kv == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory for the pool of keys and values");
+    }
+    kv->backend = backend;
+    kv->shape = *shape;
+    kv->next = backend->kvs;
+    const enum status status = kv_allocate(kv);
+    if (status != STATUS_OK) {
+        device_free(backend->device, kv->k);
+        device_free(backend->device, kv->v);
+        memory_free(kv);
+        return error_set(error, status,
+                         "the card has no room for %u pages of keys and values (%llu bytes each); "
+                         "allow a smaller cache",
+                         shape->page_count, (unsigned long long)(2 * page_bytes(shape)));
+    }
+    backend->kvs = kv;
+    *out = kv;
+    return STATUS_OK;
+}
+
+static enum status program_create(struct backend *backend, uint32_t row_count_max,
+                                  struct error *error, struct backend_program **out)
+{
+    struct backend_program *program = NULL;
+
+    CHECK(row_count_max > 0 && row_count_max <= backend->settings.row_count_max);
+    TRY(cuda_program_make(backend, row_count_max, error, &program));
+    program->next = backend->programs;
+    backend->programs = program;
+    *out = program;
+    return STATUS_OK;
+}
+
+#define CUDA_OP_ENTRY(op) cuda_##op,
+
+extern "C" {
+extern const struct backend_ops backend_cuda_ops; /* what the daemon's loader asks for by name */
+const struct backend_ops backend_cuda_ops = {
+    "cuda",           create,
+    destroy,          describe,
+    numerics_id,      step_slot_count,
+    weight_load,      buffer_create,
+    buffer_write,     buffer_read,
+    kv_create,        kv_page_bytes,
+    program_create,   {BACKEND_OP_MAP(CUDA_OP_ENTRY)},
+    cuda_step_submit, cuda_step_wait,
+};
+}

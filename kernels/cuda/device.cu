@@ -1,0 +1,237 @@
+/* The card through the CUDA runtime. tests/emulator/device_host.cpp is its twin for the host. */
+#include "kernels/cuda/device.h"
+
+#include <cuda_runtime.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+enum { FAULT_TEXT_BYTES_MAX = 256 };
+
+struct device {
+    struct device_facts facts;
+    cudaStream_t stream; /* owned */
+    char fault[FAULT_TEXT_BYTES_MAX];
+};
+
+struct device_event {
+    cudaEvent_t event; /* owned */
+};
+
+/* Keeps the first failure: those after it only repeat it. */
+static enum status answer(struct device *device, const char *call, cudaError_t result)
+{
+    if (result == cudaSuccess) {
+        return STATUS_OK;
+    }
+    if (device->fault[0] == '\0' && result != cudaErrorMemoryAllocation) {
+        snprintf(device->fault, sizeof(device->fault), "%s: %s (%s)", call,
+                 cudaGetErrorString(result), cudaGetErrorName(result));
+    }
+    (void)cudaGetLastError(); /* one that is not sticky is over */
+    return result == cudaErrorMemoryAllocation ? STATUS_MEMORY : STATUS_DEVICE;
+}
+
+enum status device_count(struct error *error, uint32_t *out)
+{
+    int count = 0;
+    const cudaError_t result = cudaGetDeviceCount(&count);
+
+    if (result == cudaErrorNoDevice) {
+        count = 0;
+    } else if (result != cudaSuccess) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "the NVIDIA driver is missing or too old for this build: %s",
+                         cudaGetErrorString(result));
+    }
+    *out = (uint32_t)count;
+    return STATUS_OK;
+}
+
+enum status device_describe(uint32_t ordinal, struct error *error, struct device_facts *out)
+{
+    struct cudaDeviceProp properties;
+    struct device_facts facts = {};
+    size_t memory_free = 0, memory = 0;
+    uint32_t count = 0;
+
+    TRY(device_count(error, &count));
+    if (ordinal >= count) {
+        return error_set(error, STATUS_NOT_FOUND, "there is no card %u: the driver shows %u",
+                         ordinal, count);
+    }
+    cudaError_t result = cudaGetDeviceProperties(&properties, (int)ordinal);
+    if (result == cudaSuccess) {
+        result = cudaSetDevice((int)ordinal);
+    }
+    if (result == cudaSuccess) {
+        result = cudaMemGetInfo(&memory_free, &memory);
+    }
+    if (result != cudaSuccess) {
+        return error_set(error, STATUS_DEVICE, "card %u does not answer: %s", ordinal,
+                         cudaGetErrorString(result));
+    }
+    snprintf(facts.name, sizeof(facts.name), "%s", properties.name);
+    facts.architecture = (uint32_t)(10 * properties.major + properties.minor);
+    facts.multiprocessor_count = (uint32_t)properties.multiProcessorCount;
+    facts.shared_bytes_max = (uint32_t)properties.sharedMemPerBlockOptin;
+    facts.memory_bytes = memory;
+    facts.memory_free_bytes = memory_free;
+    *out = facts;
+    return STATUS_OK;
+}
+
+enum status device_open(uint32_t ordinal, struct error *error, struct device **out)
+{
+    struct device_facts facts;
+    struct device *device;
+
+    TRY(device_describe(ordinal, error, &facts));
+    if (facts.architecture < DEVICE_ARCHITECTURE_MIN) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "card %u (%s) has compute capability %u.%u; at least 8.0 is needed",
+                         ordinal, facts.name, facts.architecture / 10, facts.architecture % 10);
+    }
+    device = (struct device *)memory_alloc(1, sizeof(*device));
+    if (device == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory for a card");
+    }
+    device->facts = facts;
+    if (answer(device, "cudaStreamCreate",
+               cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking)) != STATUS_OK) {
+        (void)error_set(error, STATUS_DEVICE, "card %u cannot be used: %s", ordinal, device->fault);
+        memory_free(device);
+        return STATUS_DEVICE;
+    }
+    *out = device;
+    return STATUS_OK;
+}
+
+void device_close(struct device *device)
+{
+    if (device != NULL) {
+        (void)cudaStreamSynchronize(device->stream);
+        (void)cudaStreamDestroy(device->stream);
+        memory_free(device);
+    }
+}
+
+const struct device_facts *device_facts(const struct device *device)
+{
+    return &device->facts;
+}
+
+const char *device_fault_text(const struct device *device)
+{
+    return device->fault;
+}
+
+enum status device_alloc(struct device *device, uint64_t size_bytes, void **out)
+{
+    return answer(device, "cudaMalloc", cudaMalloc(out, size_bytes > 0 ? size_bytes : 1));
+}
+
+void device_free(struct device *device, void *pointer)
+{
+    (void)answer(device, "cudaFree", cudaFree(pointer));
+}
+
+enum status device_pinned_alloc(struct device *device, uint64_t size_bytes, void **out)
+{
+    const size_t size = size_bytes > 0 ? size_bytes : 1;
+    void *pointer = NULL;
+
+    TRY(answer(device, "cudaMallocHost", cudaMallocHost(&pointer, size)));
+    memset(pointer, 0, size);
+    *out = pointer;
+    return STATUS_OK;
+}
+
+void device_pinned_free(struct device *device, void *pointer)
+{
+    (void)answer(device, "cudaFreeHost", cudaFreeHost(pointer));
+}
+
+enum status device_upload(struct device *device, void *to, const void *from, uint64_t size_bytes)
+{
+    return answer(device, "upload",
+                  cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyHostToDevice, device->stream));
+}
+
+enum status device_download(struct device *device, void *to, const void *from, uint64_t size_bytes)
+{
+    return answer(device, "download",
+                  cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyDeviceToHost, device->stream));
+}
+
+enum status device_clear(struct device *device, void *to, uint64_t size_bytes)
+{
+    return answer(device, "clear", cudaMemsetAsync(to, 0, size_bytes, device->stream));
+}
+
+enum status device_wait(struct device *device)
+{
+    return answer(device, "wait", cudaStreamSynchronize(device->stream));
+}
+
+enum status device_event_create(struct device *device, struct device_event **out)
+{
+    struct device_event *event = (struct device_event *)memory_alloc(1, sizeof(*event));
+
+    if (event == NULL) {
+        return STATUS_MEMORY;
+    }
+    const enum status status = answer(
+        device, "cudaEventCreate", cudaEventCreateWithFlags(&event->event, cudaEventBlockingSync));
+    if (status != STATUS_OK) {
+        memory_free(event);
+        return status;
+    }
+    *out = event;
+    return STATUS_OK;
+}
+
+void device_event_destroy(struct device *device, struct device_event *event)
+{
+    if (event != NULL) {
+        (void)answer(device, "cudaEventDestroy", cudaEventDestroy(event->event));
+        memory_free(event);
+    }
+}
+
+enum status device_event_record(struct device *device, struct device_event *event)
+{
+    return answer(device, "cudaEventRecord", cudaEventRecord(event->event, device->stream));
+}
+
+enum status device_event_wait(struct device *device, struct device_event *event)
+{
+    return answer(device, "step", cudaEventSynchronize(event->event));
+}
+
+enum status device_event_elapsed(struct device *device, struct device_event *from,
+                                 struct device_event *to, uint64_t *out_ns)
+{
+    float elapsed_ms = 0.0f;
+
+    TRY(answer(device, "cudaEventElapsedTime",
+               cudaEventElapsedTime(&elapsed_ms, from->event, to->event)));
+    const uint64_t elapsed_ns = (uint64_t)((double)elapsed_ms * 1e6);
+    *out_ns = elapsed_ns > 0 ? elapsed_ns : 1;
+    return STATUS_OK;
+}
+
+enum status device_launch_list(struct device *device, const void *kernel, uint32_t grid_x,
+                               uint32_t grid_y, uint32_t threads, uint32_t shared_bytes,
+                               void **arguments)
+{
+    if (shared_bytes > DEVICE_SHARED_BYTES_FREE) {
+        TRY(answer(device, "cudaFuncSetAttribute",
+                   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        (int)shared_bytes)));
+    }
+    return answer(device, "launch",
+                  cudaLaunchKernel(kernel, dim3(grid_x, grid_y, 1), dim3(threads, 1, 1), arguments,
+                                   shared_bytes, device->stream));
+}
