@@ -124,6 +124,7 @@ static void pack_samples(const struct backend *backend, const struct plan *plan,
         } else {
             to->step_first = step_count;
             for (uint32_t j = 0; j < from->steps->count; j++) {
+                CHECK(from->steps->steps[j].type != STEP_MASK || from->mask != NULL);
                 steps[step_count] = packed_step(words, &from->steps->steps[j]);
                 step_count++;
             }

@@ -250,6 +250,12 @@ DEVICE_INLINE uint64_t prim_atomic_add_shared(uint64_t *at, uint64_t value)
 #endif
 }
 
+/* The same in global memory, among all blocks. */
+DEVICE_INLINE uint32_t prim_atomic_add_global(uint32_t *at, uint32_t value)
+{
+    return prim_atomic_add_shared(at, value);
+}
+
 /* 2^x within 2 ulp, exact for 0 and -infinity; a result below 2^-126 is 0. One kind of card gives
  * the same bits always; cards and the emulator differ from each other. */
 DEVICE_INLINE float prim_exp2(float x)

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "kernels/cuda/device.h"
+#include "tests/emulator/emulator_fiber.h"
 
 enum { DOWNLOAD_COUNT_MAX = 64, ALIGNMENT = 256, POISON = 0xff };
 
@@ -98,7 +99,7 @@ const struct device_facts *device_facts(const struct device *device)
 const char *device_fault_text(const struct device *device)
 {
     (void)device;
-    return "";
+    return emulator_fault_text();
 }
 
 enum status device_alloc(struct device *device, uint64_t size_bytes, void **out)

@@ -1,0 +1,387 @@
+/* Sampling: statistics of the model's row, the steps, one draw, the history; a block an item.
+ *
+ * Maths and shapes: struct sample_args in backend.h, kernels/steps/steps.h.
+ * Bound by: reading the row from the second-level cache, 4 * vocabulary bytes a pass: 4 passes and
+ *           those of its steps (top-k and top-p 5 each).
+ * Launch:   grid = min(items, multiprocessors), a block takes every grid-th item, SAMPLE_THREADS.
+ * Order:    integers and comparisons only: equal logits give the CPU's bits.
+ * Checked:  tests/emulator/test_sample.cpp, against cpu/sample.c by memcmp.
+ */
+#include "kernels/cuda/sample.cuh"
+
+#include "kernels/cuda/cuda.cuh"
+#include "kernels/steps/mask.h"
+#include "kernels/steps/min_p.h"
+#include "kernels/steps/min_tokens.h"
+#include "kernels/steps/penalties.h"
+#include "kernels/steps/philox.h"
+#include "kernels/steps/temperature.h"
+#include "kernels/steps/top_k.h"
+#include "kernels/steps/top_p.h"
+
+struct sample_kernel_args {
+    struct cuda_plan_view view;
+    const float *logits; /* [logits_row_count][vocabulary_count] */
+    float *rows;         /* [blocks][vocabulary_count] */
+    uint32_t *counts;    /* [blocks][vocabulary_count]: all 0 between items */
+    struct cuda_history *histories;
+    uint32_t *history_ids;
+    uint32_t vocabulary_count;
+    uint32_t history_tokens_max;
+};
+
+/* One item. */
+struct sample_item {
+    const struct sample_kernel_args *args;
+    const struct cuda_plan_sample *sample;
+    uint32_t *counts;
+    struct sample_row row;
+};
+
+/* ---- one function a step ---- */
+
+DEVICE_INLINE void step_min_tokens(const struct sample_item *item,
+                                   const struct cuda_plan_step *step)
+{
+    const uint32_t *ids = item->args->view.words + step->list_first;
+
+    if (steps_min_tokens_apply(item->sample->index, step->count)) {
+        for (uint32_t i = PRIM_THREAD; i < step->list_count; i += PRIM_THREADS) {
+            if (ids[i] < item->row.count) {
+                item->row.z[ids[i]] = -INFINITY;
+            }
+        }
+    }
+}
+
+DEVICE_INLINE void step_bias(const struct sample_item *item, const struct cuda_plan_step *step)
+{
+    const uint32_t *pairs = item->args->view.words + step->list_first;
+
+    for (uint32_t i = PRIM_THREAD; i < step->list_count; i += PRIM_THREADS) {
+        const uint32_t token = pairs[2 * i];
+        if (token < item->row.count) {
+            const float value = steps_float_from_bits(pairs[2 * i + 1]);
+            item->row.z[token] = steps_bias(item->row.z[token], value);
+        }
+    }
+}
+
+DEVICE_INLINE void step_penalties(const struct sample_item *item, const struct cuda_plan_step *step)
+{
+    const struct sample_kernel_args *args = item->args;
+    const struct cuda_history history = args->histories[item->sample->slot];
+    const uint32_t *ids =
+        args->history_ids + (uint64_t)item->sample->slot * args->history_tokens_max;
+    const uint32_t *exempt = args->view.words + step->list_first;
+    const uint32_t first = steps_penalties_first(history.count, history.prompt_count, step->count,
+                                                 (step->flags & STEP_FLAG_PROMPT) != 0);
+
+    for (uint32_t i = first + PRIM_THREAD; i < history.count; i += PRIM_THREADS) {
+        if (ids[i] < item->row.count) {
+            (void)prim_atomic_add_global(&item->counts[ids[i]], 1);
+        }
+    }
+    prim_sync();
+    for (uint32_t i = PRIM_THREAD; i < step->list_count; i += PRIM_THREADS) {
+        if (exempt[i] < item->row.count) {
+            item->counts[exempt[i]] = 0;
+        }
+    }
+    prim_sync();
+    for (uint32_t i = item->row.begin + PRIM_THREAD % 32; i < item->row.end; i += 32) {
+        const uint32_t n = item->counts[i];
+        if (n > 0) {
+            item->row.z[i] = steps_penalties(item->row.z[i], n, step->values[0], step->values[1],
+                                             step->values[2]);
+            item->counts[i] = 0; /* clean for the next item */
+        }
+    }
+}
+
+DEVICE_INLINE void step_top_k(const struct sample_item *item, const struct cuda_plan_step *step)
+{
+    const uint64_t target = steps_top_k_target(step->count, item->row.count);
+
+    if (target > 0) {
+        sample_filter(&item->row, sample_threshold(&item->row, true, 0.0f, target));
+    }
+}
+
+DEVICE_INLINE void step_top_p(const struct sample_item *item, const struct cuda_plan_step *step)
+{
+    const struct sample_scan scan = sample_scan_row(&item->row);
+
+    if (scan.max == -INFINITY) {
+        return;
+    }
+    const struct sample_sums sums = sample_masses(&item->row, scan.max);
+    const uint64_t target = steps_top_p_target(step->values[0], sums.sum);
+    if (target > 0) {
+        sample_filter(&item->row, sample_threshold(&item->row, false, scan.max, target));
+    }
+}
+
+DEVICE_INLINE void step_min_p(const struct sample_item *item, const struct cuda_plan_step *step)
+{
+    const struct sample_scan scan = sample_scan_row(&item->row);
+
+    if (scan.max != -INFINITY) {
+        sample_filter(&item->row, steps_min_p_bound(scan.max, step->values[0]));
+    }
+}
+
+/* Leaves the largest logit with the smallest id alone. */
+DEVICE_INLINE void keep_largest(const struct sample_row *row, float max)
+{
+    uint32_t own = UINT32_MAX;
+
+    for (uint32_t i = row->begin + PRIM_THREAD % 32; i < row->end && own == UINT32_MAX; i += 32) {
+        own = row->z[i] >= max ? i : own;
+    }
+    const uint32_t kept = sample_block_min(row, own);
+    for (uint32_t i = row->begin + PRIM_THREAD % 32; i < row->end; i += 32) {
+        if (i != kept) {
+            row->z[i] = -INFINITY;
+        }
+    }
+}
+
+DEVICE_INLINE void step_temperature(const struct sample_item *item,
+                                    const struct cuda_plan_step *step)
+{
+    const struct sample_row *row = &item->row;
+    const float t = step->values[0];
+    const struct sample_scan scan = sample_scan_row(row);
+
+    if (scan.max == -INFINITY) {
+        return;
+    }
+    if (steps_temperature_greedy(scan.max, t)) {
+        keep_largest(row, scan.max);
+        return;
+    }
+    for (uint32_t i = row->begin + PRIM_THREAD % 32; i < row->end; i += 32) {
+        row->z[i] = steps_temperature(row->z[i], t);
+    }
+}
+
+DEVICE_INLINE void step_mask(const struct sample_item *item)
+{
+    const struct sample_row *row = &item->row;
+    const uint32_t *mask = item->args->view.words + item->sample->mask_first;
+
+    for (uint32_t i = row->begin + PRIM_THREAD % 32; i < row->end; i += 32) {
+        if (!steps_mask_keeps(mask, i)) {
+            row->z[i] = -INFINITY;
+        }
+    }
+}
+
+DEVICE_INLINE void apply_step(const struct sample_item *item, const struct cuda_plan_step *step)
+{
+    switch ((enum step_type)step->type) {
+    case STEP_MIN_TOKENS:
+        step_min_tokens(item, step);
+        break;
+    case STEP_BIAS:
+        step_bias(item, step);
+        break;
+    case STEP_PENALTIES:
+        step_penalties(item, step);
+        break;
+    case STEP_TOP_K:
+        step_top_k(item, step);
+        break;
+    case STEP_TOP_P:
+        step_top_p(item, step);
+        break;
+    case STEP_MIN_P:
+        step_min_p(item, step);
+        break;
+    case STEP_TEMPERATURE:
+        step_temperature(item, step);
+        break;
+    case STEP_MASK:
+        step_mask(item);
+        break;
+    }
+    prim_sync();
+}
+
+/* ---- an item ---- */
+
+/* Everything an item answers that is known before the steps. */
+struct model_numbers {
+    float max;
+    uint64_t sum;
+    float entropy;
+    uint32_t top_count;
+};
+
+/* false: the row holds a NaN, or nothing. */
+DEVICE_INLINE bool measure_model(const struct sample_item *item, struct model_numbers *out)
+{
+    const struct sample_row *row = &item->row;
+    const uint32_t asked = item->sample->top_count;
+    const struct sample_scan scan = sample_scan_row(row);
+    uint32_t wanted = asked < BACKEND_TOP_COUNT_MAX ? asked : BACKEND_TOP_COUNT_MAX;
+
+    wanted = wanted < row->count ? wanted : row->count;
+    if (scan.bad || scan.max == -INFINITY) {
+        return false;
+    }
+    const struct sample_sums sums = sample_masses(row, scan.max);
+    out->max = scan.max;
+    out->sum = sums.sum;
+    out->entropy = steps_entropy(sums.sum, sums.spread);
+    out->top_count = wanted;
+    if (wanted > 0) {
+        sample_find_top(row, wanted);
+    }
+    return true;
+}
+
+/* A history that is full belongs to a branch that has filled its room: nothing reads it again. */
+DEVICE_INLINE void append(const struct sample_kernel_args *args, uint32_t slot, uint32_t token)
+{
+    struct cuda_history *history = &args->histories[slot];
+
+    history->last = token;
+    if (history->count < args->history_tokens_max) {
+        args->history_ids[(uint64_t)slot * args->history_tokens_max + history->count] = token;
+        history->count++;
+    }
+}
+
+/* Zeros, or the flag alone. */
+DEVICE_INLINE void clear_result(struct sample_result *result, uint32_t flags)
+{
+    prim_sync();
+    if (PRIM_THREAD < BACKEND_TOP_COUNT_MAX) {
+        result->top[PRIM_THREAD].token = 0;
+        result->top[PRIM_THREAD].logprob = 0.0f;
+    }
+    if (PRIM_THREAD == 0) {
+        result->token = 0;
+        result->flags = flags;
+        result->logprob = 0.0f;
+        result->logprob_sampler = 0.0f;
+        result->entropy = 0.0f;
+        result->top_count = 0;
+    }
+    prim_sync();
+}
+
+DEVICE_INLINE void draw(const struct sample_item *item, const float *logits,
+                        struct sample_result *result)
+{
+    const struct cuda_plan_sample *sample = item->sample;
+    const struct sample_row *row = &item->row;
+    struct model_numbers model;
+
+    if (!measure_model(item, &model)) {
+        clear_result(result, SAMPLE_FLAG_NAN);
+        return;
+    }
+    for (uint32_t i = 0; i < sample->step_count; i++) {
+        apply_step(item, &item->args->view.steps[sample->step_first + i]);
+    }
+    const struct sample_scan scan = sample_scan_row(row);
+    if (scan.bad || scan.max == -INFINITY) {
+        clear_result(result, SAMPLE_FLAG_NAN);
+        return;
+    }
+    const struct sample_sums sums = sample_masses(row, scan.max);
+    const uint64_t random = philox_draw(sample->seed, sample->index, PHILOX_TOKEN, 0);
+    const uint32_t token = sample_pick(row, scan.max, steps_draw(random, sums.sum));
+
+    clear_result(result, 0);
+    if (PRIM_THREAD < model.top_count) {
+        const struct sample_top top = row->shared->top[PRIM_THREAD];
+        result->top[PRIM_THREAD].token = top.token;
+        result->top[PRIM_THREAD].logprob = steps_logprob(top.logprob, model.max, model.sum);
+    }
+    if (PRIM_THREAD == 0) {
+        result->token = token;
+        result->logprob = steps_logprob(logits[token], model.max, model.sum);
+        result->logprob_sampler = steps_logprob(row->z[token], scan.max, sums.sum);
+        result->entropy = model.entropy;
+        result->top_count = model.top_count;
+        append(item->args, sample->slot, token);
+    }
+}
+
+static KERNEL void PRIM_BOUNDS(SAMPLE_THREADS, 1) sample_kernel(struct sample_kernel_args args)
+{
+    SHARED(struct sample_shared, shared);
+    const uint64_t scratch_at = (uint64_t)PRIM_BLOCK_X * args.vocabulary_count;
+
+    for (uint32_t i = PRIM_BLOCK_X; i < args.view.sample_count; i += PRIM_GRID_X) {
+        const struct cuda_plan_sample *sample = &args.view.samples[i];
+        const float *logits = args.logits + (uint64_t)sample->logits_row * args.vocabulary_count;
+        const struct sample_item item = {
+            &args, sample, args.counts + scratch_at,
+            sample_row_of(args.rows + scratch_at, args.vocabulary_count, shared)};
+
+        for (uint32_t id = item.row.begin + PRIM_THREAD % 32; id < item.row.end; id += 32) {
+            item.row.z[id] = logits[id];
+        }
+        prim_sync();
+        draw(&item, logits, &args.view.results[i]);
+        prim_sync();
+    }
+}
+
+/* ---- recording and launching ---- */
+
+static uint32_t block_count(const struct backend *backend)
+{
+    const uint32_t sample_count_max = backend->settings.sample_count_max;
+    const uint32_t multiprocessor_count = backend->facts.multiprocessor_count;
+
+    return sample_count_max < multiprocessor_count ? sample_count_max : multiprocessor_count;
+}
+
+/* rows, then counts */
+static uint64_t scratch_half_bytes(const struct backend *backend)
+{
+    return (uint64_t)block_count(backend) * backend->settings.vocabulary_count * sizeof(uint32_t);
+}
+
+enum status cuda_sample(struct backend_program *program, const struct sample_args *args,
+                        struct error *error)
+{
+    struct backend *backend = program->backend;
+    const uint64_t half_bytes = scratch_half_bytes(backend);
+    struct cuda_op *op = NULL;
+
+    TRY(cuda_scratch_want(backend, &backend->sampling, 2 * half_bytes, "rows of the sampler",
+                          error));
+    if (device_clear(backend->device, backend->sampling.data, 2 * half_bytes) != STATUS_OK) {
+        return error_set(error, STATUS_DEVICE, "the card failed: %s",
+                         device_fault_text(backend->device));
+    }
+    TRY(cuda_program_push(program, CUDA_OP_sample, error, &op));
+    op->args.sample = *args;
+    return STATUS_OK;
+}
+
+enum status cuda_sample_run(const struct cuda_step *step, const struct cuda_op *entry)
+{
+    const struct backend *backend = step->backend;
+    const uint32_t block_max = block_count(backend), sample_count = step->plan->sample_count;
+    struct sample_kernel_args args = {};
+
+    args.view = step->view;
+    args.logits = entry->args.sample.logits->data;
+    args.rows = (float *)backend->sampling.data;
+    args.counts = (uint32_t *)((uint8_t *)backend->sampling.data + scratch_half_bytes(backend));
+    args.histories = backend->histories;
+    args.history_ids = backend->history_ids;
+    args.vocabulary_count = backend->settings.vocabulary_count;
+    args.history_tokens_max = backend->settings.history_tokens_max;
+    return device_launch<sample_kernel>(
+        backend->device, sample_count < block_max ? sample_count : block_max, 1, SAMPLE_THREADS,
+        (uint32_t)sizeof(struct sample_shared), args);
+}
