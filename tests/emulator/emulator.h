@@ -58,6 +58,9 @@ extern struct emulator_place emulator_here;
 /* For the launches that follow. At first: ascending, copies land late, 90. */
 void emulator_configure(const struct emulator_settings *settings);
 
+/* 80 or 90, as configured. */
+uint32_t emulator_architecture(void);
+
 /* Calls body(context) as each thread of each block. `threads` is a multiple of 32.
  * DEVICE: the kernel broke a rule. LIMIT: a shape that no card takes. */
 MUST_USE enum status emulator_launch(uint32_t grid_x, uint32_t grid_y, uint32_t threads,

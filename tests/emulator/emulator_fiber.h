@@ -35,9 +35,6 @@ void emulator_fault_here(const char *text) __attribute__((noreturn));
 /* 16 bytes of shared memory at an aligned address, or a fault. */
 void emulator_shared_check(const void *at);
 
-/* As emulator_settings has it. */
-uint32_t emulator_architecture(void);
-
 /* ---- a warp meets ----
  * True: the caller is the last lane, and does the work for all before emulator_lanes_release;
  * false: it was done. A lane that meets others elsewhere is a fault. */
