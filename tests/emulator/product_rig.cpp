@@ -1,0 +1,84 @@
+/* Random weights of every type and their plain values. */
+#include "tests/emulator/product_rig.h"
+
+#include <math.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+
+extern "C" {
+#include "support/random_weight.h"
+}
+
+float product_bf16(float value)
+{
+    return steps_float_from_bf16(steps_bf16_from_float(value));
+}
+
+void product_rig_init(struct product_rig *rig, uint64_t seed, uint32_t dtype, uint32_t rows,
+                      uint32_t cols, uint32_t x_count)
+{
+    uint64_t state = seed;
+    struct weight_source source = random_weight(&state, dtype, rows, cols);
+    const uint64_t row_bytes = source.size_bytes / rows;
+
+    rig->backend = {};
+    rig->dtype = dtype;
+    rig->rows = rows;
+    rig->cols = cols;
+    rig->exact.resize((size_t)rows * cols);
+    rig->values.resize((size_t)rows * cols);
+    rig->x.resize((size_t)x_count * cols);
+    CHECK(device_open(0, NULL, &rig->backend.device) == STATUS_OK);
+    CHECK(cuda_weight_create(&rig->backend, &source, NULL, &rig->weight) == STATUS_OK);
+    for (uint32_t r = 0; r < rows; r++) {
+        dtype_dequantize_row(dtype, (const uint8_t *)source.data + r * row_bytes, cols,
+                             rig->exact.data() + (size_t)r * cols);
+    }
+    for (size_t i = 0; i < rig->exact.size(); i++) {
+        rig->values[i] = product_bf16(rig->exact[i]);
+    }
+    random_floats(&state, rig->x.data(), rig->x.size());
+    memory_free(const_cast<void *>(source.data));
+}
+
+void product_rig_finish(struct product_rig *rig)
+{
+    cuda_weight_destroy(rig->weight);
+    device_close(rig->backend.device);
+}
+
+void product_settings_use(uint32_t which)
+{
+    static const enum emulator_schedule schedules[] = {EMULATOR_ASCENDING, EMULATOR_DESCENDING,
+                                                       EMULATOR_SHUFFLED};
+    struct emulator_settings settings = {};
+
+    settings.schedule = schedules[which % 3];
+    settings.seed = 17 + which;
+    settings.copies_land_early = which % 2 == 1;
+    settings.architecture = which / 3 == 0 ? 90 : 80;
+    emulator_configure(&settings);
+}
+
+struct product_exact product_rig_exact(const struct product_rig *rig, const float *x,
+                                       uint32_t output)
+{
+    const float *w = rig->values.data() + (size_t)output * rig->cols;
+    struct product_exact exact = {0.0, 0.0};
+
+    for (uint32_t c = 0; c < rig->cols; c++) {
+        const double term = (double)w[c] * product_bf16(x[c]);
+
+        exact.value += term;
+        exact.magnitude += fabs(term);
+    }
+    return exact;
+}
+
+double product_bound(uint32_t cols, double magnitude)
+{
+    const double steps = (cols + CUDA_UNIT_COLS - 1) / CUDA_UNIT_COLS * CUDA_UNIT_STEPS;
+
+    return (steps * 18 + 3) * ldexp(1.0, -23) * magnitude;
+}

@@ -1,0 +1,46 @@
+/* Random products for the tests of matrix kernels: a weight on the card and its values here.
+ *
+ * Thread: any. The rig owns what it points to; product_rig_finish gives it back. The device is the
+ * host's double (device_host.cpp), so memory of the card can be read as it is.
+ */
+#ifndef PERSONAD_TESTS_EMULATOR_PRODUCT_RIG_H
+#define PERSONAD_TESTS_EMULATOR_PRODUCT_RIG_H
+
+#include <vector>
+
+#include "kernels/cuda/matmul.cuh"
+
+struct product_rig {
+    struct backend backend; /* only its device is set */
+    struct backend_weight *weight;
+    uint32_t dtype;
+    uint32_t rows, cols;
+    std::vector<float> exact;  /* [rows][cols] as kernels/dtype.c gives them */
+    std::vector<float> values; /* [rows][cols] rounded to bf16 */
+    std::vector<float> x;      /* [x_count][cols] */
+};
+
+void product_rig_init(struct product_rig *rig, uint64_t seed, uint32_t dtype, uint32_t rows,
+                      uint32_t cols, uint32_t x_count);
+void product_rig_finish(struct product_rig *rig);
+
+/* The emulator's settings: `which` counts schedules, copies early and late, sm_80 and sm_90. */
+enum { PRODUCT_SETTINGS_COUNT = 6 };
+void product_settings_use(uint32_t which);
+
+float product_bf16(float value);
+
+/* What x[row] times output `output` is, over bf16 operands, and the sum of the magnitudes. */
+struct product_exact {
+    double value;
+    double magnitude;
+};
+struct product_exact product_rig_exact(const struct product_rig *rig, const float *x,
+                                       uint32_t output);
+
+/* A bound of |kernel - exact| for `cols` columns, given the sum of magnitudes. A step adds 17
+ * numbers at the most, each cut by less than 2^-23 of the largest magnitude that occurs, which the
+ * sum of magnitudes bounds, and cuts the sum to fp32; folding four segments rounds thrice. */
+double product_bound(uint32_t cols, double magnitude);
+
+#endif

@@ -1,0 +1,337 @@
+/* Goal: the CUDA backend's matrix product is the product of the stored weight, rounded to bf16,
+ * with rows rounded to bf16, and a row's bits depend on nothing but the row.
+ * Method: the kernels' source in the emulator, under several schedules and both sums of tensor
+ * cores. Every element of every type comes back through embed's reader; products against double
+ * over the same operands within a derived bound; a row alone against the row among others by
+ * memcmp. An order that depends on the number of rows, and a fold without its barrier, must be
+ * caught.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+extern "C" {
+#include <cmocka.h>
+}
+
+#include "base/memory.h"
+#include "tests/emulator/product_rig.h"
+
+enum { ROW_COUNT_MAX = 70, MARGIN = 8 };
+
+static const uint32_t dtypes[] = {
+#define X(name, number, elements, bytes) number,
+    DTYPE_MAP(X)
+#undef X
+};
+
+/* Ragged in units, segments and panels. */
+static uint32_t cols_of(uint32_t dtype, uint32_t i)
+{
+    static const uint32_t plain[] = {32, 96, 320, 576};
+    static const uint32_t super[] = {256, 512, 768, 256};
+
+    return dtype_block_elements(dtype) == 256 ? super[i] : plain[i];
+}
+
+typedef enum status (*multiply)(struct device *device, struct cuda_matmul_args *args);
+
+/* Rows [first, first + count) of the rig's x; out is poisoned before, its margin must stay so. */
+static void run_rows(const struct product_rig *rig, multiply function, uint32_t first,
+                     uint32_t count, std::vector<float> &out)
+{
+    const size_t words = (cuda_activation_bytes(count, rig->cols) + 15) / 16;
+    std::vector<struct cuda_words> activations(words);
+    struct cuda_activation_source source = {};
+    struct cuda_matmul_args args = {};
+
+    memset(activations.data(), 0xff, words * sizeof(activations[0]));
+    out.assign((size_t)count * rig->rows + MARGIN, NAN);
+    source.x = rig->x.data() + (size_t)first * rig->cols;
+    source.cols = rig->cols;
+    source.row_count = count;
+    assert_int_equal(
+        cuda_activations_fill(rig->backend.device, &source, (uint16_t *)activations.data()),
+        STATUS_OK);
+    args.activations = (const uint16_t *)activations.data();
+    args.row_count = count;
+    args.part_count = 1;
+    args.parts[0].weight = rig->weight->view;
+    args.parts[0].out = out.data();
+    args.parts[0].stride = rig->rows;
+    if (function(rig->backend.device, &args) != STATUS_OK) {
+        fail_msg("%s", emulator_fault_text());
+    }
+    for (uint32_t i = 0; i < MARGIN; i++) {
+        assert_true(isnan(out[(size_t)count * rig->rows + i]));
+    }
+}
+
+static bool near_double(const struct product_rig *rig, const float *out, uint32_t first,
+                        uint32_t count)
+{
+    for (uint32_t r = 0; r < count; r++) {
+        for (uint32_t o = 0; o < rig->rows; o++) {
+            const struct product_exact exact =
+                product_rig_exact(rig, rig->x.data() + (size_t)(first + r) * rig->cols, o);
+            const double error = fabs(out[(size_t)r * rig->rows + o] - exact.value);
+
+            if (!(error <= product_bound(rig->cols, exact.magnitude))) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* Of the products that make output 0 of row 0. */
+static float largest_term(const struct product_rig *rig)
+{
+    float largest = 0.0f;
+
+    for (uint32_t c = 0; c < rig->cols; c++) {
+        const float term = rig->values[c] * product_bf16(rig->x[c]);
+
+        largest = fabsf(term) > fabsf(largest) ? term : largest;
+    }
+    return largest;
+}
+
+static void products_are_near_double(void **state)
+{
+    static const uint32_t counts[] = {1, 9, 25, 33};
+    std::vector<float> out;
+    uint32_t settings = 0;
+
+    (void)state;
+    for (uint32_t dtype : dtypes) {
+        for (uint32_t i = 0; i < 4; i++) {
+            struct product_rig rig;
+
+            product_rig_init(&rig, 11 + dtype, dtype, 5 + 14 * i, cols_of(dtype, i), counts[i]);
+            product_settings_use(settings++ % PRODUCT_SETTINGS_COUNT);
+            run_rows(&rig, cuda_matmul_store, 0, counts[i], out);
+            assert_true(near_double(&rig, out.data(), 0, counts[i]));
+            /* Planted: the largest product of a sum is lost. */
+            out[0] -= largest_term(&rig);
+            assert_false(near_double(&rig, out.data(), 0, counts[i]));
+            product_rig_finish(&rig);
+        }
+    }
+}
+
+/* Whether rows keep their bits in batches of other sizes and at other places. */
+static bool rows_keep_their_bits(multiply function, uint32_t dtype)
+{
+    static const uint32_t counts[] = {2, 7, 8, 9, 16, 17, 31, 33, 64, 65};
+    std::vector<float> all, part;
+    struct product_rig rig;
+    bool same = true;
+
+    product_rig_init(&rig, 5 + dtype, dtype, 24, cols_of(dtype, 2), ROW_COUNT_MAX);
+    run_rows(&rig, function, 0, ROW_COUNT_MAX, all);
+    for (uint32_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        const uint32_t first = i % 5;
+
+        product_settings_use(i % 3);
+        run_rows(&rig, function, first, counts[i], part);
+        same = same && memcmp(part.data(), all.data() + (size_t)first * rig.rows,
+                              (size_t)counts[i] * rig.rows * sizeof(float)) == 0;
+    }
+    for (uint32_t r = 0; r < 3; r++) {
+        run_rows(&rig, function, r, 1, part);
+        same = same && memcmp(part.data(), all.data() + (size_t)r * rig.rows,
+                              rig.rows * sizeof(float)) == 0;
+    }
+    product_rig_finish(&rig);
+    return same;
+}
+
+static void a_row_keeps_its_bits_in_every_batch(void **state)
+{
+    (void)state;
+    product_settings_use(0);
+    for (uint32_t dtype : {DTYPE_Q4_1, DTYPE_Q6_K, DTYPE_BF16}) {
+        assert_true(rows_keep_their_bits(cuda_matmul_store, dtype));
+    }
+}
+
+/* Planted: many rows take K in one chain where few take it in segments. */
+static KERNEL void one_chain_kernel(struct cuda_matmul_args args)
+{
+    struct cuda_chain chain = {};
+    float sums[1][4] = {};
+    const struct cuda_matmul_part &part = args.parts[0];
+    const uint32_t units = part.weight.unit_count;
+
+    chain.panel = PRIM_BLOCK_X;
+    chain.unit_end = units;
+    chain.tile_count = 1;
+    chain.lane = PRIM_THREAD;
+    chain.activations = (const struct cuda_words *)args.activations +
+                        (uint64_t)PRIM_BLOCK_Y * units * 2 * CUDA_WARP_LANES;
+    cuda_chain_run_any<1>(part.weight, chain, sums);
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t output = chain.panel * CUDA_PANEL_ROWS + chain.lane / 4 + i / 2 * 8;
+        const uint32_t row = PRIM_BLOCK_Y * CUDA_TILE_ROWS + chain.lane % 4 * 2 + i % 2;
+
+        if (output < part.weight.rows && row < args.row_count) {
+            part.out[(uint64_t)row * part.stride + output] = sums[0][i];
+        }
+    }
+}
+
+static enum status multiply_by_count(struct device *device, struct cuda_matmul_args *args)
+{
+    if (args->row_count <= 16) {
+        return cuda_matmul_store(device, args);
+    }
+    return device_launch<one_chain_kernel>(
+        device, (args->parts[0].weight.rows + CUDA_PANEL_ROWS - 1) / CUDA_PANEL_ROWS,
+        (args->row_count + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS, CUDA_WARP_LANES, 0, *args);
+}
+
+static void an_order_by_batch_size_is_caught(void **state)
+{
+    (void)state;
+    product_settings_use(0);
+    assert_false(rows_keep_their_bits(multiply_by_count, DTYPE_Q4_1));
+}
+
+/* Element by element through the reader of embeddings: quantised types exactly, others as bf16. */
+static void every_element_comes_back(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < sizeof(dtypes) / sizeof(dtypes[0]); i++) {
+        const bool kept = dtypes[i] != DTYPE_Q5_0 && dtypes[i] != DTYPE_Q5_1 &&
+                          dtype_block_elements(dtypes[i]) != 1;
+        std::vector<uint32_t> tokens(37);
+        std::vector<float> out(tokens.size() * cols_of(dtypes[i], 2));
+        struct product_rig rig;
+        struct backend_buffer x = {};
+        struct cuda_op entry = {};
+        struct plan plan = {};
+        struct cuda_step step = {};
+
+        product_rig_init(&rig, 23 + i, dtypes[i], 37, cols_of(dtypes[i], 2), 1);
+        product_settings_use(i % PRODUCT_SETTINGS_COUNT);
+        for (uint32_t r = 0; r < tokens.size(); r++) {
+            tokens[r] = 36 - r;
+        }
+        x.data = out.data();
+        entry.args.embed = {&x, rig.weight, 1.0f};
+        plan.row_count = (uint32_t)tokens.size();
+        step.backend = &rig.backend;
+        step.plan = &plan;
+        step.view.tokens = tokens.data();
+        assert_int_equal(cuda_embed_run(&step, &entry), STATUS_OK);
+        for (uint32_t r = 0; r < tokens.size(); r++) {
+            const std::vector<float> &from = kept ? rig.exact : rig.values;
+
+            assert_memory_equal(out.data() + (size_t)r * rig.cols,
+                                from.data() + (size_t)tokens[r] * rig.cols,
+                                rig.cols * sizeof(float));
+        }
+        product_rig_finish(&rig);
+    }
+}
+
+/* Planted: sums are folded before all warps have written theirs. */
+static KERNEL void hasty_fold_kernel(struct cuda_matmul_args args)
+{
+    SHARED(float, sums);
+
+    sums[PRIM_THREAD] = (float)PRIM_THREAD;
+    if (args.part_count == 2) {
+        prim_sync();
+    }
+    if (PRIM_THREAD < CUDA_WARP_LANES) {
+        args.parts[0].out[PRIM_THREAD] = sums[PRIM_THREAD] + sums[PRIM_THREAD + CUDA_WARP_LANES];
+    }
+}
+
+static void a_fold_without_its_barrier_is_caught(void **state)
+{
+    struct device *device;
+
+    (void)state;
+    assert_int_equal(device_open(0, NULL, &device), STATUS_OK);
+    product_settings_use(0);
+    for (uint32_t with_barrier = 0; with_barrier < 2; with_barrier++) {
+        float out[CUDA_WARP_LANES];
+        struct cuda_matmul_args args = {};
+
+        args.part_count = 1 + with_barrier;
+        args.parts[0].out = out;
+        assert_int_equal(device_launch<hasty_fold_kernel>(device, 1, 1, 64, 256, args), STATUS_OK);
+        assert_true(with_barrier == 1 ? out[1] == 34.0f : isnan(out[1]));
+    }
+    device_close(device);
+}
+
+static void a_source_that_cannot_be_held_is_named(void **state)
+{
+    static const uint8_t bytes[40] = {0};
+    struct weight_source source = {"blk.0.odd", DTYPE_Q4_0, 2, 32, bytes, 36};
+    struct backend_weight *weight = NULL;
+    struct backend backend = {};
+    struct error error = {};
+
+    (void)state;
+    assert_int_equal(device_open(0, NULL, &backend.device), STATUS_OK);
+    source.size_bytes = 35;
+    assert_int_equal(cuda_weight_create(&backend, &source, &error, &weight), STATUS_BAD_INPUT);
+    assert_non_null(strstr(error.text, "blk.0.odd has 35 bytes where its shape needs 36"));
+    source.cols = 33;
+    assert_int_equal(cuda_weight_create(&backend, &source, &error, &weight), STATUS_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "Q4_0 needs a multiple of 32"));
+    source.dtype = 77;
+    assert_int_equal(cuda_weight_create(&backend, &source, &error, &weight), STATUS_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "type 77"));
+    assert_null(weight);
+    device_close(backend.device);
+}
+
+static void a_weight_without_memory_leaves_nothing_behind(void **state)
+{
+    static const uint8_t bytes[36] = {0};
+    const struct weight_source source = {"blk.0.wide", DTYPE_Q4_0, 2, 32, bytes, 36};
+    struct backend_weight *weight = NULL;
+    struct backend backend = {};
+    enum status status = STATUS_MEMORY;
+    int64_t live;
+
+    (void)state;
+    assert_int_equal(device_open(0, NULL, &backend.device), STATUS_OK);
+    live = memory_live_count();
+    for (int64_t survivors = 0; status == STATUS_MEMORY; survivors++) {
+        struct error error = {};
+
+        assert_int_equal(memory_live_count(), live);
+        memory_fault_set(survivors);
+        status = cuda_weight_create(&backend, &source, &error, &weight);
+        memory_fault_set(-1);
+        assert_true(status == STATUS_OK || strstr(error.text, "blk.0.wide") != NULL);
+    }
+    assert_int_equal(status, STATUS_OK);
+    cuda_weight_destroy(weight);
+    device_close(backend.device);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(products_are_near_double),
+        cmocka_unit_test(a_row_keeps_its_bits_in_every_batch),
+        cmocka_unit_test(an_order_by_batch_size_is_caught),
+        cmocka_unit_test(a_fold_without_its_barrier_is_caught),
+        cmocka_unit_test(every_element_comes_back),
+        cmocka_unit_test(a_source_that_cannot_be_held_is_named),
+        cmocka_unit_test(a_weight_without_memory_leaves_nothing_behind),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
