@@ -128,7 +128,7 @@ static enum status create(const struct backend_settings *settings, struct error 
     backend->settings = *settings;
     backend->settings.isa = NULL;
     backend->device = device;
-    backend->facts = *device_facts(device);
+    backend->facts = *device_read_facts(device);
     backend->plan_bytes = cuda_plan_bytes(settings);
     snprintf(backend->text, sizeof(backend->text), "cuda: %s, compute capability %u.%u, %llu MiB",
              backend->facts.name, backend->facts.architecture / 10,

@@ -117,7 +117,7 @@ void device_close(struct device *device)
     }
 }
 
-const struct device_facts *device_facts(const struct device *device)
+const struct device_facts *device_read_facts(const struct device *device)
 {
     return &device->facts;
 }

@@ -51,7 +51,7 @@ MUST_USE enum status device_open(uint32_t ordinal, struct error *error, struct d
 void device_close(struct device *device); /* waits for the stream; NULL is fine */
 
 /* As found when it was opened. */
-const struct device_facts *device_facts(const struct device *device);
+const struct device_facts *device_read_facts(const struct device *device);
 
 /* The runtime's words for the last failure, "" if there was none. Borrowed. */
 const char *device_fault_text(const struct device *device);

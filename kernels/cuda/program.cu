@@ -40,7 +40,7 @@ enum status cuda_program_push(struct backend_program *program, enum cuda_op_kind
 {
     if (program->op_count == program->op_count_max) {
         const uint32_t count_max =
-            program->op_count_max == 0 ? OP_COUNT_FIRST : 2 * program->op_count_max;
+            program->op_count_max == 0 ? (uint32_t)OP_COUNT_FIRST : 2 * program->op_count_max;
         struct cuda_op *ops =
             (struct cuda_op *)memory_resize(program->ops, count_max, sizeof(ops[0]));
 

@@ -40,8 +40,8 @@ struct sample_item {
 
 /* ---- one function a step ---- */
 
-DEVICE_INLINE void step_min_tokens(const struct sample_item *item,
-                                   const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_min_tokens(const struct sample_item *item,
+                                    const struct cuda_plan_step *step)
 {
     const uint32_t *ids = item->args->view.words + step->list_first;
 
@@ -54,7 +54,7 @@ DEVICE_INLINE void step_min_tokens(const struct sample_item *item,
     }
 }
 
-DEVICE_INLINE void step_bias(const struct sample_item *item, const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_bias(const struct sample_item *item, const struct cuda_plan_step *step)
 {
     const uint32_t *pairs = item->args->view.words + step->list_first;
 
@@ -67,7 +67,8 @@ DEVICE_INLINE void step_bias(const struct sample_item *item, const struct cuda_p
     }
 }
 
-DEVICE_INLINE void step_penalties(const struct sample_item *item, const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_penalties(const struct sample_item *item,
+                                   const struct cuda_plan_step *step)
 {
     const struct sample_kernel_args *args = item->args;
     const struct cuda_history history = args->histories[item->sample->slot];
@@ -99,7 +100,7 @@ DEVICE_INLINE void step_penalties(const struct sample_item *item, const struct c
     }
 }
 
-DEVICE_INLINE void step_top_k(const struct sample_item *item, const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_top_k(const struct sample_item *item, const struct cuda_plan_step *step)
 {
     const uint64_t target = steps_top_k_target(step->count, item->row.count);
 
@@ -108,7 +109,7 @@ DEVICE_INLINE void step_top_k(const struct sample_item *item, const struct cuda_
     }
 }
 
-DEVICE_INLINE void step_top_p(const struct sample_item *item, const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_top_p(const struct sample_item *item, const struct cuda_plan_step *step)
 {
     const struct sample_scan scan = sample_scan_row(&item->row);
 
@@ -122,7 +123,7 @@ DEVICE_INLINE void step_top_p(const struct sample_item *item, const struct cuda_
     }
 }
 
-DEVICE_INLINE void step_min_p(const struct sample_item *item, const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_min_p(const struct sample_item *item, const struct cuda_plan_step *step)
 {
     const struct sample_scan scan = sample_scan_row(&item->row);
 
@@ -147,8 +148,8 @@ DEVICE_INLINE void keep_largest(const struct sample_row *row, float max)
     }
 }
 
-DEVICE_INLINE void step_temperature(const struct sample_item *item,
-                                    const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_temperature(const struct sample_item *item,
+                                     const struct cuda_plan_step *step)
 {
     const struct sample_row *row = &item->row;
     const float t = step->values[0];
@@ -166,7 +167,7 @@ DEVICE_INLINE void step_temperature(const struct sample_item *item,
     }
 }
 
-DEVICE_INLINE void step_mask(const struct sample_item *item)
+DEVICE_INLINE void apply_mask(const struct sample_item *item)
 {
     const struct sample_row *row = &item->row;
     const uint32_t *mask = item->args->view.words + item->sample->mask_first;
@@ -182,28 +183,28 @@ DEVICE_INLINE void apply_step(const struct sample_item *item, const struct cuda_
 {
     switch ((enum step_type)step->type) {
     case STEP_MIN_TOKENS:
-        step_min_tokens(item, step);
+        apply_min_tokens(item, step);
         break;
     case STEP_BIAS:
-        step_bias(item, step);
+        apply_bias(item, step);
         break;
     case STEP_PENALTIES:
-        step_penalties(item, step);
+        apply_penalties(item, step);
         break;
     case STEP_TOP_K:
-        step_top_k(item, step);
+        apply_top_k(item, step);
         break;
     case STEP_TOP_P:
-        step_top_p(item, step);
+        apply_top_p(item, step);
         break;
     case STEP_MIN_P:
-        step_min_p(item, step);
+        apply_min_p(item, step);
         break;
     case STEP_TEMPERATURE:
-        step_temperature(item, step);
+        apply_temperature(item, step);
         break;
     case STEP_MASK:
-        step_mask(item);
+        apply_mask(item);
         break;
     }
     prim_sync();
@@ -223,9 +224,9 @@ struct model_numbers {
 DEVICE_INLINE bool measure_model(const struct sample_item *item, struct model_numbers *out)
 {
     const struct sample_row *row = &item->row;
-    const uint32_t asked = item->sample->top_count;
+    const uint32_t most = BACKEND_TOP_COUNT_MAX, asked = item->sample->top_count;
     const struct sample_scan scan = sample_scan_row(row);
-    uint32_t wanted = asked < BACKEND_TOP_COUNT_MAX ? asked : BACKEND_TOP_COUNT_MAX;
+    uint32_t wanted = asked < most ? asked : most;
 
     wanted = wanted < row->count ? wanted : row->count;
     if (scan.bad || scan.max == -INFINITY) {

@@ -76,7 +76,7 @@ DEVICE_INLINE uint32_t sample_count_bits(uint32_t bits)
 {
     bits = bits - (bits >> 1 & 0x55555555u);
     bits = (bits & 0x33333333u) + (bits >> 2 & 0x33333333u);
-    return ((bits + (bits >> 4) & 0x0f0f0f0fu) * 0x01010101u) >> 24;
+    return (((bits + (bits >> 4)) & 0x0f0f0f0fu) * 0x01010101u) >> 24;
 }
 
 /* Every thread's number summed over the block; warp sums stay in `warps` until the next one. */
