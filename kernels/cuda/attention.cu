@@ -85,7 +85,7 @@ static enum status launch(const struct cuda_step *step, const struct attention_v
     struct device *device = step->backend->device;
     const struct plan *plan = step->plan;
     const uint32_t group = view->head_count / view->kv_head_count;
-    /* No item has fewer tiles than this has blocks for it, so none strides without need. */
+    /* At least as many as there are: each item rounds up by less than one. */
     const uint64_t tiles =
         (uint64_t)plan->item_row_count * group / ATTENTION_TILE_COLUMNS + plan->item_count;
     const uint32_t blocks = tiles < GRID_X_MAX ? (uint32_t)tiles : (uint32_t)GRID_X_MAX;

@@ -9,8 +9,10 @@
  * and V, which pass through shared memory a chunk of 64 positions at a time:
  *
  *   q [64][D + 8]   k [64][D + 8]   v [64][D + 8]   halves; 8 of padding spread rows over the banks
- *   query [64]      row * head_count + head of each column
- *   seen [64]       how many of the item's positions a column attends to; 0: no such column
+ *
+ * The padding of a column's q holds two words of its own: `query`, row * head_count + head, and
+ * `seen`, how many of the item's positions it attends to (0: no such column). With them elsewhere
+ * heads of 256 would not fit the 99 KiB of sm_89.
  *
  * The bits of a column and chunk, of which the column sees the first n positions (D: head size):
  *   s_j = chain of m16n8k16 steps ascending over D from 0, q and k as halves
@@ -58,14 +60,23 @@ struct attention_view {
 
 static inline uint32_t attention_shared_bytes(uint32_t head_size)
 {
-    return 3 * ATTENTION_TILE_COLUMNS * ATTENTION_STRIDE(head_size) * (uint32_t)sizeof(uint16_t) +
-           2 * ATTENTION_TILE_COLUMNS * (uint32_t)sizeof(uint32_t);
+    return 3 * ATTENTION_TILE_COLUMNS * ATTENTION_STRIDE(head_size) * (uint32_t)sizeof(uint16_t);
 }
 
 struct attention_shared {
     uint16_t *q, *k, *v;
-    uint32_t *query, *seen;
 };
+
+struct attention_column {
+    uint32_t query, seen;
+};
+
+template <uint32_t D>
+DEVICE_INLINE struct attention_column *attention_column_of(const struct attention_shared *shared,
+                                                           uint32_t column)
+{
+    return (struct attention_column *)(shared->q + column * ATTENTION_STRIDE(D) + D);
+}
 
 /* A walk over the items, 32 at a time: work items are tiles, counted through all items. */
 struct attention_search {
@@ -124,11 +135,11 @@ DEVICE_INLINE bool attention_find(const struct cuda_plan_view *plan, uint32_t gr
     return false;
 }
 
-/* Which query each column is, and how far it sees. Ends with a barrier. */
-DEVICE_INLINE void attention_list_columns(const struct cuda_plan_view *plan,
-                                          const struct attention_view *view,
-                                          const struct attention_shared *shared,
-                                          struct attention_tile *tile)
+/* Which query each column is, and how far it sees. Has a barrier. */
+template <uint32_t D>
+DEVICE_INLINE void
+attention_list_columns(const struct cuda_plan_view *plan, const struct attention_view *view,
+                       const struct attention_shared *shared, struct attention_tile *tile)
 {
     const uint32_t group = view->head_count / view->kv_head_count;
     const uint32_t lane = PRIM_THREAD % 32;
@@ -143,14 +154,14 @@ DEVICE_INLINE void attention_list_columns(const struct cuda_plan_view *plan,
             seen = end > tile->item.begin ? end - tile->item.begin : 0;
             query = row * view->head_count + tile->kv_head * group + column % group;
         }
-        shared->seen[PRIM_THREAD] = seen;
-        shared->query[PRIM_THREAD] = query;
+        *attention_column_of<D>(shared, PRIM_THREAD) = {query, seen};
     }
     prim_sync();
-    uint32_t most = shared->seen[lane];
-    most = shared->seen[lane + 32] > most ? shared->seen[lane + 32] : most;
+    const uint32_t low = attention_column_of<D>(shared, lane)->seen;
+    const uint32_t high = attention_column_of<D>(shared, lane + 32)->seen;
     const uint32_t warp = PRIM_THREAD / 32 * ATTENTION_WARP_COLUMNS;
-    uint32_t warp_most = shared->seen[warp + lane % ATTENTION_WARP_COLUMNS];
+    uint32_t most = high > low ? high : low;
+    uint32_t warp_most = attention_column_of<D>(shared, warp + lane % ATTENTION_WARP_COLUMNS)->seen;
     for (uint32_t lanes = 16; lanes > 0; lanes /= 2) {
         const uint32_t other = prim_shuffle_xor(most, lanes);
         const uint32_t warp_other = prim_shuffle_xor(warp_most, lanes);
@@ -170,8 +181,9 @@ DEVICE_INLINE void attention_load_queries(const struct attention_view *view,
         const uint32_t column = i / (D / 2);
         const uint32_t d = i % (D / 2) * 2;
         uint32_t pair = 0;
-        if (shared->seen[column] > 0) {
-            const float *q = view->q + (uint64_t)shared->query[column] * D + d;
+        const struct attention_column of = *attention_column_of<D>(shared, column);
+        if (of.seen > 0) {
+            const float *q = view->q + (uint64_t)of.query * D + d;
             pair = steps_half_from_float(q[0]) | (uint32_t)steps_half_from_float(q[1]) << 16;
         }
         *(uint32_t *)(shared->q + column * ATTENTION_STRIDE(D) + d) = pair;
@@ -368,7 +380,7 @@ attention_store(const struct attention_view *view, const struct attention_shared
             continue;
         }
         const uint32_t partial = tile->item.partial_first + (tile->column_first + column) / group;
-        const uint32_t head = shared->query[column] % view->head_count;
+        const uint32_t head = attention_column_of<D>(shared, column)->query % view->head_count;
         const uint64_t slot = (uint64_t)partial * view->head_count + head;
         if (lane % 4 == 0) {
             view->max[slot] = total->max[c];
@@ -394,13 +406,14 @@ attention_run_tile(const struct cuda_plan_view *plan, const struct attention_vie
     };
     float scores[ATTENTION_SCORE_TILES][4];
 
-    attention_list_columns(plan, view, shared, tile);
+    attention_list_columns<D>(plan, view, shared, tile);
     attention_copy_chunk<D>(plan, view, tile, 0, view->k, shared->k);
     attention_copy_chunk<D>(plan, view, tile, 0, view->v, shared->v);
     attention_load_queries<D>(view, shared);
     for (uint32_t c = 0; c < 2; c++) {
-        total.seen[c] =
-            shared->seen[PRIM_THREAD / 32 * ATTENTION_WARP_COLUMNS + PRIM_THREAD % 32 / 4 + c * 8];
+        const uint32_t column =
+            PRIM_THREAD / 32 * ATTENTION_WARP_COLUMNS + PRIM_THREAD % 32 / 4 + c * 8;
+        total.seen[c] = attention_column_of<D>(shared, column)->seen;
     }
     const uint32_t chunk_count =
         (tile->seen_max + ATTENTION_CHUNK_TOKENS - 1) / ATTENTION_CHUNK_TOKENS;
@@ -434,9 +447,7 @@ KERNEL void PRIM_BOUNDS(ATTENTION_THREADS, 1)
 {
     SHARED(uint16_t, memory);
     const uint32_t rows = ATTENTION_TILE_COLUMNS * ATTENTION_STRIDE(D);
-    uint32_t *words = (uint32_t *)(memory + 3 * rows);
-    const struct attention_shared shared = {memory, memory + rows, memory + 2 * rows, words,
-                                            words + ATTENTION_TILE_COLUMNS};
+    const struct attention_shared shared = {memory, memory + rows, memory + 2 * rows};
     const uint32_t group = view.head_count / view.kv_head_count;
     struct attention_search search = {0, 0};
     struct attention_tile tile;

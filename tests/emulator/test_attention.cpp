@@ -660,6 +660,31 @@ static void test_a_barrier_or_a_wait_too_little_is_caught(void **state)
     scene_finish(&scene);
 }
 
+/* One block walks all items; the search takes 32 at a time. */
+static void test_one_block_finds_every_tile_of_many_items(void **state)
+{
+    (void)state;
+    enum { COUNT = 45 };
+    static float want[COUNT * 192];
+    const struct shape shape = {3, 1, 64};
+    struct scene scene;
+    struct story story;
+    struct query queries[COUNT];
+
+    scene_init(&scene, &shape, 0);
+    story_init(&story, &scene);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        queries[i] = {&story.a, i == 40 ? 600 : 3 * i};
+    }
+    run(&scene, queries, COUNT, &variations[1], want);
+    assert_int_equal(scene.plan.item_count, 2);
+    plan_queries(&scene, queries, COUNT, &plain);
+    assert_int_equal(scene.plan.item_count, COUNT + 1);
+    planted_bug = PLANTED_NONE;
+    assert_true(planted_equals(&scene, queries, &plain.emulator, want));
+    scene_finish(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -668,6 +693,7 @@ int main(void)
         cmocka_unit_test(test_a_tall_prefill_equals_its_rows_alone),
         cmocka_unit_test(test_one_bit_of_one_key_or_a_backward_fold_is_caught),
         cmocka_unit_test(test_a_nan_that_is_seen_is_seen),
+        cmocka_unit_test(test_one_block_finds_every_tile_of_many_items),
         cmocka_unit_test(test_a_barrier_or_a_wait_too_little_is_caught),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
