@@ -18,6 +18,7 @@ extern "C" {
 
 #include "base/memory.h"
 #include "kernels/cuda/cuda.cuh"
+#include "kernels/cuda/plan.cuh"
 #include "tests/emulator/emulator_rig.h"
 
 extern "C" const struct backend_ops backend_cuda_ops;
@@ -363,12 +364,79 @@ static void cuts_of_the_prompt_change_no_bit(void **state)
     model.ops->destroy(model.backend);
 }
 
+/* Everything of a backend, failing at the first allocation that does. */
+static enum status make_all(struct backend **out)
+{
+    const struct backend_ops *ops = &backend_cuda_ops;
+    const struct kv_shape shape = {1, 1, HEAD_SIZE, 2};
+    struct backend_settings settings = {};
+    struct backend_program *program = NULL;
+    struct backend_kv *kv = NULL;
+    struct backend_buffer *logits = NULL;
+    struct error error = {};
+
+    settings.row_count_max = settings.sample_count_max = settings.slot_count = 2;
+    settings.history_tokens_max = 16;
+    settings.vocabulary_count = 8;
+    settings.partial_count_max = 2;
+    TRY(ops->create(&settings, &error, out));
+    TRY(ops->kv_create(*out, &shape, &error, &kv));
+    TRY(ops->buffer_create(*out, 16, &error, &logits));
+    TRY(ops->program_create(*out, 2, &error, &program));
+    const struct sample_args args = {logits};
+    return ops->op.sample(program, &args, &error);
+}
+
+static void running_out_of_memory_leaves_nothing_behind(void **state)
+{
+    const int64_t live_count = memory_live_count();
+    enum status status = STATUS_MEMORY;
+    int64_t survivors = 0;
+
+    (void)state;
+    for (; status != STATUS_OK; survivors++) {
+        struct backend *backend = NULL;
+
+        assert_true(survivors < 100);
+        memory_fault_set(survivors);
+        status = make_all(&backend);
+        memory_fault_set(-1);
+        assert_true(status == STATUS_OK || status == STATUS_MEMORY);
+        backend_cuda_ops.destroy(backend);
+        assert_int_equal(memory_live_count(), live_count);
+    }
+    assert_true(survivors > 10);
+}
+
+static void a_list_beyond_its_room_is_refused_before_anything_runs(void **state)
+{
+    static uint32_t ids[4 * CUDA_PLAN_WORDS_SAMPLE + 2 * CUDA_PLAN_WORDS_HISTORY];
+    struct stretch prompt;
+    struct model model;
+    float logits[VOCABULARY];
+    uint32_t ticket = 0;
+
+    (void)state;
+    configure(0);
+    open_model(&model, &backend_cuda_ops);
+    fill_stretch(&prompt, 0, 3, 3, 1);
+    prompt.list.steps[0].type = STEP_MIN_TOKENS;
+    prompt.list.steps[0].ids = ids;
+    prompt.list.steps[0].list_count = sizeof ids / sizeof ids[0];
+    assert_int_equal(model.ops->step_submit(model.program, &prompt.plan, &ticket), STATUS_LIMIT);
+    prompt.list.steps[0].list_count = 5;
+    run(&model, &prompt, logits);
+    model.ops->destroy(model.backend);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_answers_as_the_cpu_does),
         cmocka_unit_test(two_steps_are_in_flight),
         cmocka_unit_test(cuts_of_the_prompt_change_no_bit),
+        cmocka_unit_test(running_out_of_memory_leaves_nothing_behind),
+        cmocka_unit_test(a_list_beyond_its_room_is_refused_before_anything_runs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
