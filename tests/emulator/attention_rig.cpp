@@ -1,0 +1,279 @@
+#include "tests/emulator/attention_rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+extern "C" {
+#include <cmocka.h>
+}
+
+#include "kernels/steps/math.h"
+
+static float value_of(uint64_t stream, uint64_t index)
+{
+    uint64_t z = (stream * UINT64_C(0x9e3779b97f4a7c15) + index) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 31)) * UINT64_C(0x94d049bb133111eb);
+    z ^= z >> 29;
+    return (float)(int32_t)(z >> 32) * 0x1p-30f;
+}
+
+uint16_t attention_rig_stored(uint32_t content, uint32_t position, uint32_t kv_head, bool is_v,
+                              uint32_t d)
+{
+    const uint64_t stream = ((uint64_t)content << 32 | position) * 64 + kv_head * 2 + is_v;
+    return steps_half_from_float(value_of(stream, d));
+}
+
+float attention_rig_query(uint32_t content, uint32_t position, uint32_t i)
+{
+    return 1.5f * value_of(((uint64_t)content << 32 | position) + 7777777, i);
+}
+
+uint64_t attention_rig_place(const struct rig_shape *shape, uint32_t kv_head, uint32_t page,
+                             uint32_t slot)
+{
+    const uint64_t head = (uint64_t)LAYER * shape->kv_head_count + kv_head;
+    return ((head * PAGE_COUNT + page) * KV_PAGE_TOKEN_COUNT + slot) * shape->head_size;
+}
+
+void attention_rig_init(struct attention_rig *rig, const struct rig_shape *shape, uint32_t poison)
+{
+    static const uint16_t bad[] = {0x7e00, 0x7c00, 0xfc00, 0x7bff, 0xfe01, 0x3c00};
+    const uint64_t count = (uint64_t)LAYERS * shape->kv_head_count * PAGE_COUNT *
+                           KV_PAGE_TOKEN_COUNT * shape->head_size;
+
+    memset(rig, 0, sizeof *rig);
+    rig->shape = *shape;
+    rig->k = (uint16_t *)aligned_alloc(16, count * sizeof(uint16_t));
+    rig->v = (uint16_t *)aligned_alloc(16, count * sizeof(uint16_t));
+    for (uint64_t i = 0; i < count; i++) {
+        rig->k[i] = bad[(i + poison) % 6];
+        rig->v[i] = bad[(i / 3 + poison) % 6];
+    }
+}
+
+void attention_rig_finish(struct attention_rig *rig)
+{
+    free(rig->k);
+    free(rig->v);
+}
+
+static void write_sequence(struct attention_rig *rig, const struct rig_sequence *sequence)
+{
+    for (uint32_t position = 0; position < sequence->length; position++) {
+        const uint32_t page = sequence->pages[position / KV_PAGE_TOKEN_COUNT];
+        for (uint32_t head = 0; head < rig->shape.kv_head_count; head++) {
+            const uint64_t at =
+                attention_rig_place(&rig->shape, head, page, position % KV_PAGE_TOKEN_COUNT);
+            for (uint32_t d = 0; d < rig->shape.head_size; d++) {
+                rig->k[at + d] = attention_rig_stored(sequence->content, position, head, false, d);
+                rig->v[at + d] = attention_rig_stored(sequence->content, position, head, true, d);
+            }
+        }
+    }
+}
+
+/* ---- planning ---- */
+
+/* Rows of two sequences share a block where both see all of it in the same pages. */
+static bool joins(const struct rig_query *a, const struct rig_query *b, uint32_t begin)
+{
+    const uint32_t page = begin / KV_PAGE_TOKEN_COUNT;
+    const uint32_t last = begin + ATTENTION_BLOCK_TOKENS - 1;
+
+    if (a->sequence == b->sequence) {
+        return b->position >= begin;
+    }
+    return a->position >= last && b->position >= last &&
+           memcmp(&a->sequence->pages[page], &b->sequence->pages[page],
+                  ATTENTION_BLOCK_TOKENS / KV_PAGE_TOKEN_COUNT * sizeof(uint32_t)) == 0;
+}
+
+static void add_item(struct attention_rig *rig, const struct rig_query *queries, uint32_t begin,
+                     const uint32_t *list, uint32_t count)
+{
+    struct plan *plan = &rig->plan;
+    struct plan_item *item = &rig->items[plan->item_count++];
+
+    item->begin = begin;
+    item->row_first = plan->item_row_count;
+    item->row_count = count;
+    item->partial_first = plan->partial_count;
+    for (uint32_t j = 0; j < count; j++) {
+        const struct plan_row *row = &rig->rows[list[j]];
+        const uint32_t past = queries[list[j]].position + 1;
+        if (past > item->end) {
+            item->end = past;
+            item->page_first = row->page_first + begin / KV_PAGE_TOKEN_COUNT;
+        }
+        rig->item_rows[plan->item_row_count++] = list[j];
+        rig->row_partials[row->partial_first + begin / ATTENTION_BLOCK_TOKENS] =
+            plan->partial_count++;
+    }
+    if (item->end > begin + ATTENTION_BLOCK_TOKENS) {
+        item->end = begin + ATTENTION_BLOCK_TOKENS;
+    }
+}
+
+static void plan_block(struct attention_rig *rig, const struct rig_query *queries, uint32_t count,
+                       const struct rig_variation *variation, uint32_t begin)
+{
+    bool done[ROWS_MAX] = {};
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t list[ROWS_MAX], list_count = 0;
+        if (done[i] || queries[i].position < begin) {
+            continue;
+        }
+        for (uint32_t j = i; j < count && list_count < variation->list_max; j++) {
+            if (!done[j] &&
+                (j == i || (variation->shared && joins(&queries[i], &queries[j], begin)))) {
+                done[j] = true;
+                list[list_count++] = j;
+            }
+        }
+        for (uint32_t j = 0; variation->descending && j < list_count / 2; j++) {
+            const uint32_t held = list[j];
+            list[j] = list[list_count - 1 - j];
+            list[list_count - 1 - j] = held;
+        }
+        add_item(rig, queries, begin, list, list_count);
+    }
+}
+
+void attention_rig_plan(struct attention_rig *rig, const struct rig_query *queries, uint32_t count,
+                        const struct rig_variation *variation)
+{
+    struct plan *plan = &rig->plan;
+
+    memset(plan, 0, sizeof *plan);
+    memset(rig->items, 0, sizeof rig->items);
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t page_count = queries[i].position / KV_PAGE_TOKEN_COUNT + 1;
+        struct plan_row *row = &rig->rows[i];
+        memset(row, 0, sizeof *row);
+        row->position = queries[i].position;
+        row->page_first = plan->page_entry_count;
+        row->partial_first = plan->row_partial_count;
+        row->partial_count = queries[i].position / ATTENTION_BLOCK_TOKENS + 1;
+        memcpy(rig->pages + plan->page_entry_count, queries[i].sequence->pages,
+               page_count * sizeof(uint32_t));
+        plan->page_entry_count += page_count;
+        plan->row_partial_count += row->partial_count;
+    }
+    for (uint32_t begin = 0; begin < SEQUENCE_PAGES_MAX * KV_PAGE_TOKEN_COUNT;
+         begin += ATTENTION_BLOCK_TOKENS) {
+        plan_block(rig, queries, count, variation, begin);
+    }
+    assert_true(plan->partial_count <= PARTIALS_MAX);
+    plan->row_count = count;
+}
+
+struct cuda_plan_view attention_rig_view(const struct attention_rig *rig)
+{
+    struct cuda_plan_view view = {};
+
+    view.row_count = rig->plan.row_count;
+    view.page_entry_count = rig->plan.page_entry_count;
+    view.item_count = rig->plan.item_count;
+    view.item_row_count = rig->plan.item_row_count;
+    view.row_partial_count = rig->plan.row_partial_count;
+    view.partial_count = rig->plan.partial_count;
+    view.rows = rig->rows;
+    view.pages = rig->pages;
+    view.items = rig->items;
+    view.item_rows = rig->item_rows;
+    view.row_partials = rig->row_partials;
+    return view;
+}
+
+/* ---- running ---- */
+
+void attention_rig_memory_init(struct rig_memory *memory, const struct attention_rig *rig,
+                               const struct rig_query *queries)
+{
+    const struct rig_shape *shape = &rig->shape;
+    const uint64_t heads = (uint64_t)PARTIALS_MAX * shape->head_count;
+    const uint32_t row_count = rig->plan.row_count;
+
+    memory->width = (uint64_t)shape->head_count * shape->head_size;
+    memory->q = (float *)malloc(row_count * memory->width * sizeof(float));
+    memory->out = (float *)malloc(row_count * memory->width * sizeof(float));
+    memory->partials = (float *)malloc(heads * (shape->head_size + 2) * sizeof(float));
+    memset(memory->out, 0xff, row_count * memory->width * sizeof(float));
+    memset(memory->partials, 0xff, heads * (shape->head_size + 2) * sizeof(float));
+    for (uint32_t r = 0; r < row_count; r++) {
+        for (uint32_t i = 0; i < memory->width; i++) {
+            memory->q[r * memory->width + i] =
+                attention_rig_query(queries[r].sequence->content, queries[r].position, i);
+        }
+    }
+}
+
+void attention_rig_memory_finish(struct rig_memory *memory)
+{
+    free(memory->q);
+    free(memory->out);
+    free(memory->partials);
+}
+
+void attention_rig_run_planned(struct attention_rig *rig, const struct rig_query *queries,
+                               const struct emulator_settings *settings, float *out)
+{
+    struct rig_memory memory;
+    struct backend backend = {};
+    struct backend_buffer q = {}, result = {};
+    struct backend_kv kv = {};
+    struct cuda_step step = {};
+    struct cuda_op op = {};
+
+    attention_rig_memory_init(&memory, rig, queries);
+    backend.settings.partial_count_max = PARTIALS_MAX;
+    backend.partials.data = memory.partials;
+    q.data = memory.q;
+    result.data = memory.out;
+    kv.shape = {LAYERS, rig->shape.kv_head_count, rig->shape.head_size, PAGE_COUNT};
+    kv.k = rig->k;
+    kv.v = rig->v;
+    step.backend = &backend;
+    step.plan = &rig->plan;
+    step.view = attention_rig_view(rig);
+    op.args.attention.q = &q;
+    op.args.attention.out = &result;
+    op.args.attention.kv = &kv;
+    op.args.attention.layer = LAYER;
+    op.args.attention.head_count = rig->shape.head_count;
+    op.args.attention.kv_head_count = rig->shape.kv_head_count;
+    op.args.attention.head_size = rig->shape.head_size;
+    op.args.attention.scale = 0.125f;
+    emulator_configure(settings);
+    assert_int_equal(cuda_attention_run(&step, &op), STATUS_OK);
+    assert_string_equal(emulator_fault_text(), "");
+    memcpy(out, memory.out, rig->plan.row_count * memory.width * sizeof(float));
+    attention_rig_memory_finish(&memory);
+}
+
+void attention_rig_run(struct attention_rig *rig, const struct rig_query *queries, uint32_t count,
+                       const struct rig_variation *variation, float *out)
+{
+    attention_rig_plan(rig, queries, count, variation);
+    attention_rig_run_planned(rig, queries, &variation->emulator, out);
+}
+
+void attention_rig_story_init(struct rig_story *story, struct attention_rig *rig)
+{
+    story->a = {1, 1040, {}};
+    story->b = {1, 530, {}};
+    story->c = {3, 70, {}};
+    for (uint32_t i = 0; i < SEQUENCE_PAGES_MAX; i++) {
+        story->a.pages[i] = (3 + 2 * i) % PAGE_COUNT;
+        story->b.pages[i] = i < 32 ? story->a.pages[i] : 150 + i % 4;
+        story->c.pages[i] = (140 + 2 * i) % PAGE_COUNT;
+    }
+    write_sequence(rig, &story->a);
+    write_sequence(rig, &story->b);
+    write_sequence(rig, &story->c);
+}
