@@ -22,7 +22,11 @@ set(CMAKE_C_FLAGS_RELEASE "-O2 -g")
 set(CMAKE_C_FLAGS_DEBUG "-O1 -g -fno-omit-frame-pointer")
 
 add_compile_definitions(_GNU_SOURCE)
-add_compile_options(-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla)
+add_compile_options(-Wall -Wextra -Wvla)
+# In C++ a struct and its accessor of the same name would count as shadowing.
+foreach(warning shadow strict-prototypes missing-prototypes)
+  add_compile_options($<$<COMPILE_LANGUAGE:C>:-W${warning}>)
+endforeach()
 if(PERSONAD_WERROR)
   add_compile_options(-Werror)
 endif()

@@ -134,3 +134,5 @@ foreach(header ${headers})
       WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   endforeach()
 endforeach()
+
+include(cmake/emulator.cmake)
