@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Runs clang-tidy over every C source of ours that a build knows, and remembers what passed.
 
-CUDA sources are left out: index arithmetic in 32 bits, which saves registers, is what it would refuse.
+CUDA sources are left out: it would refuse index arithmetic in 32 bits, which saves registers.
 
 usage: clang_tidy.py BUILD_FOLDER [PATH...]     all sources, or those under the paths given
 
