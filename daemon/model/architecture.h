@@ -58,9 +58,16 @@ enum tensor_extent {
     EXTENT_COUNT,
 };
 
+/* How the tensors of a format are called. */
+enum tensor_naming {
+    NAMING_GGUF,
+    NAMING_HF, /* Hugging Face transformers */
+    NAMING_COUNT,
+};
+
 /* The same for every family. */
 struct tensor_kind {
-    const char *name; /* after "blk.N." for a layer's */
+    const char *names[NAMING_COUNT]; /* after the layer's prefix; NULL: the format has none */
     enum tensor_extent rows, cols;
 };
 
@@ -81,8 +88,13 @@ const char *architecture_list(void);
 
 enum { TENSOR_NAME_BYTES_MAX = 64 };
 
-/* Writes the tensor's name; `layer` counts for a layer's only. */
-void architecture_tensor_name(enum tensor_role role, uint32_t layer,
+/* Writes the tensor's name; `layer` counts for a layer's only. False when the format has none. */
+bool architecture_tensor_name(enum tensor_naming naming, enum tensor_role role, uint32_t layer,
                               char out[TENSOR_NAME_BYTES_MAX]);
+
+/* The role that a name of this format stands for, TENSOR_ROLE_COUNT for none that a model of
+ * layer_count layers could have. */
+enum tensor_role architecture_tensor_role(enum tensor_naming naming, struct bytes name,
+                                          uint32_t layer_count);
 
 #endif

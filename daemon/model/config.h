@@ -1,6 +1,6 @@
-/* A model's configuration from its metadata, and the check of its tensors against it.
+/* The check of a model's tensors against its configuration, the same for every format.
  *
- * Thread: any, one at a time. Texts in the result are borrowed from the GGUF reader.
+ * Thread: any, one at a time.
  */
 #ifndef PERSONAD_MODEL_CONFIG_H
 #define PERSONAD_MODEL_CONFIG_H
@@ -8,27 +8,16 @@
 #include "base/error.h"
 #include "base/status.h"
 #include "model/architecture.h"
-#include "model/gguf.h"
 #include "model/model.h"
+#include "model/model_file.h"
 
-/* Reads the keys. BAD_INPUT, UNSUPPORTED, NOT_FOUND (a key), MEMORY; the error names the key or the
- * tensor. */
-MUST_USE enum status config_read(const struct gguf *gguf, const struct architecture *architecture,
-                                 struct error *error, struct model_config *out);
+enum { CONFIG_SIZE_MAX = 1 << 24 }; /* of a width, a number of heads */
 
 /* Every tensor that the family needs is there with its shape and a type that can be read, and none
- * that it does not know. Fills in the numbers that follow from the tensors. */
-MUST_USE enum status config_check_tensors(const struct gguf *gguf,
+ * that it does not know. Fills in the numbers that follow from the tensors. BAD_INPUT, UNSUPPORTED,
+ * LIMIT; the error names the tensor. */
+MUST_USE enum status config_check_tensors(const struct model_file *file,
                                           const struct architecture *architecture,
                                           struct error *error, struct model_config *config);
-
-/* Inverse frequencies with their scaling applied, rope_pair_count of them; the caller frees them
- * with memory_free. */
-MUST_USE enum status config_read_rope(const struct gguf *gguf, const struct model_config *config,
-                                      struct error *error, double **out);
-
-/* The tensor of a role, NULL when the file has none. */
-const struct gguf_tensor *config_tensor(const struct gguf *gguf, enum tensor_role role,
-                                        uint32_t layer);
 
 #endif

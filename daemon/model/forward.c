@@ -3,8 +3,8 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "kernels/dtype.h"
-#include "model/config.h"
-#include "model/gguf.h"
+#include "model/architecture.h"
+#include "model/model_file.h"
 
 /* The tensors of one layer, or those outside layers, on the device. NULL where the file has none.
  */
@@ -63,7 +63,7 @@ static bool forward_is_vector(enum tensor_role role)
     return tensor_kinds[role].rows == EXTENT_ONE;
 }
 
-static enum status forward_load_vector(struct forward_load *load, const struct gguf_tensor *tensor,
+static enum status forward_load_vector(struct forward_load *load, const struct model_tensor *tensor,
                                        struct backend_buffer **out)
 {
     const struct forward *forward = load->forward;
@@ -80,7 +80,7 @@ static enum status forward_load_vector(struct forward_load *load, const struct g
     return STATUS_OK;
 }
 
-static enum status forward_load_matrix(struct forward_load *load, const struct gguf_tensor *tensor,
+static enum status forward_load_matrix(struct forward_load *load, const struct model_tensor *tensor,
                                        const char *name, struct backend_weight **out)
 {
     const struct forward *forward = load->forward;
@@ -101,7 +101,7 @@ static enum status forward_load_tensor(struct forward_load *load, enum tensor_ro
 {
     const struct model *model = load->forward->model;
     const struct forward_settings *settings = load->settings;
-    const struct gguf_tensor *tensor = config_tensor(model_gguf(model), role, layer);
+    const struct model_tensor *tensor = model_file_tensor(model_file(model), role, layer);
     char name[TENSOR_NAME_BYTES_MAX];
 
     to->weights[role] = NULL;
@@ -110,8 +110,8 @@ static enum status forward_load_tensor(struct forward_load *load, enum tensor_ro
     if (tensor == NULL || role == TENSOR_ROPE_FACTORS) {
         return STATUS_OK;
     }
-    architecture_tensor_name(role, layer, name);
-    TRY(gguf_tensor_read(model_gguf(model), tensor, load->error, load->bytes));
+    CHECK(architecture_tensor_name(model_file(model)->format->naming, role, layer, name));
+    TRY(model_file_tensor_read(model_file(model), tensor, load->error, load->bytes));
     if (forward_is_vector(role)) {
         TRY(forward_load_vector(load, tensor, &to->vectors[role]));
     } else {
@@ -137,12 +137,12 @@ static enum status forward_load_roles(struct forward_load *load, int from, int t
 /* Room for the largest tensor, stored and as floats. */
 static enum status forward_load_init(struct forward_load *load)
 {
-    const struct gguf *gguf = model_gguf(load->forward->model);
+    const struct model_file *file = model_file(load->forward->model);
     uint64_t bytes_max = 0;
     uint64_t vector_max = 0;
 
-    for (uint64_t i = 0; i < gguf_tensor_count(gguf); i++) {
-        const struct gguf_tensor *tensor = gguf_tensor_at(gguf, i);
+    for (uint64_t i = 0; i < model_file_tensor_count(file); i++) {
+        const struct model_tensor *tensor = model_file_tensor_at(file, i);
         bytes_max = tensor->size_bytes > bytes_max ? tensor->size_bytes : bytes_max;
         if (tensor->dimensions[1] == 1 && tensor->dimensions[0] > vector_max) {
             vector_max = tensor->dimensions[0];
@@ -152,7 +152,7 @@ static enum status forward_load_init(struct forward_load *load)
     load->floats = memory_alloc(vector_max, sizeof(float));
     if (load->bytes == NULL || load->floats == NULL) {
         return error_set(load->error, STATUS_MEMORY,
-                         "%s: out of memory while its weights are loaded", gguf_name(gguf));
+                         "%s: out of memory while its weights are loaded", model_file_name(file));
     }
     return STATUS_OK;
 }

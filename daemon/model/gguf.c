@@ -246,7 +246,7 @@ enum status gguf_get_f32_array(const struct gguf *gguf, const char *key, struct 
 
 /* ---- tensors ---- */
 
-const struct gguf_tensor *gguf_tensor_find(const struct gguf *gguf, const char *name)
+const struct model_tensor *gguf_tensor_find(const struct gguf *gguf, const char *name)
 {
     const struct bytes wanted = bytes_of_text(name);
     uint64_t from = 0;
@@ -272,13 +272,13 @@ uint64_t gguf_tensor_count(const struct gguf *gguf)
     return gguf->tensor_count;
 }
 
-const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, uint64_t index)
+const struct model_tensor *gguf_tensor_at(const struct gguf *gguf, uint64_t index)
 {
     CHECK(index < gguf->tensor_count);
     return &gguf->tensors[index].tensor;
 }
 
-enum status gguf_tensor_read(const struct gguf *gguf, const struct gguf_tensor *tensor,
+enum status gguf_tensor_read(const struct gguf *gguf, const struct model_tensor *tensor,
                              struct error *error, void *to)
 {
     if (dtype_block_elements(tensor->dtype) == 0) {

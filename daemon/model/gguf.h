@@ -14,17 +14,9 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/status.h"
+#include "model/tensor.h"
 
 struct gguf;
-
-struct gguf_tensor {
-    struct bytes name; /* borrowed from the reader */
-    uint32_t dtype; /* enum dtype of kernels/dtype.h; others are refused only when they are read */
-    uint32_t dimension_count;
-    uint64_t dimensions[4]; /* fastest first: [cols, rows, 1, 1] */
-    uint64_t offset;        /* absolute, in the file */
-    uint64_t size_bytes;    /* 0 when the type is not in the map */
-};
 
 /* Opens and checks the whole header. */
 MUST_USE enum status gguf_open(const char *path, struct error *error, struct gguf **out);
@@ -58,12 +50,12 @@ MUST_USE enum status gguf_get_f32_array(const struct gguf *gguf, const char *key
                                         struct error *error, const float **out, uint64_t *count);
 
 /* NULL when there is none. */
-const struct gguf_tensor *gguf_tensor_find(const struct gguf *gguf, const char *name);
+const struct model_tensor *gguf_tensor_find(const struct gguf *gguf, const char *name);
 uint64_t gguf_tensor_count(const struct gguf *gguf);
-const struct gguf_tensor *gguf_tensor_at(const struct gguf *gguf, uint64_t index);
+const struct model_tensor *gguf_tensor_at(const struct gguf *gguf, uint64_t index);
 
 /* Reads the tensor's bytes into memory of at least size_bytes. */
-MUST_USE enum status gguf_tensor_read(const struct gguf *gguf, const struct gguf_tensor *tensor,
+MUST_USE enum status gguf_tensor_read(const struct gguf *gguf, const struct model_tensor *tensor,
                                       struct error *error, void *to);
 
 /* SHA-256 of the whole file (read once, cached). */

@@ -42,7 +42,7 @@ struct gguf_entry {
 };
 
 struct gguf_record {
-    struct gguf_tensor tensor;
+    struct model_tensor tensor;
     size_t name_at;
 };
 
@@ -56,13 +56,10 @@ struct gguf {
     uint64_t entry_count;
     struct gguf_record *tensors; /* owned, in file order */
     uint64_t tensor_count;
-    const struct gguf_tensor **tensors_by_name; /* owned */
+    const struct model_tensor **tensors_by_name; /* owned */
     uint8_t hash[32];
     bool hashed;
 };
-
-/* Arguments for "%.*s" that show a name, its first 100 characters at most. */
-#define SHOWN(view) (int)((view).size < 100 ? (view).size : 100), (const char *)(view).data
 
 /* Bytes of a value or element of this type; 0 for texts and arrays. */
 uint32_t gguf_type_bytes(uint32_t type);

@@ -20,14 +20,14 @@ static int gguf_compare_entries(const void *a, const void *b)
 
 static int gguf_compare_tensor_names(const void *a, const void *b)
 {
-    return gguf_compare_names((*(const struct gguf_tensor *const *)a)->name,
-                              (*(const struct gguf_tensor *const *)b)->name);
+    return gguf_compare_names((*(const struct model_tensor *const *)a)->name,
+                              (*(const struct model_tensor *const *)b)->name);
 }
 
 static int gguf_compare_tensor_offsets(const void *a, const void *b)
 {
-    const struct gguf_tensor *left = *(const struct gguf_tensor *const *)a;
-    const struct gguf_tensor *right = *(const struct gguf_tensor *const *)b;
+    const struct model_tensor *left = *(const struct model_tensor *const *)a;
+    const struct model_tensor *right = *(const struct model_tensor *const *)b;
 
     return (left->offset > right->offset) - (left->offset < right->offset);
 }
@@ -174,11 +174,11 @@ static enum status gguf_check_offsets(struct gguf *gguf, uint32_t alignment, str
 {
     const uint64_t size = gguf->source.size;
     const uint64_t start = (gguf->at + alignment - 1) / alignment * alignment;
-    const struct gguf_tensor **sorted = gguf->tensors_by_name;
+    const struct model_tensor **sorted = gguf->tensors_by_name;
     uint64_t end = 0;
 
     for (uint64_t i = 0; i < gguf->tensor_count; i++) {
-        struct gguf_tensor *tensor = &gguf->tensors[i].tensor;
+        struct model_tensor *tensor = &gguf->tensors[i].tensor;
         const bool inside = start <= size && tensor->offset <= size - start &&
                             tensor->size_bytes <= size - start - tensor->offset;
         if (!inside || tensor->offset % alignment != 0) {
@@ -203,7 +203,7 @@ static enum status gguf_check_offsets(struct gguf *gguf, uint32_t alignment, str
 
 static enum status gguf_settle_tensors(struct gguf *gguf, struct error *error)
 {
-    const struct gguf_tensor **sorted = gguf->tensors_by_name;
+    const struct model_tensor **sorted = gguf->tensors_by_name;
     uint32_t alignment = 0;
 
     TRY(gguf_alignment(gguf, error, &alignment));

@@ -176,7 +176,7 @@ static enum status gguf_walk_entry(struct gguf *gguf, uint64_t index, struct err
 }
 
 /* The bytes that the elements take; 0 for a type that is not in the map. */
-static enum status gguf_tensor_measure(const struct gguf *gguf, struct gguf_tensor *tensor,
+static enum status gguf_tensor_measure(const struct gguf *gguf, struct model_tensor *tensor,
                                        struct bytes name, struct error *error)
 {
     const uint32_t block_elements = dtype_block_elements(tensor->dtype);
@@ -208,7 +208,7 @@ static enum status gguf_tensor_measure(const struct gguf *gguf, struct gguf_tens
 
 static enum status gguf_walk_tensor(struct gguf *gguf, uint64_t index, struct error *error)
 {
-    struct gguf_tensor *tensor = &gguf->tensors[index].tensor;
+    struct model_tensor *tensor = &gguf->tensors[index].tensor;
     size_t *name_at = &gguf->tensors[index].name_at;
     uint64_t elements = 1;
     bool good = true;

@@ -4,10 +4,10 @@
 #include "model/architecture.h"
 #include "model/config.h"
 #include "model/gguf.h"
-#include "model/token_table.h"
+#include "model/model_file.h"
 
 struct model {
-    struct gguf *gguf; /* owned */
+    struct model_file file; /* owned */
     const struct architecture *architecture;
     struct model_config config;
     double *inverse_frequency; /* owned; config points at it */
@@ -15,44 +15,30 @@ struct model {
     uint8_t hash[MODEL_HASH_BYTES];
 };
 
-static enum status model_find_architecture(struct model *model, struct error *error)
-{
-    struct bytes name = bytes_of_text("");
-
-    TRY(gguf_get_text(model->gguf, "general.architecture", error, &name));
-    model->architecture = architecture_find(name);
-    if (model->architecture == NULL) {
-        return error_set(error, STATUS_UNSUPPORTED,
-                         "%s: the architecture '%.*s' is not supported; supported: %s",
-                         gguf_name(model->gguf), name.size < 32 ? (int)name.size : 32,
-                         (const char *)name.data, architecture_list());
-    }
-    return STATUS_OK;
-}
-
 static enum status model_read(struct model *model, struct error *error)
 {
+    const struct model_format *format = model->file.format;
+    const void *reader = model->file.reader;
     struct model_config *config = &model->config;
 
-    TRY(model_find_architecture(model, error));
-    TRY(config_read(model->gguf, model->architecture, error, config));
-    TRY(config_check_tensors(model->gguf, model->architecture, error, config));
-    TRY(config_read_rope(model->gguf, config, error, &model->inverse_frequency));
+    TRY(format->config_read(reader, error, &model->architecture, config));
+    TRY(config_check_tensors(&model->file, model->architecture, error, config));
+    TRY(format->rope_read(reader, config, error, &model->inverse_frequency));
     config->inverse_frequency = model->inverse_frequency;
-    TRY(token_table_init(model->gguf, config->vocabulary_count, error, &model->tokens));
-    return gguf_hash(model->gguf, error, model->hash);
+    TRY(format->tokens_read(reader, config->vocabulary_count, error, &model->tokens));
+    return format->hash(model->file.reader, error, model->hash);
 }
 
-/* Takes the reader over, also when it fails. */
-static enum status model_create(struct gguf *gguf, struct error *error, struct model **out)
+/* Takes the file over, also when it fails. */
+static enum status model_create(struct model_file file, struct error *error, struct model **out)
 {
     struct model *model = memory_alloc(1, sizeof(*model));
 
     if (model == NULL) {
-        gguf_close(gguf);
+        model_file_close(&file);
         return error_set(error, STATUS_MEMORY, "out of memory while the model is opened");
     }
-    model->gguf = gguf;
+    model->file = file;
     enum status status = model_read(model, error);
     if (status == STATUS_NOT_FOUND) {
         status = STATUS_BAD_INPUT; /* a key that must be there; the sentence names it */
@@ -73,7 +59,7 @@ enum status model_open(const char *path, struct error *error, struct model **out
     struct gguf *gguf = NULL;
 
     TRY(gguf_open(path, error, &gguf));
-    return model_create(gguf, error, out);
+    return model_create((struct model_file){&gguf_format, gguf}, error, out);
 }
 
 enum status model_open_bytes(struct bytes file, const char *name, struct error *error,
@@ -82,7 +68,7 @@ enum status model_open_bytes(struct bytes file, const char *name, struct error *
     struct gguf *gguf = NULL;
 
     TRY(gguf_open_bytes(file, name, error, &gguf));
-    return model_create(gguf, error, out);
+    return model_create((struct model_file){&gguf_format, gguf}, error, out);
 }
 
 void model_close(struct model *model)
@@ -92,7 +78,7 @@ void model_close(struct model *model)
     }
     token_table_finish(&model->tokens);
     memory_free(model->inverse_frequency);
-    gguf_close(model->gguf);
+    model_file_close(&model->file);
     memory_free(model);
 }
 
@@ -111,9 +97,9 @@ const uint8_t *model_hash(const struct model *model)
     return model->hash;
 }
 
-const struct gguf *model_gguf(const struct model *model)
+const struct model_file *model_file(const struct model *model)
 {
-    return model->gguf;
+    return &model->file;
 }
 
 const struct architecture *model_architecture(const struct model *model)

@@ -18,7 +18,7 @@
 #include "kernels/backend.h"
 
 struct model;
-struct gguf;
+struct model_file;   /* model_file.h */
 struct architecture; /* architecture.h */
 
 enum { MODEL_HASH_BYTES = 32 };
@@ -64,7 +64,7 @@ const struct vocabulary *model_vocabulary(const struct model *model);
 const uint8_t *model_hash(const struct model *model);
 
 /* For forward.c. */
-const struct gguf *model_gguf(const struct model *model);
+const struct model_file *model_file(const struct model *model);
 const struct architecture *model_architecture(const struct model *model);
 
 #endif

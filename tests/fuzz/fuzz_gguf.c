@@ -33,7 +33,7 @@ static uint32_t read_tensors(const struct gguf *gguf, size_t byte_count)
     uint32_t sum = 0;
 
     for (uint64_t i = 0; i < gguf_tensor_count(gguf); i++) {
-        const struct gguf_tensor *tensor = gguf_tensor_at(gguf, i);
+        const struct model_tensor *tensor = gguf_tensor_at(gguf, i);
         CHECK(tensor->offset <= byte_count);
         CHECK(tensor->size_bytes <= byte_count - tensor->offset);
         uint8_t *to = memory_alloc(1, tensor->size_bytes);

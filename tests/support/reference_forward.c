@@ -7,7 +7,7 @@
 #include "base/memory.h"
 #include "kernels/dtype.h"
 #include "kernels/steps/math.h"
-#include "model/config.h"
+#include "model/model_file.h"
 
 struct reference_tensor {
     double *values; /* owned; NULL when the file has none */
@@ -33,7 +33,7 @@ static void *reference_alloc(size_t count, size_t bytes)
 static void reference_load(const struct model *model, enum tensor_role role, uint32_t layer,
                            struct reference_tensor *out)
 {
-    const struct gguf_tensor *tensor = config_tensor(model_gguf(model), role, layer);
+    const struct model_tensor *tensor = model_file_tensor(model_file(model), role, layer);
 
     if (tensor == NULL) {
         return;
@@ -44,7 +44,7 @@ static void reference_load(const struct model *model, enum tensor_role role, uin
     out->values = reference_alloc((size_t)out->rows * out->cols, sizeof(double));
     uint8_t *bytes = reference_alloc(1, tensor->size_bytes);
     float *row = reference_alloc(out->cols, sizeof(float));
-    CHECK(gguf_tensor_read(model_gguf(model), tensor, NULL, bytes) == STATUS_OK);
+    CHECK(model_file_tensor_read(model_file(model), tensor, NULL, bytes) == STATUS_OK);
     for (uint32_t i = 0; i < out->rows; i++) {
         dtype_dequantize_row(tensor->dtype, bytes + i * (tensor->size_bytes / out->rows), out->cols,
                              row);

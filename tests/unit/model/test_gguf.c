@@ -176,7 +176,7 @@ static void tensors_are_found_and_read(void **state)
 {
     const struct sample sample = sample_make();
     struct gguf *gguf = sample_open(&sample);
-    const struct gguf_tensor *tensor = gguf_tensor_find(gguf, "a.weight");
+    const struct model_tensor *tensor = gguf_tensor_find(gguf, "a.weight");
     uint8_t bytes[48];
 
     (void)state;
@@ -223,7 +223,7 @@ static void a_file_on_disk_reads_the_same(void **state)
     sha256_bytes(bytes_of(sample.bytes, sample.size), wanted);
     assert_int_equal(gguf_hash(gguf, &error, hash), STATUS_OK);
     assert_memory_equal(hash, wanted, 32);
-    const struct gguf_tensor *tensor = gguf_tensor_find(gguf, "a.weight");
+    const struct model_tensor *tensor = gguf_tensor_find(gguf, "a.weight");
     assert_int_equal(gguf_tensor_read(gguf, tensor, &error, bytes), STATUS_OK);
     assert_int_equal(bytes[0], 1);
 
