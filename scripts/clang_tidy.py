@@ -60,9 +60,11 @@ class Project:
         return sorted(found)
 
     def key(self, entry):
-        digest = hashlib.sha256(self.settings + entry["command"].encode())
+        # The root's own name is left out, so that a copy of the tree may take the cache along.
+        command = entry["command"].replace(self.root, "")
+        digest = hashlib.sha256(self.settings + command.encode())
         for path in self.reached(entry["file"]):
-            digest.update(path.encode() + b"\0" + self.text(path))
+            digest.update(os.path.relpath(path, self.root).encode() + b"\0" + self.text(path))
         return digest.hexdigest()
 
     def check(self, entry):
