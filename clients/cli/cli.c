@@ -18,6 +18,7 @@ enum {
     KEY_HELP = 0x3000,
     TEXT_BYTES_MAX = 16 * 1024 * 1024,
     COMPLAINT_BYTES_MAX = 1024,
+    RESUME_SECONDS_DEFAULT = 60,
 };
 
 /* What the daemon says may quote what a model or a peer wrote. */
@@ -178,6 +179,17 @@ int cli_parse(struct cli *cli, const struct cli_command *command, int argument_c
 
 /* ---------------------------------------------------------------- the daemon */
 
+static void on_daemon_change(void *context, bool is_back)
+{
+    const struct cli *cli = context;
+    const uint32_t seconds = cli->has_resume ? cli->resume_seconds : RESUME_SECONDS_DEFAULT;
+    if (is_back) {
+        cli_complain("the daemon is back; going on");
+    } else {
+        cli_complain("the daemon went away; waiting up to %u s for it to come back", seconds);
+    }
+}
+
 int cli_connect(struct cli *cli)
 {
     struct personad_error error;
@@ -186,6 +198,8 @@ int cli_connect(struct cli *cli)
         cli_complain("%s", error.text);
         return CLI_FAILED;
     }
+    const uint32_t seconds = cli->has_resume ? cli->resume_seconds : RESUME_SECONDS_DEFAULT;
+    personad_resume(cli->client, (int)seconds * 1000, on_daemon_change, cli);
     return CLI_OK;
 }
 

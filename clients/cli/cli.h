@@ -22,6 +22,8 @@ enum { CLI_STOP_COUNT_MAX = 64, CLI_BIAS_COUNT_MAX = 64 };
 struct cli {
     const char *command;
     const char *socket; /* NULL: the default */
+    bool has_resume;
+    uint32_t resume_seconds; /* how long a daemon that went away is waited for */
     bool json;
     const char *persona; /* NULL: the daemon's default */
     const char *user;    /* NULL: "User" */

@@ -3,6 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { RESUME_SECONDS_MAX = 1000000 };
+
+static bool on_resume(struct cli *cli, const char *value)
+{
+    uint64_t seconds = 0;
+    cli->has_resume = cli_parse_u64(value, RESUME_SECONDS_MAX, &seconds);
+    cli->resume_seconds = (uint32_t)seconds;
+    return cli->has_resume;
+}
+
 static bool on_socket(struct cli *cli, const char *value)
 {
     cli->socket = value;
@@ -222,6 +232,8 @@ static bool on_bias(struct cli *cli, const char *value)
 
 const struct option_row option_rows[] = {
     {"socket", "PATH", 0, "the daemon's socket", on_socket},
+    {"resume", "SECONDS", 0, "wait so long for a daemon that went away (default 60; 0: fail)",
+     on_resume},
     {"json", NULL, 0, "one JSON object a line", on_json},
     {"persona", "NAME", CLI_TAKES_PERSONA, "who is played (see persona personas)", on_persona},
     {"user", "NAME", CLI_TAKES_PERSONA, "your name in the conversation", on_user},

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,20 +80,27 @@ static void hear(struct fake_daemon *daemon, int fd)
     size_t left =
         (size_t)head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24;
     daemon->heard_bytes = left;
-    while (left > 0) {
+    const size_t at = daemon->heard_count % FAKE_DAEMON_HEARD_COUNT_MAX;
+    daemon->heard_sizes[at] = left;
+    for (bool is_first = true; left > 0; is_first = false) {
         uint8_t body[4096];
         const size_t count = read_fully(fd, body, left < sizeof body ? left : sizeof body);
         if (count == 0) {
             return;
+        }
+        if (is_first) {
+            memcpy(daemon->heard[at], body,
+                   count < sizeof daemon->heard[at] ? count : sizeof daemon->heard[at]);
         }
         left -= count;
     }
     daemon->heard_count++;
 }
 
-static void step_play(struct fake_daemon *daemon, const struct fake_daemon_step *step, int fd)
+static void step_play(struct fake_daemon *daemon, const struct fake_daemon_step *step, int *at)
 {
     const uint8_t *bytes = daemon->bytes + step->begin;
+    const int fd = *at;
     switch (step->act) {
     case FAKE_DAEMON_HEAR:
         hear(daemon, fd);
@@ -115,15 +123,19 @@ static void step_play(struct fake_daemon *daemon, const struct fake_daemon_step 
             sleep_ms(1);
         }
         break;
+    case FAKE_DAEMON_RESTART:
+        (void)close(fd);
+        *at = accept(daemon->listener, NULL, NULL);
+        break;
     }
 }
 
 static void *play(void *context)
 {
     struct fake_daemon *daemon = context;
-    const int fd = accept(daemon->listener, NULL, NULL);
+    int fd = accept(daemon->listener, NULL, NULL);
     for (size_t i = 0; fd >= 0 && i < daemon->step_count; i++) {
-        step_play(daemon, &daemon->steps[i], fd);
+        step_play(daemon, &daemon->steps[i], &fd);
     }
     if (fd >= 0) {
         (void)close(fd);

@@ -2,7 +2,7 @@
  * answers with prepared bytes, whole or in crumbs, or not at all.
  *
  * Thread: the script is written before fake_daemon_start() and is the thread's until
- * fake_daemon_finish(), which joins it. One connection. Knows frames, not messages.
+ * fake_daemon_finish(), which joins it. One connection at a time. Knows frames, not messages.
  */
 #ifndef PERSONAD_TESTS_SUPPORT_FAKE_DAEMON_H
 #define PERSONAD_TESTS_SUPPORT_FAKE_DAEMON_H
@@ -11,15 +11,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FAKE_DAEMON_STEP_COUNT_MAX = 64, FAKE_DAEMON_SCRIPT_BYTES_MAX = 1 << 16 };
+enum {
+    FAKE_DAEMON_STEP_COUNT_MAX = 64,
+    FAKE_DAEMON_SCRIPT_BYTES_MAX = 1 << 16,
+    FAKE_DAEMON_HEARD_COUNT_MAX = 16,
+    FAKE_DAEMON_HEARD_BYTES_MAX = 512,
+};
 
 enum fake_daemon_act {
-    FAKE_DAEMON_HEAR,   /* reads one request frame */
-    FAKE_DAEMON_SEND,   /* sends these bytes at once */
-    FAKE_DAEMON_CRUMBS, /* sends them one by one */
-    FAKE_DAEMON_SLEEP,  /* `count` milliseconds */
-    FAKE_DAEMON_SIGNAL, /* sends SIGUSR1 to the thread that started it, every millisecond, `count`
-                           times */
+    FAKE_DAEMON_HEAR,    /* reads one request frame */
+    FAKE_DAEMON_SEND,    /* sends these bytes at once */
+    FAKE_DAEMON_CRUMBS,  /* sends them one by one */
+    FAKE_DAEMON_SLEEP,   /* `count` milliseconds */
+    FAKE_DAEMON_SIGNAL,  /* sends SIGUSR1 to the thread that started it, every millisecond, `count`
+                            times */
+    FAKE_DAEMON_RESTART, /* closes the connection and waits for the next one */
 };
 
 struct fake_daemon_step {
@@ -36,6 +42,8 @@ struct fake_daemon {
     uint8_t bytes[FAKE_DAEMON_SCRIPT_BYTES_MAX];
     size_t byte_count;
     size_t heard_count, heard_bytes; /* requests, and the size of the last; read after finish */
+    uint8_t heard[FAKE_DAEMON_HEARD_COUNT_MAX][FAKE_DAEMON_HEARD_BYTES_MAX]; /* how each began */
+    size_t heard_sizes[FAKE_DAEMON_HEARD_COUNT_MAX];
 };
 
 void fake_daemon_init(struct fake_daemon *daemon);

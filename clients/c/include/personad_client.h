@@ -89,6 +89,15 @@ bool personad_wants_write(const personad_client *client);
 /* Reads and writes what is possible without waiting. */
 int personad_pump(personad_client *client);
 
+/* Goes on by itself when the daemon goes away and comes back within timeout_ms (negative: however
+ * long it takes; 0: not at all, which is the default): blocking calls and personad_next() connect
+ * again, send what is not answered yet and leave out what was handed out before, so that a stream
+ * ends with the same bytes. Requests get client keys for this, so that nothing is done twice.
+ * personad_fd() changes then. on_change (may be NULL) hears of the loss and of the return; it must
+ * not call the handle. */
+void personad_resume(personad_client *client, int timeout_ms,
+                     void (*on_change)(void *context, bool is_back), void *context);
+
 /* What the last failed call on this handle had to say. */
 const struct personad_error *personad_last_error(const personad_client *client);
 

@@ -14,6 +14,7 @@ enum {
     CLIENT_FRAME_BYTES_MAX = 64 * 1024 * 1024, /* what Hello answers is lower */
     CLIENT_QUEUE_COUNT_MAX = 65536, /* events that wait while a blocking call is answered */
     CLIENT_HELLO_MS_MAX = 10000,    /* a daemon that hangs must not hang a health check */
+    CLIENT_PATH_BYTES_MAX = 512,
 };
 
 /* One Reply and the memory of what it was converted to. */
@@ -29,6 +30,9 @@ struct personad_client {
     size_t in_size, in_capacity;
     uint8_t *out; /* owned */
     size_t out_size, out_capacity;
+    uint8_t *sent; /* owned: the body of the last request */
+    size_t sent_size, sent_capacity;
+    char path[CLIENT_PATH_BYTES_MAX];
     uint64_t next_id;
     uint32_t frame_bytes_max;
     struct message *first, *last; /* received, not handed out */
@@ -36,6 +40,15 @@ struct personad_client {
     struct message *current; /* handed out */
     struct personad_event event;
     struct personad_error error;
+
+    /* resume.h */
+    int resume_ms;          /* 0: off */
+    int64_t lost_ms;        /* when the connection was lost; 0: it was not */
+    struct stream *streams; /* owned */
+    uint64_t key_random[2];
+    char key[64];
+    void (*on_change)(void *context, bool is_back);
+    void *on_change_context;
 };
 
 /* Fills the handle's error and returns the code. */
@@ -45,8 +58,17 @@ int client_fail(struct personad_client *client, int code, const char *format, ..
 /* The same from what the daemon said. */
 int client_error(struct personad_client *client, const Personad__V1__Error *error);
 
-/* Appends the request to the output with a fresh id, which is returned; 0 on failure. */
+/* Appends the request to the output with a fresh id, which is returned; 0 on failure. While
+ * resuming is on, a request without a client key gets one. */
 uint64_t client_send(struct personad_client *client, Personad__V1__Request *request);
+
+/* The same of a packed request. */
+int client_send_body(struct personad_client *client, const uint8_t *body, size_t size);
+
+/* Connects to client->path, anew if need be, and says Hello. What streams have queued stays. */
+int client_open(struct personad_client *client);
+
+int64_t client_now_ms(void); /* monotonic */
 
 /* Sends and waits for the one reply, which becomes `current`. An Error reply becomes the code.
  * timeout_ms negative: no limit; else AGAIN when it passed. */

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "client.h"
+#include "resume.h"
 
 struct block {
     struct block *next;
@@ -197,7 +198,7 @@ int personad_pump(personad_client *client)
     return code != PERSONAD_OK ? code : sent;
 }
 
-static int64_t now_ms(void)
+int64_t client_now_ms(void)
 {
     struct timespec now;
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
@@ -213,7 +214,7 @@ static int socket_wait(const struct personad_client *client, int timeout_ms)
 
 int client_receive(struct personad_client *client, int timeout_ms, struct message **out)
 {
-    const int64_t end_ms = now_ms() + timeout_ms;
+    const int64_t end_ms = client_now_ms() + timeout_ms;
     while (client->first == NULL) {
         const int code = personad_pump(client);
         if (client->first != NULL) {
@@ -222,7 +223,7 @@ int client_receive(struct personad_client *client, int timeout_ms, struct messag
         if (code != PERSONAD_OK) {
             return code;
         }
-        const int64_t left_ms = timeout_ms < 0 ? -1 : end_ms - now_ms();
+        const int64_t left_ms = timeout_ms < 0 ? -1 : end_ms - client_now_ms();
         if (timeout_ms >= 0 && left_ms <= 0) {
             return client_fail(client, PERSONAD_AGAIN, "no event within %d ms", timeout_ms);
         }
@@ -243,30 +244,46 @@ int client_receive(struct personad_client *client, int timeout_ms, struct messag
 
 /* ---------------------------------------------------------------- requests */
 
+int client_send_body(struct personad_client *client, const uint8_t *body, size_t size)
+{
+    if (!room_make(&client->out, &client->out_capacity,
+                   client->out_size + CLIENT_FRAME_HEADER_BYTES + size)) {
+        return client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
+    }
+    uint8_t *to = client->out + client->out_size;
+    for (int i = 0; i < CLIENT_FRAME_HEADER_BYTES; i++) {
+        to[i] = (uint8_t)(size >> (8 * i));
+    }
+    memcpy(to + CLIENT_FRAME_HEADER_BYTES, body, size);
+    client->out_size += CLIENT_FRAME_HEADER_BYTES + size;
+    (void)output_flush(client); /* a broken connection shows when the answer is awaited */
+    return PERSONAD_OK;
+}
+
 uint64_t client_send(struct personad_client *client, Personad__V1__Request *request)
 {
     client_release_current(client);
     request->id = client->next_id;
     request->has_id = true;
+    if (!request->has_client_key && request->op_case != PERSONAD__V1__REQUEST__OP_HELLO) {
+        request->client_key = resume_key(client);
+        request->has_client_key = request->client_key.len > 0;
+    }
     const size_t size = personad__v1__request__get_packed_size(request);
     if (size > client->frame_bytes_max) {
         client_fail(client, PERSONAD_LIMIT, "the request has %zu bytes; a frame holds %u", size,
                     client->frame_bytes_max);
         return 0;
     }
-    if (!room_make(&client->out, &client->out_capacity,
-                   client->out_size + CLIENT_FRAME_HEADER_BYTES + size)) {
+    if (!room_make(&client->sent, &client->sent_capacity, size)) {
         client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
         return 0;
     }
-    uint8_t *to = client->out + client->out_size;
-    for (int i = 0; i < CLIENT_FRAME_HEADER_BYTES; i++) {
-        to[i] = (uint8_t)(size >> (8 * i));
+    client->sent_size = personad__v1__request__pack(request, client->sent);
+    if (client_send_body(client, client->sent, client->sent_size) != PERSONAD_OK) {
+        return 0;
     }
-    personad__v1__request__pack(request, to + CLIENT_FRAME_HEADER_BYTES);
-    client->out_size += CLIENT_FRAME_HEADER_BYTES + size;
     client->next_id++;
-    (void)output_flush(client); /* a broken connection shows when the answer is awaited */
     return request->id;
 }
 
@@ -301,30 +318,79 @@ int client_error(struct personad_client *client, const Personad__V1__Error *erro
                        text.data != NULL ? text.data : "");
 }
 
-int client_call(struct personad_client *client, Personad__V1__Request *request, int timeout_ms,
-                const Personad__V1__Reply **reply)
+/* Waits for the answer to request `id`, which is taken out of the queue. */
+static int answer_wait(struct personad_client *client, uint64_t id, int timeout_ms,
+                       struct message **out)
 {
-    const int64_t end_ms = now_ms() + timeout_ms;
-    const uint64_t id = client_send(client, request);
-    if (id == 0) {
-        return client->error.code;
-    }
-    struct message *message = NULL;
+    const int64_t end_ms = client_now_ms() + timeout_ms;
     for (;;) {
         const int code = personad_pump(client);
-        message = queue_take(client, id); /* what came before the end is still an answer */
-        if (message != NULL) {
-            break;
+        *out = queue_take(client, id); /* what came before the end is still an answer */
+        if (*out != NULL || code != PERSONAD_OK) {
+            return *out != NULL ? PERSONAD_OK : code;
         }
-        if (code != PERSONAD_OK) {
-            return code;
-        }
-        const int64_t left_ms = timeout_ms < 0 ? -1 : end_ms - now_ms();
+        const int64_t left_ms = timeout_ms < 0 ? -1 : end_ms - client_now_ms();
         if (timeout_ms >= 0 && left_ms <= 0) {
             return client_fail(client, PERSONAD_AGAIN, "no answer within %d ms", timeout_ms);
         }
         /* A signal does not end a call: the answer is on its way. */
         (void)socket_wait(client, (int)left_ms);
+    }
+}
+
+static bool is_stopping(const struct message *message)
+{
+    const Personad__V1__Reply *reply = message->reply;
+    return reply->result_case == PERSONAD__V1__REPLY__RESULT_ERROR &&
+           reply->error->code == PERSONAD__V1__ERROR_CODE__STOPPING;
+}
+
+/* A call that a daemon did not answer before it went away is sent to the one that came back. */
+static int call_resume(struct personad_client *client, uint64_t id, struct message **out)
+{
+    const size_t size = client->sent_size;
+    uint8_t *body = malloc(size); /* connecting sends requests of its own */
+    if (body == NULL) {
+        return client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
+    }
+    memcpy(body, client->sent, size);
+    int code = PERSONAD_CLOSED;
+    while (code == PERSONAD_CLOSED) {
+        message_destroy(*out);
+        *out = NULL;
+        do {
+            code = resume_connect(client, -1);
+        } while (code == PERSONAD_AGAIN); /* a signal does not end a call */
+        if (code != PERSONAD_OK) {
+            break;
+        }
+        code = client_send_body(client, body, size);
+        if (code == PERSONAD_OK) {
+            code = answer_wait(client, id, -1, out);
+        }
+        if (code == PERSONAD_OK && is_stopping(*out)) {
+            code = PERSONAD_CLOSED;
+        }
+    }
+    free(body);
+    return code;
+}
+
+int client_call(struct personad_client *client, Personad__V1__Request *request, int timeout_ms,
+                const Personad__V1__Reply **reply)
+{
+    const uint64_t id = client_send(client, request);
+    if (id == 0) {
+        return client->error.code;
+    }
+    struct message *message = NULL;
+    int code = answer_wait(client, id, timeout_ms, &message);
+    const bool is_lost = code == PERSONAD_CLOSED || (code == PERSONAD_OK && is_stopping(message));
+    if (is_lost && client->resume_ms != 0 && timeout_ms < 0) {
+        code = call_resume(client, id, &message);
+    }
+    if (code != PERSONAD_OK) {
+        return code;
     }
     client->current = message;
     if (message->reply->result_case == PERSONAD__V1__REPLY__RESULT_ERROR) {
@@ -401,9 +467,38 @@ static int hello(struct personad_client *client)
     return PERSONAD_OK;
 }
 
+/* What the connection itself said belongs to the one that has ended. */
+static void queue_drop_connection(struct personad_client *client)
+{
+    struct message **link = &client->first;
+    client->last = NULL;
+    while (*link != NULL) {
+        struct message *message = *link;
+        if (message->reply->id == 0) {
+            *link = message->next;
+            message_destroy(message);
+            client->queue_count--;
+        } else {
+            client->last = message;
+            link = &message->next;
+        }
+    }
+}
+
+int client_open(struct personad_client *client)
+{
+    if (client->fd >= 0) {
+        (void)close(client->fd);
+        client->fd = -1;
+    }
+    client->in_size = client->out_size = 0;
+    queue_drop_connection(client);
+    const int code = socket_connect(client, client->path);
+    return code == PERSONAD_OK ? hello(client) : code;
+}
+
 personad_client *personad_connect(const char *path, struct personad_error *error)
 {
-    char found[512];
     struct personad_error ignored;
     struct personad_error *told = error != NULL ? error : &ignored;
     *told = (struct personad_error){PERSONAD_OUT_OF_MEMORY, "out of memory"};
@@ -414,17 +509,12 @@ personad_client *personad_connect(const char *path, struct personad_error *error
     client->fd = -1;
     client->next_id = 1;
     client->frame_bytes_max = CLIENT_FRAME_BYTES_MAX;
-    int code = PERSONAD_OK;
-    if (path != NULL) {
-        code = socket_connect(client, path);
-    } else if (personad_default_socket(found, sizeof found)) {
-        code = socket_connect(client, found);
-    } else {
-        code = client_fail(client, PERSONAD_USAGE, "the path of the socket is too long");
-    }
-    if (code == PERSONAD_OK) {
-        code = hello(client);
-    }
+    const bool fits = path != NULL ? snprintf(client->path, sizeof client->path, "%s", path) <
+                                         (int)sizeof client->path
+                                   : personad_default_socket(client->path, sizeof client->path);
+    const int code =
+        fits ? client_open(client)
+             : client_fail(client, PERSONAD_USAGE, "the path of the socket is too long");
     if (code != PERSONAD_OK) {
         *told = client->error;
         personad_close(client);
@@ -448,8 +538,10 @@ void personad_close(personad_client *client)
     if (client->fd >= 0) {
         (void)close(client->fd);
     }
+    resume_finish(client);
     free(client->in);
     free(client->out);
+    free(client->sent);
     free(client);
 }
 

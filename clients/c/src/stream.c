@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "client.h"
+#include "resume.h"
 
 const char *personad_finish_name(int finish)
 {
@@ -30,6 +31,13 @@ void personad_sampler_init(struct personad_sampler *sampler)
         .penalize_prompt = -1,
         .ignore_end = -1,
     };
+}
+
+/* Sends a request whose answers are events. */
+static uint64_t stream_send(struct personad_client *client, Personad__V1__Request *request)
+{
+    const uint64_t id = client_send(client, request);
+    return resume_stream_open(client, id) == PERSONAD_OK ? id : 0;
 }
 
 /* The messages of one generation, which point at each other while they are packed. */
@@ -178,7 +186,7 @@ uint64_t personad_say(personad_client *client, struct personad_text text, uint32
         Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
         request.op_case = PERSONAD__V1__REQUEST__OP_SAY;
         request.say = &body;
-        id = client_send(client, &request);
+        id = stream_send(client, &request);
     } else {
         client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
     }
@@ -201,7 +209,7 @@ uint64_t personad_generate(personad_client *client, bool continuing,
         Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
         request.op_case = PERSONAD__V1__REQUEST__OP_GENERATE;
         request.generate = &body;
-        id = client_send(client, &request);
+        id = stream_send(client, &request);
     } else {
         client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
     }
@@ -223,7 +231,7 @@ uint64_t personad_follow(personad_client *client, uint64_t node, uint32_t from_t
     Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
     request.op_case = PERSONAD__V1__REQUEST__OP_FOLLOW;
     request.follow = &body;
-    return client_send(client, &request);
+    return stream_send(client, &request);
 }
 
 uint64_t personad_cancel_send(personad_client *client, const uint64_t *nodes, size_t node_count)
@@ -234,7 +242,7 @@ uint64_t personad_cancel_send(personad_client *client, const uint64_t *nodes, si
     Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
     request.op_case = PERSONAD__V1__REQUEST__OP_CANCEL;
     request.cancel = &body;
-    return client_send(client, &request);
+    return stream_send(client, &request);
 }
 
 /* ---------------------------------------------------------------- events */
@@ -316,19 +324,48 @@ static int event_take(struct personad_client *client, struct personad_event *eve
     }
 }
 
+/* Waits for a message, through the loss of the connection where resuming is on. */
+static int message_wait(struct personad_client *client, int timeout_ms, struct message **out)
+{
+    const int64_t end_ms = client_now_ms() + timeout_ms;
+    int left_ms = timeout_ms;
+    for (;;) {
+        int code = PERSONAD_CLOSED;
+        if (client->lost_ms == 0) {
+            code = client_receive(client, left_ms, out);
+        }
+        if (code == PERSONAD_CLOSED) {
+            code = resume_connect(client, left_ms);
+        } else {
+            return code;
+        }
+        if (code != PERSONAD_OK) {
+            return code;
+        }
+        if (timeout_ms >= 0) {
+            const int64_t left = end_ms - client_now_ms();
+            left_ms = left > 0 ? (int)left : 0;
+        }
+    }
+}
+
 int personad_next(personad_client *client, int timeout_ms, const struct personad_event **out)
 {
     client_release_current(client);
     for (;;) {
         struct message *message = NULL;
-        int code = client_receive(client, timeout_ms, &message);
+        int code = message_wait(client, timeout_ms, &message);
         if (code != PERSONAD_OK) {
             return code;
         }
         client_release_current(client);
         client->current = message;
         code = event_take(client, &client->event);
-        if (code == PERSONAD_AGAIN) {
+        const bool is_stopping = code == PERSONAD_STOPPING && client->resume_ms != 0;
+        if (code == PERSONAD_AGAIN || is_stopping) {
+            continue;
+        }
+        if (code == PERSONAD_OK && !resume_event_take(client, &client->event)) {
             continue;
         }
         if (code == PERSONAD_OK) {
