@@ -6,6 +6,10 @@ foreach(program personad persona)
   endif()
 endforeach()
 
+if(TARGET personad_cuda)
+  install(TARGETS personad_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/personad)
+endif()
+
 if(TARGET personad_client)
   install(TARGETS personad_client personad_client_shared
     ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}

@@ -15,7 +15,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
 endif()
 
 # m: fmaf and sqrtf, which are exact everywhere; nothing else of it is on the way of a value.
-part(kernels_cpu SOURCES ${kernel_sources} LINKS base m)
+part(kernels_cpu SOURCES ${kernel_sources} LINKS base m ${CMAKE_DL_LIBS})
 if(kernel_sources)
   # Also in a debug build: a step under a sanitizer must still end.
   target_compile_options(kernels_cpu PRIVATE

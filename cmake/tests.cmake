@@ -136,3 +136,4 @@ foreach(header ${headers})
 endforeach()
 
 include(cmake/emulator.cmake)
+include(cmake/cuda_tests.cmake)

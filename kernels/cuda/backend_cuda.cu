@@ -286,7 +286,6 @@ static enum status program_create(struct backend *backend, uint32_t row_count_ma
 #define CUDA_OP_ENTRY(op) cuda_##op,
 
 extern "C" {
-extern const struct backend_ops backend_cuda_ops; /* what the daemon's loader asks for by name */
 const struct backend_ops backend_cuda_ops = {
     "cuda",           create,
     destroy,          describe,

@@ -213,6 +213,10 @@ static inline struct cuda_kv_view cuda_kv_layer(const struct backend_kv *kv, uin
     return view;
 }
 
+extern "C" {
+extern const struct backend_ops backend_cuda_ops;
+}
+
 /* Recorders, and what launches them: a step stops at the first status that is not OK. `entry` is
  * the recorded entry, its args in entry->args.OP. */
 #define X(op)                                                                            \

@@ -72,7 +72,7 @@ enum status device_describe(uint32_t ordinal, struct error *error, struct device
         return error_set(error, STATUS_DEVICE, "card %u does not answer: %s", ordinal,
                          cudaGetErrorString(result));
     }
-    snprintf(facts.name, sizeof(facts.name), "%s", properties.name);
+    snprintf(facts.name, sizeof(facts.name), "%.*s", DEVICE_NAME_BYTES_MAX - 1, properties.name);
     facts.architecture = (uint32_t)(10 * properties.major + properties.minor);
     facts.multiprocessor_count = (uint32_t)properties.multiProcessorCount;
     facts.shared_bytes_max = (uint32_t)properties.sharedMemPerBlockOptin;

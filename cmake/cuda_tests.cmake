@@ -1,0 +1,40 @@
+# What can be tested of the CUDA library without a card, wherever nvcc is found.
+
+# Libraries that are no backend of this build, each wrong in one way.
+set(planted_folder ${PROJECT_BINARY_DIR}/planted)
+function(planted_library name)
+  add_library(planted_${name} MODULE ${PROJECT_SOURCE_DIR}/tests/planted/backend_library.c)
+  target_compile_options(planted_${name} PRIVATE ${personad_include_roots})
+  target_compile_definitions(planted_${name} PRIVATE ${ARGN})
+  set_target_properties(planted_${name} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${planted_folder})
+  add_dependencies(kernels_test_backend_library planted_${name})
+endfunction()
+planted_library(good PLANTED=GOOD)
+planted_library(abi PLANTED=OTHER_ABI)
+planted_library(seam PLANTED=OTHER_SEAM)
+planted_library(stranger)
+target_compile_definitions(kernels_test_backend_library PRIVATE
+  PLANTED_FOLDER="${planted_folder}")
+
+if(NOT TARGET personad_cuda)
+  add_test(NAME cuda_library COMMAND ${CMAKE_COMMAND} -E echo
+    "skipped: the CUDA backend is not in this build (no nvcc, or sanitizers)")
+  set_tests_properties(cuda_library PROPERTIES SKIP_REGULAR_EXPRESSION "skipped:")
+  return()
+endif()
+
+add_executable(cuda_library ${PROJECT_SOURCE_DIR}/tests/cuda/test_library.c)
+target_link_libraries(cuda_library PRIVATE test_support kernels_cpu PkgConfig::cmocka)
+target_compile_definitions(cuda_library PRIVATE CUDA_ARCHITECTURES="sm_${architectures}")
+add_dependencies(cuda_library personad_cuda)
+add_test(NAME cuda_library COMMAND cuda_library $<TARGET_FILE:personad_cuda>
+  WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+
+# A spill is an error: the build above went through, and a kernel that spills would not.
+list(GET PERSONAD_CUDA_ARCHITECTURES 0 architecture)
+foreach(name clean spill)
+  add_test(NAME cuda_flags_${name} COMMAND ${PERSONAD_NVCC} ${nvcc_flags}
+    -gencode arch=compute_${architecture},code=sm_${architecture}
+    -c ${PROJECT_SOURCE_DIR}/tests/cuda/${name}.cu -o ${PROJECT_BINARY_DIR}/cuda/${name}.o)
+endforeach()
+set_tests_properties(cuda_flags_spill PROPERTIES PASS_REGULAR_EXPRESSION "[Ss]pill")
