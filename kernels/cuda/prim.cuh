@@ -283,12 +283,15 @@ DEVICE_INLINE uint32_t prim_pack_half(float low, float high)
 }
 
 /* What the kernel before this one in the stream wrote may be read after the wait, and nothing that
- * it reads be written before. A launch lets the next kernel start up to its own wait. Nothing below
+ * it reads be written before. Every thread of every kernel comes here: a kernel after this one
+ * waits for this one only. A launch lets the next kernel start up to its own wait. Nothing below
  * sm_90, where kernels follow each other whole. */
 DEVICE_INLINE void prim_depend_wait(void)
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#elif !defined(__CUDACC__)
+    emulator_depend_wait();
 #endif
 }
 

@@ -1,36 +1,15 @@
-/* The threads of a block as fibers, and where they meet. */
+/* The threads of blocks as fibers, which of them runs, and where they meet. */
 #include "tests/emulator/emulator_fiber.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-
-#if !defined(__x86_64__) || defined(EMULATOR_UCONTEXT)
-#include <ucontext.h>
-#define SWITCH_BY_UCONTEXT 1
-#else
-#define SWITCH_BY_UCONTEXT 0
-#endif
-
-#if defined(__SANITIZE_ADDRESS__)
-#define HAS_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define HAS_ASAN 1
-#endif
-#endif
-#ifdef HAS_ASAN
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-#endif
 
 enum {
     WARP_COUNT_MAX = EMULATOR_BLOCK_THREADS_MAX / EMULATOR_WARP_THREADS,
-    COPY_COUNT_MAX = 256, /* of a thread, on their way */
-    STACK_BYTES = 192 * 1024,
-    STACK_GUARD_BYTES = 4096,
+    RESIDENT_MAX = 3, /* blocks of a grid that are in the middle of their work at once */
+    GRID_COUNT = 2,   /* one that runs, and one that depends on it */
     FAULT_BYTES_MAX = 240,
 };
 
@@ -44,27 +23,8 @@ static const char *const wait_texts[] = {
     "waits at prim_ldmatrix_trans",
     "waits at prim_mma_bf16",
     "waits at prim_mma_f16",
+    "waits at prim_depend_wait",
     "has ended",
-};
-
-struct copy {
-    void *to;
-    const void *from; /* NULL: zeros */
-    uint64_t group;
-};
-
-struct fiber {
-    struct copy copies[COPY_COUNT_MAX]; /* a ring */
-    uint32_t copy_first, copy_count;
-    uint64_t group; /* the one that collects now */
-    enum emulator_wait wait;
-    struct emulator_offer offer;
-#if SWITCH_BY_UCONTEXT
-    ucontext_t context;
-#else
-    void *stack_pointer;
-#endif
-    void *fake_stack; /* AddressSanitizer's */
 };
 
 struct warp {
@@ -72,100 +32,62 @@ struct warp {
     uint32_t arrived;
 };
 
+/* A block that runs, or a place for one. */
+struct block {
+    bool alive;
+    struct emulator_place place; /* its thread is whoever ran last */
+    unsigned char *stacks;       /* one after the other, each behind its guard page */
+    unsigned char *shared;       /* of the launch */
+    uint32_t ended_count, barrier_count;
+    struct warp warps[WARP_COUNT_MAX];
+    struct emulator_fiber fibers[EMULATOR_BLOCK_THREADS_MAX];
+};
+
+/* A launch under way. */
+struct grid {
+    const struct emulator_kernel *kernel;
+    bool released; /* what it depends on is done */
+    uint64_t block_count, begun_count;
+    uint64_t block_next, stride; /* a walk that meets every block once */
+    uint32_t resident_count;
+    struct block blocks[RESIDENT_MAX];
+};
+
 static struct {
     struct emulator_settings settings;
     bool running;
-    void (*body)(void *context);
-    void *context;
-    unsigned char *stacks; /* one after the other, each behind its guard page */
-    unsigned char *shared;
-    uint32_t shared_bytes;
-    uint32_t ended_count, barrier_count;
     uint64_t random;
     bool faulted;
     char fault[FAULT_BYTES_MAX];
-    struct warp warps[WARP_COUNT_MAX];
-    struct fiber fibers[EMULATOR_BLOCK_THREADS_MAX];
-#if SWITCH_BY_UCONTEXT
-    ucontext_t scheduler;
-#else
-    void *scheduler;
-#endif
-    const void *scheduler_stack;
-    size_t scheduler_stack_bytes;
+    struct grid grids[GRID_COUNT];
+    struct grid *grid;   /* of the running thread */
+    struct block *block; /* of the running thread */
 } emulator = {};
 
 struct emulator_place emulator_here;
 
 /* ---- switching ---- */
 
-static unsigned char *stack_of(uint32_t thread)
+static struct emulator_fiber *fiber_here(void)
 {
-    return emulator.stacks + (size_t)thread * (STACK_BYTES + STACK_GUARD_BYTES) + STACK_GUARD_BYTES;
+    return &emulator.block->fibers[emulator_here.thread];
 }
-
-#if !SWITCH_BY_UCONTEXT
-/* Saves what a call must preserve on the running stack, its pointer in *save, and returns on the
- * stack whose pointer is given. swapcontext() would make two system calls each time. */
-extern "C" void emulator_switch_stack(void **save, void *to);
-__asm__(".text\n"
-        ".globl emulator_switch_stack\n"
-        ".type emulator_switch_stack, @function\n"
-        "emulator_switch_stack:\n"
-        "pushq %rbp\n"
-        "pushq %rbx\n"
-        "pushq %r12\n"
-        "pushq %r13\n"
-        "pushq %r14\n"
-        "pushq %r15\n"
-        "movq %rsp, (%rdi)\n"
-        "movq %rsi, %rsp\n"
-        "popq %r15\n"
-        "popq %r14\n"
-        "popq %r13\n"
-        "popq %r12\n"
-        "popq %rbx\n"
-        "popq %rbp\n"
-        "ret\n"
-        ".size emulator_switch_stack, . - emulator_switch_stack\n");
-#endif
 
 /* From the running fiber back to the scheduler. A fiber that has ended does not come back. */
 static void switch_to_scheduler(void)
 {
-    struct fiber *fiber = &emulator.fibers[emulator_here.thread];
+    struct emulator_fiber *fiber = fiber_here();
 
-#ifdef HAS_ASAN
-    __sanitizer_start_switch_fiber(fiber->wait == EMULATOR_WAIT_ENDED ? NULL : &fiber->fake_stack,
-                                   emulator.scheduler_stack, emulator.scheduler_stack_bytes);
-#endif
-#if SWITCH_BY_UCONTEXT
-    swapcontext(&fiber->context, &emulator.scheduler);
-#else
-    emulator_switch_stack(&fiber->stack_pointer, emulator.scheduler);
-#endif
-#ifdef HAS_ASAN
-    __sanitizer_finish_switch_fiber(fiber->fake_stack, NULL, NULL);
-#endif
+    emulator_context_leave(&fiber->context, fiber->wait == EMULATOR_WAIT_ENDED);
 }
 
-static void switch_to_fiber(uint32_t thread)
+static void switch_to_fiber(struct grid *grid, struct block *block, uint32_t thread)
 {
-    struct fiber *fiber = &emulator.fibers[thread];
-
+    emulator.grid = grid;
+    emulator.block = block;
+    emulator_here = block->place;
     emulator_here.thread = thread;
-#ifdef HAS_ASAN
-    void *fake_stack = NULL;
-    __sanitizer_start_switch_fiber(&fake_stack, stack_of(thread), STACK_BYTES);
-#endif
-#if SWITCH_BY_UCONTEXT
-    swapcontext(&emulator.scheduler, &fiber->context);
-#else
-    emulator_switch_stack(&emulator.scheduler, fiber->stack_pointer);
-#endif
-#ifdef HAS_ASAN
-    __sanitizer_finish_switch_fiber(fake_stack, NULL, NULL);
-#endif
+    emulator_context_enter(&block->fibers[thread].context);
 }
 
 static void fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -193,62 +115,31 @@ void emulator_fault_here(const char *text)
 
 /* ---- the life of a fiber ---- */
 
-static void copies_land(struct fiber *fiber, uint64_t group_end)
-{
-    while (fiber->copy_count > 0 && fiber->copies[fiber->copy_first].group < group_end) {
-        const struct copy *copy = &fiber->copies[fiber->copy_first];
-        if (copy->from != NULL) {
-            memcpy(copy->to, copy->from, 16);
-        } else {
-            memset(copy->to, 0, 16);
-        }
-        fiber->copy_first = (fiber->copy_first + 1) % COPY_COUNT_MAX;
-        fiber->copy_count--;
-    }
-}
-
 static void fiber_main(void)
 {
-#ifdef HAS_ASAN
-    __sanitizer_finish_switch_fiber(NULL, &emulator.scheduler_stack,
-                                    &emulator.scheduler_stack_bytes);
-#endif
-    emulator.body(emulator.context);
-    struct fiber *fiber = &emulator.fibers[emulator_here.thread];
-    copies_land(fiber, UINT64_MAX);
+    emulator_context_begin();
+    emulator.grid->kernel->body(emulator.grid->kernel->context);
+    struct emulator_fiber *fiber = fiber_here();
+    emulator_copies_land(fiber, UINT64_MAX);
+    if (emulator.grid->kernel->depends && !fiber->depended) {
+        emulator_fault_here("ends without prim_depend_wait, though its kernel may begin early");
+    }
     fiber->wait = EMULATOR_WAIT_ENDED;
-    emulator.ended_count++;
+    emulator.block->ended_count++;
     switch_to_scheduler();
     abort();
 }
 
-static void fiber_init(uint32_t thread)
+static void fiber_init(struct block *block, uint32_t thread)
 {
-    struct fiber *fiber = &emulator.fibers[thread];
-    unsigned char *stack = stack_of(thread);
+    struct emulator_fiber *fiber = &block->fibers[thread];
 
-#ifdef HAS_ASAN
-    /* A fiber that a fault left behind never cleaned up. */
-    __asan_unpoison_memory_region(stack, STACK_BYTES);
-#endif
     fiber->copy_first = 0;
     fiber->copy_count = 0;
     fiber->group = 0;
     fiber->wait = EMULATOR_WAIT_NONE;
-    fiber->fake_stack = NULL;
-#if SWITCH_BY_UCONTEXT
-    getcontext(&fiber->context);
-    fiber->context.uc_stack.ss_sp = stack;
-    fiber->context.uc_stack.ss_size = STACK_BYTES;
-    fiber->context.uc_link = NULL;
-    makecontext(&fiber->context, fiber_main, 0);
-#else
-    /* Six registers, where to return to, and a word that keeps calls aligned to 16. */
-    void **top = reinterpret_cast<void **>(stack + STACK_BYTES) - 8;
-    memset(top, 0, 8 * sizeof *top);
-    top[6] = reinterpret_cast<void *>(fiber_main);
-    fiber->stack_pointer = top;
-#endif
+    fiber->depended = false;
+    emulator_context_init(&fiber->context, emulator_stack_at(block->stacks, thread), fiber_main);
 }
 
 /* ---- the scheduler ---- */
@@ -268,17 +159,17 @@ static uint32_t bit_pick(uint32_t bits, uint32_t n)
     return (uint32_t)__builtin_ctz(bits);
 }
 
-/* False: none can run. */
-static bool thread_choose(uint32_t *thread)
+/* False: none of the block can run. */
+static bool thread_choose(const struct block *block, uint32_t *thread)
 {
-    const uint32_t warp_count = emulator_here.threads / EMULATOR_WARP_THREADS;
+    const uint32_t warp_count = block->place.threads / EMULATOR_WARP_THREADS;
     const enum emulator_schedule schedule = emulator.settings.schedule;
     const uint32_t first = schedule == EMULATOR_SHUFFLED ? random_next(warp_count) : 0;
 
     for (uint32_t i = 0; i < warp_count; i++) {
         const uint32_t warp =
             schedule == EMULATOR_DESCENDING ? warp_count - 1 - i : (first + i) % warp_count;
-        const uint32_t ready = emulator.warps[warp].ready;
+        const uint32_t ready = block->warps[warp].ready;
         if (ready == 0) {
             continue;
         }
@@ -294,94 +185,155 @@ static bool thread_choose(uint32_t *thread)
     return false;
 }
 
+/* NULL: none of the grid's blocks can run. Shuffled blocks take turns at every wait. */
+static struct block *block_choose(struct grid *grid, uint32_t *thread)
+{
+    const uint32_t count = grid->resident_count;
+    const uint32_t first = count > 1 ? random_next(count) : 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct block *block = &grid->blocks[(first + i) % count];
+        if (block->alive && thread_choose(block, thread)) {
+            return block;
+        }
+    }
+    return NULL;
+}
+
 /* None can run, but not all have ended: names one that waits and one that does not come. */
-static void fault_of_deadlock(void)
+static void fault_of_deadlock(const struct block *block)
 {
     uint32_t waiting = 0;
 
-    while (emulator.fibers[waiting].wait == EMULATOR_WAIT_ENDED) {
+    while (block->fibers[waiting].wait == EMULATOR_WAIT_ENDED) {
         waiting++;
     }
-    const enum emulator_wait wait = emulator.fibers[waiting].wait;
+    const enum emulator_wait wait = block->fibers[waiting].wait;
     const uint32_t first = wait == EMULATOR_WAIT_SYNC_BLOCK ? 0 : waiting / 32 * 32;
     uint32_t missing = first;
-    while (emulator.fibers[missing].wait == wait) {
+    while (block->fibers[missing].wait == wait) {
         missing++;
     }
+    emulator_here = block->place;
     fault("thread %u %s, but thread %u %s", (unsigned)waiting, wait_texts[wait], (unsigned)missing,
-          wait_texts[emulator.fibers[missing].wait]);
+          wait_texts[block->fibers[missing].wait]);
 }
 
-static void block_run(void)
+static void block_begin(struct grid *grid, struct block *block)
 {
-    const uint32_t threads = emulator_here.threads;
+    const struct emulator_kernel *kernel = grid->kernel;
+
+    block->alive = true;
+    block->place = {0,
+                    kernel->threads,
+                    (uint32_t)(grid->block_next % kernel->grid_x),
+                    (uint32_t)(grid->block_next / kernel->grid_x),
+                    kernel->grid_x,
+                    kernel->grid_y};
+    grid->block_next = (grid->block_next + grid->stride) % grid->block_count;
+    grid->begun_count++;
+    if (kernel->shared_bytes > 0) {
+        memset(block->shared, 0xff, kernel->shared_bytes);
+    }
+    block->ended_count = 0;
+    block->barrier_count = 0;
+    for (uint32_t i = 0; i < kernel->threads; i++) {
+        fiber_init(block, i);
+    }
+    for (uint32_t i = 0; i < kernel->threads / EMULATOR_WARP_THREADS; i++) {
+        block->warps[i].ready = UINT32_MAX;
+        block->warps[i].arrived = 0;
+    }
+}
+
+/* Until no thread can run: all have ended, or what the grid depends on must end first. */
+static void grid_run(struct grid *grid)
+{
+    struct block *block;
     uint32_t thread;
 
-    if (emulator.shared_bytes > 0) {
-        memset(emulator.shared, 0xff, emulator.shared_bytes);
-    }
-    emulator.ended_count = 0;
-    emulator.barrier_count = 0;
-    for (uint32_t i = 0; i < threads; i++) {
-        fiber_init(i);
-    }
-    for (uint32_t i = 0; i < threads / EMULATOR_WARP_THREADS; i++) {
-        emulator.warps[i].ready = UINT32_MAX;
-        emulator.warps[i].arrived = 0;
-    }
-    while (!emulator.faulted && thread_choose(&thread)) {
-        switch_to_fiber(thread);
-        if (emulator.fibers[thread].wait == EMULATOR_WAIT_ENDED) {
-            emulator.warps[thread / 32].ready &= ~(1u << thread % 32);
+    for (uint32_t i = 0; i < grid->resident_count; i++) {
+        if (!grid->blocks[i].alive && grid->begun_count < grid->block_count) {
+            block_begin(grid, &grid->blocks[i]);
         }
     }
-    if (!emulator.faulted && emulator.ended_count < threads) {
-        fault_of_deadlock();
+    while (!emulator.faulted && (block = block_choose(grid, &thread)) != NULL) {
+        switch_to_fiber(grid, block, thread);
+        if (block->fibers[thread].wait != EMULATOR_WAIT_ENDED) {
+            continue;
+        }
+        block->warps[thread / 32].ready &= ~(1u << thread % 32);
+        if (block->ended_count == block->place.threads) {
+            block->alive = false;
+            if (grid->begun_count < grid->block_count) {
+                block_begin(grid, block);
+            }
+        }
+    }
+    for (uint32_t i = 0; i < grid->resident_count && grid->released; i++) {
+        if (!emulator.faulted && grid->blocks[i].alive) {
+            fault_of_deadlock(&grid->blocks[i]);
+        }
     }
 }
 
-static void grid_run(void)
+/* What the grid depends on is done: those who wait for it go on. */
+static void grid_release(struct grid *grid)
 {
-    const uint64_t count = (uint64_t)emulator_here.grid_x * emulator_here.grid_y;
-    /* Shuffled: a walk with a random start and a stride that meets every block once. */
-    uint64_t stride = 1;
-    uint64_t block = 0;
+    grid->released = true;
+    for (uint32_t i = 0; i < grid->resident_count; i++) {
+        struct block *block = &grid->blocks[i];
+        for (uint32_t thread = 0; block->alive && thread < block->place.threads; thread++) {
+            if (block->fibers[thread].wait == EMULATOR_WAIT_DEPEND) {
+                block->fibers[thread].wait = EMULATOR_WAIT_NONE;
+                block->warps[thread / 32].ready |= 1u << thread % 32;
+            }
+        }
+    }
+}
 
+/* A grid without a thread that has run. */
+static enum status grid_begin(struct grid *grid, const struct emulator_kernel *kernel)
+{
+    const uint64_t count = (uint64_t)kernel->grid_x * kernel->grid_y;
+    const enum emulator_schedule schedule = emulator.settings.schedule;
+    const uint32_t resident = schedule == EMULATOR_SHUFFLED ? (uint32_t)RESIDENT_MAX : 1;
+
+    grid->kernel = kernel;
+    grid->released = !kernel->depends;
+    grid->block_count = count;
+    grid->begun_count = 0;
+    grid->block_next = 0;
+    grid->stride = 1;
+    grid->resident_count = count < resident ? (uint32_t)count : resident;
     emulator.random = emulator.settings.seed;
-    if (emulator.settings.schedule == EMULATOR_DESCENDING) {
-        block = count - 1;
-        stride = count - 1;
-    } else if (emulator.settings.schedule == EMULATOR_SHUFFLED) {
-        block = random_next((uint32_t)count);
-        stride = 1000003 % count == 0 ? 1 : 1000003; /* a prime */
+    if (schedule == EMULATOR_DESCENDING) {
+        grid->block_next = grid->stride = count - 1;
+    } else if (schedule == EMULATOR_SHUFFLED) {
+        grid->block_next = random_next((uint32_t)count);
+        grid->stride = 1000003 % count == 0 ? 1 : 1000003; /* a prime */
     }
-    for (uint64_t i = 0; i < count && !emulator.faulted; i++) {
-        emulator_here.block_x = (uint32_t)(block % emulator_here.grid_x);
-        emulator_here.block_y = (uint32_t)(block / emulator_here.grid_x);
-        block_run();
-        block = (block + stride) % count;
-    }
-}
-
-static enum status stacks_create(void)
-{
-    const size_t each_bytes = STACK_BYTES + STACK_GUARD_BYTES;
-
-    if (emulator.stacks != NULL) {
-        return STATUS_OK;
-    }
-    void *memory = mmap(NULL, each_bytes * EMULATOR_BLOCK_THREADS_MAX, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) {
-        return STATUS_MEMORY;
-    }
-    emulator.stacks = static_cast<unsigned char *>(memory);
-    for (size_t i = 0; i < EMULATOR_BLOCK_THREADS_MAX; i++) {
-        if (mprotect(emulator.stacks + i * each_bytes, STACK_GUARD_BYTES, PROT_NONE) != 0) {
-            abort();
+    for (uint32_t i = 0; i < grid->resident_count; i++) {
+        void *shared = NULL;
+        if (grid->blocks[i].stacks == NULL) {
+            TRY(emulator_stacks_create(EMULATOR_BLOCK_THREADS_MAX, &grid->blocks[i].stacks));
         }
+        /* Exactly as large as asked for, so that AddressSanitizer sees what lies past it. */
+        if (posix_memalign(&shared, 128, kernel->shared_bytes) != 0) {
+            return STATUS_MEMORY;
+        }
+        grid->blocks[i].shared = static_cast<unsigned char *>(shared);
+        grid->blocks[i].alive = false;
     }
     return STATUS_OK;
+}
+
+static void grid_end(struct grid *grid)
+{
+    for (uint32_t i = 0; i < RESIDENT_MAX; i++) {
+        free(grid->blocks[i].shared);
+        grid->blocks[i].shared = NULL;
+    }
 }
 
 uint32_t emulator_architecture(void)
@@ -399,42 +351,72 @@ const char *emulator_fault_text(void)
     return emulator.fault;
 }
 
-enum status emulator_launch(uint32_t grid_x, uint32_t grid_y, uint32_t threads,
-                            uint32_t shared_bytes, void (*body)(void *context), void *context)
+static enum status check_shape(const struct emulator_kernel *kernel)
 {
     const uint32_t shared_bytes_max =
         emulator_architecture() >= 90 ? (uint32_t)EMULATOR_SHARED_BYTES_MAX : 163 * 1024;
-    void *shared = NULL;
+
+    if (kernel->threads == 0 || kernel->threads % EMULATOR_WARP_THREADS != 0 ||
+        kernel->threads > EMULATOR_BLOCK_THREADS_MAX || kernel->shared_bytes > shared_bytes_max ||
+        kernel->grid_x == 0 || kernel->grid_x > INT32_MAX || kernel->grid_y == 0 ||
+        kernel->grid_y > UINT16_MAX) {
+        (void)snprintf(emulator.fault, sizeof emulator.fault,
+                       "grid (%u, %u), %u threads, %u bytes of shared memory",
+                       (unsigned)kernel->grid_x, (unsigned)kernel->grid_y,
+                       (unsigned)kernel->threads, (unsigned)kernel->shared_bytes);
+        return STATUS_LIMIT;
+    }
+    return STATUS_OK;
+}
+
+/* Kernel `index`, and the part of the next that comes before its wait. */
+static enum status run_one(const struct emulator_kernel *kernels, uint32_t index, uint32_t count)
+{
+    struct grid *grid = &emulator.grids[index % GRID_COUNT];
+    struct grid *next = &emulator.grids[(index + 1) % GRID_COUNT];
+
+    if (index == 0 || !kernels[index].depends) {
+        TRY(check_shape(&kernels[index]));
+        TRY(grid_begin(grid, &kernels[index]));
+    }
+    if (index + 1 < count && kernels[index + 1].depends) {
+        TRY(check_shape(&kernels[index + 1]));
+        TRY(grid_begin(next, &kernels[index + 1]));
+        grid_run(next);
+    }
+    grid_release(grid);
+    grid_run(grid);
+    grid_end(grid);
+    return emulator.faulted ? STATUS_DEVICE : STATUS_OK;
+}
+
+enum status emulator_launch_list(const struct emulator_kernel *kernels, uint32_t count)
+{
+    enum status status = STATUS_OK;
 
     if (emulator.running) {
         abort(); /* a launch from within a kernel */
     }
     emulator.faulted = false;
     emulator.fault[0] = '\0';
-    if (threads == 0 || threads % EMULATOR_WARP_THREADS != 0 ||
-        threads > EMULATOR_BLOCK_THREADS_MAX || shared_bytes > shared_bytes_max || grid_x == 0 ||
-        grid_x > INT32_MAX || grid_y == 0 || grid_y > UINT16_MAX) {
-        (void)snprintf(emulator.fault, sizeof emulator.fault,
-                       "grid (%u, %u), %u threads, %u bytes of shared memory", (unsigned)grid_x,
-                       (unsigned)grid_y, (unsigned)threads, (unsigned)shared_bytes);
-        return STATUS_LIMIT;
-    }
-    TRY(stacks_create());
-    /* Exactly as large as asked for, so that AddressSanitizer sees what lies past it. */
-    if (posix_memalign(&shared, 128, shared_bytes) != 0) {
-        return STATUS_MEMORY;
-    }
-    emulator_here = {0, threads, 0, 0, grid_x, grid_y};
-    emulator.shared = static_cast<unsigned char *>(shared);
-    emulator.shared_bytes = shared_bytes;
-    emulator.body = body;
-    emulator.context = context;
     emulator.running = true;
-    grid_run();
+    for (uint32_t i = 0; i < count && status == STATUS_OK; i++) {
+        status = run_one(kernels, i, count);
+    }
+    for (uint32_t i = 0; i < GRID_COUNT; i++) {
+        grid_end(&emulator.grids[i]); /* after a fault */
+    }
     emulator.running = false;
-    free(shared);
-    emulator.shared = NULL;
-    return emulator.faulted ? STATUS_DEVICE : STATUS_OK;
+    return status;
+}
+
+enum status emulator_launch(uint32_t grid_x, uint32_t grid_y, uint32_t threads,
+                            uint32_t shared_bytes, void (*body)(void *context), void *context)
+{
+    const struct emulator_kernel kernel = {grid_x, grid_y,  threads, shared_bytes,
+                                           body,   context, false};
+
+    return emulator_launch_list(&kernel, 1);
 }
 
 /* ---- where threads meet ---- */
@@ -443,8 +425,8 @@ static void lane_wait(enum emulator_wait wait)
 {
     const uint32_t thread = emulator_here.thread;
 
-    emulator.fibers[thread].wait = wait;
-    emulator.warps[thread / 32].ready &= ~(1u << thread % 32);
+    emulator.block->fibers[thread].wait = wait;
+    emulator.block->warps[thread / 32].ready &= ~(1u << thread % 32);
     switch_to_scheduler();
 }
 
@@ -453,14 +435,14 @@ static void lane_wait(enum emulator_wait wait)
 bool emulator_lane_arrive(enum emulator_wait wait, struct emulator_offer offer)
 {
     const uint32_t thread = emulator_here.thread;
-    struct warp *warp = &emulator.warps[thread / 32];
-    const struct fiber *lanes = &emulator.fibers[thread / 32 * 32];
+    struct warp *warp = &emulator.block->warps[thread / 32];
+    const struct emulator_fiber *lanes = &emulator.block->fibers[thread / 32 * 32];
 
-    emulator.fibers[thread].offer = offer;
+    emulator.block->fibers[thread].offer = offer;
     if (warp->arrived != 0) {
         const uint32_t other = (uint32_t)__builtin_ctz(warp->arrived);
         if (lanes[other].wait != wait || lanes[other].offer.size_bytes != offer.size_bytes) {
-            emulator.fibers[thread].wait = wait;
+            emulator.block->fibers[thread].wait = wait;
             fault("lanes part: thread %u %s, but thread %u %s",
                   (unsigned)(thread / 32 * 32 + other), wait_texts[lanes[other].wait],
                   (unsigned)thread, wait_texts[wait]);
@@ -478,13 +460,13 @@ bool emulator_lane_arrive(enum emulator_wait wait, struct emulator_offer offer)
 
 const struct emulator_offer *emulator_lane_offer(uint32_t lane)
 {
-    return &emulator.fibers[emulator_here.thread / 32 * 32 + lane].offer;
+    return &emulator.block->fibers[emulator_here.thread / 32 * 32 + lane].offer;
 }
 
 void emulator_lanes_release(void)
 {
-    struct warp *warp = &emulator.warps[emulator_here.thread / 32];
-    struct fiber *lanes = &emulator.fibers[emulator_here.thread / 32 * 32];
+    struct warp *warp = &emulator.block->warps[emulator_here.thread / 32];
+    struct emulator_fiber *lanes = &emulator.block->fibers[emulator_here.thread / 32 * 32];
 
     warp->arrived = 0;
     warp->ready = UINT32_MAX;
@@ -502,67 +484,43 @@ void emulator_sync_warp(void)
 
 void emulator_sync_block(void)
 {
-    if (++emulator.barrier_count < emulator_here.threads) {
+    if (++emulator.block->barrier_count < emulator_here.threads) {
         lane_wait(EMULATOR_WAIT_SYNC_BLOCK);
         return;
     }
-    emulator.barrier_count = 0;
+    emulator.block->barrier_count = 0;
     for (uint32_t i = 0; i < emulator_here.threads; i++) {
-        emulator.fibers[i].wait = EMULATOR_WAIT_NONE;
-        emulator.warps[i / 32].ready |= 1u << i % 32;
+        emulator.block->fibers[i].wait = EMULATOR_WAIT_NONE;
+        emulator.block->warps[i / 32].ready |= 1u << i % 32;
     }
 }
 
-/* ---- shared memory ---- */
-
-void emulator_shared_check(const void *at)
+void emulator_depend_wait(void)
 {
-    const uintptr_t offset =
-        reinterpret_cast<uintptr_t>(at) - reinterpret_cast<uintptr_t>(emulator.shared);
+    fiber_here()->depended = true;
+    if (!emulator.grid->released) {
+        lane_wait(EMULATOR_WAIT_DEPEND);
+    }
+}
 
-    if (offset % 16 != 0) {
-        emulator_fault_here("an address in shared memory is not aligned to 16");
-    }
-    if (offset > emulator.shared_bytes || emulator.shared_bytes - offset < 16) {
-        emulator_fault_here("an address is not in shared memory");
-    }
+/* ---- what the other parts ask ---- */
+
+struct emulator_fiber *emulator_fiber_here(void)
+{
+    return fiber_here();
+}
+
+bool emulator_copies_land_early(void)
+{
+    return emulator.settings.copies_land_early;
+}
+
+uint32_t emulator_shared_bytes(void)
+{
+    return emulator.grid->kernel->shared_bytes;
 }
 
 void *emulator_shared(void)
 {
-    return emulator.shared;
-}
-
-void emulator_copy16(void *shared, const void *global, bool valid)
-{
-    struct fiber *fiber = &emulator.fibers[emulator_here.thread];
-
-    emulator_shared_check(shared);
-    if (valid && reinterpret_cast<uintptr_t>(global) % 16 != 0) {
-        emulator_fault_here("an address in global memory is not aligned to 16");
-    }
-    if (fiber->copy_count == COPY_COUNT_MAX) {
-        emulator_fault_here("more copies on their way than the emulator holds");
-    }
-    const uint32_t last = (fiber->copy_first + fiber->copy_count++) % COPY_COUNT_MAX;
-    fiber->copies[last] = {shared, valid ? global : NULL, fiber->group};
-    if (emulator.settings.copies_land_early) {
-        copies_land(fiber, UINT64_MAX);
-    } else {
-        memset(shared, 0xff, 16);
-    }
-}
-
-void emulator_copy_commit(void)
-{
-    emulator.fibers[emulator_here.thread].group++;
-}
-
-void emulator_copy_wait(uint32_t pending)
-{
-    struct fiber *fiber = &emulator.fibers[emulator_here.thread];
-
-    if (fiber->group > pending) {
-        copies_land(fiber, fiber->group - pending);
-    }
+    return emulator.block->shared;
 }

@@ -3,10 +3,11 @@
  * Thread: one at a time; launches do not nest. Ownership: nothing is handed out; memory that
  * kernels see is the caller's, dynamic shared memory the emulator's.
  *
- * A thread of a block is a fiber that runs until it ends or has to wait, blocks run one after the
- * other. Which goes first is the schedule's choice, and a kernel that is right gives the same bits
- * under all of them, with copies that land early or late. What the card leaves undefined is made
- * bad here: shared memory begins as NaNs, and so is a place that a copy is on its way to.
+ * A thread of a block is a fiber that runs until it ends or has to wait. Blocks run one after the
+ * other, or take turns (shuffled). Which goes first is the schedule's choice, and a kernel that is
+ * right gives the same bits under all of them, with copies that land early or late. What the card
+ * leaves undefined is made bad here: shared memory begins as NaNs, and so is a place that a copy is
+ * on its way to.
  *
  * A kernel that breaks a rule (lanes that do not meet, a barrier that not all reach, addresses out
  * of line or outside of shared memory) ends the launch with DEVICE and a sentence in
@@ -32,7 +33,7 @@ enum {
 enum emulator_schedule {
     EMULATOR_ASCENDING,  /* the lowest; blocks too */
     EMULATOR_DESCENDING, /* the highest */
-    EMULATOR_SHUFFLED,   /* any, as the seed has it */
+    EMULATOR_SHUFFLED,   /* any, as the seed has it; three blocks are under way at once */
 };
 
 enum emulator_number {
@@ -55,14 +56,31 @@ struct emulator_place {
 };
 extern struct emulator_place emulator_here;
 
+/* A launch. `body(context)` is called as each thread of each block; `threads` is a multiple of 32.
+ */
+struct emulator_kernel {
+    uint32_t grid_x, grid_y;
+    uint32_t threads;
+    uint32_t shared_bytes;
+    void (*body)(void *context);
+    void *context; /* borrowed while it runs */
+    bool depends;  /* may begin before the kernel before it has ended, up to prim_depend_wait */
+};
+
 /* For the launches that follow. At first: ascending, copies land late, 90. */
 void emulator_configure(const struct emulator_settings *settings);
 
 /* 80 or 90, as configured. */
 uint32_t emulator_architecture(void);
 
-/* Calls body(context) as each thread of each block. `threads` is a multiple of 32.
- * DEVICE: the kernel broke a rule. LIMIT: a shape that no card takes. */
+/* Kernels as a stream runs them. Of one that depends, the first blocks come as far as they can
+ * before the kernel before it has run at all: who reads or writes what the other does, before its
+ * wait, is found out. Every thread of such a kernel must come to the wait: else the kernel after it
+ * could not tell when all before has ended.
+ * DEVICE: a kernel broke a rule. LIMIT: a shape that no card takes. What follows is not run. */
+MUST_USE enum status emulator_launch_list(const struct emulator_kernel *kernels, uint32_t count);
+
+/* One that does not depend. */
 MUST_USE enum status emulator_launch(uint32_t grid_x, uint32_t grid_y, uint32_t threads,
                                      uint32_t shared_bytes, void (*body)(void *context),
                                      void *context);
@@ -75,6 +93,7 @@ const char *emulator_fault_text(void);
 void *emulator_shared(void);
 void emulator_sync_block(void);
 void emulator_sync_warp(void);
+void emulator_depend_wait(void);
 void emulator_copy16(void *shared, const void *global, bool valid);
 void emulator_copy_commit(void);
 void emulator_copy_wait(uint32_t pending);

@@ -1,11 +1,14 @@
 /* What the parts of the emulator know of each other: fibers, and the lanes of a warp.
  *
- * Thread: that of the launch. Ownership: all of it is emulator.cpp's.
+ * Thread: that of the launch. Ownership: emulator.cpp has the fibers.
  */
 #ifndef PERSONAD_TESTS_EMULATOR_EMULATOR_FIBER_H
 #define PERSONAD_TESTS_EMULATOR_EMULATOR_FIBER_H
 
 #include "tests/emulator/emulator.h"
+#include "tests/emulator/emulator_switch.h"
+
+enum { EMULATOR_COPY_COUNT_MAX = 256 }; /* of a thread, on their way */
 
 /* Where a thread stands. */
 enum emulator_wait {
@@ -18,6 +21,7 @@ enum emulator_wait {
     EMULATOR_WAIT_LDMATRIX_TRANS,
     EMULATOR_WAIT_MMA_BF16,
     EMULATOR_WAIT_MMA_F16,
+    EMULATOR_WAIT_DEPEND,
     EMULATOR_WAIT_ENDED,
 };
 
@@ -28,6 +32,32 @@ struct emulator_offer {
     size_t size_bytes;
     uint32_t lane;
 };
+
+/* A copy on its way. */
+struct emulator_copy {
+    void *to;
+    const void *from; /* NULL: zeros */
+    uint64_t group;
+};
+
+/* A thread. */
+struct emulator_fiber {
+    struct emulator_copy copies[EMULATOR_COPY_COUNT_MAX]; /* a ring */
+    uint32_t copy_first, copy_count;
+    uint64_t group; /* the one that collects now */
+    enum emulator_wait wait;
+    bool depended; /* has been at prim_depend_wait */
+    struct emulator_offer offer;
+    struct emulator_context context;
+};
+
+/* The one that runs, and what its launch says. */
+struct emulator_fiber *emulator_fiber_here(void);
+bool emulator_copies_land_early(void);
+uint32_t emulator_shared_bytes(void);
+
+/* Of the groups before this one. */
+void emulator_copies_land(struct emulator_fiber *fiber, uint64_t group_end);
 
 /* The running thread's fault, after which it does not come back. */
 void emulator_fault_here(const char *text) __attribute__((noreturn));
