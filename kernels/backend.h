@@ -5,8 +5,8 @@
  * Reads as C11 and as C++17 (tests/headers holds it to both). Thread: every call on the engine
  * thread, except where it says so. A backend owns its memory; handles are opaque.
  *
- * Life:  create -> weights, buffers, kv -> programs (recorded once) -> { step_submit, step_wait }
- * ... -> destroy
+ * Life:  create -> weights, buffers, kv -> programs (recorded once, finished)
+ *        -> { step_submit, step_wait } ... -> destroy
  *
  * A program is a list of operations whose args never vary. All that varies between steps lies in
  * the plan. Rows are independent: a row's output bits depend on its own token, position and past
@@ -325,6 +325,10 @@ struct backend_ops {
         BACKEND_OP_MAP(X)
 #undef X
     } op;
+
+    /* After the last operation of every program and before its first step: makes ready what steps
+     * need, so that they allocate nothing. */
+    enum status (*program_finish)(struct backend_program *program, struct error *error);
 
     /* Starts a step. The plan and all it borrows stay unchanged until step_wait returns. Never
      * allocates. AGAIN when step_slot_count steps are in flight already. DEVICE when the device

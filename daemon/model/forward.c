@@ -306,7 +306,8 @@ static enum status forward_load_all(struct forward_load *load)
         TRY(forward_record_attention(load, layer));
         TRY(forward_record_ffn(load));
     }
-    return forward_record_end(load);
+    TRY(forward_record_end(load));
+    return forward->ops->program_finish(forward->program, load->error);
 }
 
 enum status forward_create(const struct model *model, const struct backend_ops *ops,

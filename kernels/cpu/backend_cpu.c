@@ -238,6 +238,14 @@ static enum status cpu_program_create(struct backend *backend, uint32_t row_coun
     return STATUS_OK;
 }
 
+/* A program is run as it was recorded. */
+static enum status cpu_program_finish(struct backend_program *program, struct error *error)
+{
+    (void)program;
+    (void)error;
+    return STATUS_OK;
+}
+
 static uint64_t now_ns(void)
 {
     struct timespec now;
@@ -291,6 +299,7 @@ const struct backend_ops backend_cpu_ops = {
     .kv_page_bytes = cpu_kv_page_bytes,
     .program_create = cpu_program_create,
     .op = {BACKEND_OP_MAP(CPU_OP_ENTRY)},
+    .program_finish = cpu_program_finish,
     .step_submit = cpu_step_submit,
     .step_wait = cpu_step_wait,
 };

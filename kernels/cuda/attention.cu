@@ -2,7 +2,8 @@
  *
  * Maths and shapes: struct attention_args in backend.h.
  * Bound by: memory in decode, 4 * head_size bytes a position and KV head; tensor cores in prefill.
- * Launch:   grid = (items or rows, at most GRID_X_MAX) x heads; blocks stride over what is left.
+ * Launch:   grid = as many blocks as fill the card, or rows, x heads; blocks stride over the tiles
+ *           that the plan has.
  * Order:    attention.cuh: a column's bits depend on its own query and positions only.
  * Checked:  tests/emulator/test_attention.cpp, against double; rows alone and in batches by memcmp.
  */
@@ -11,7 +12,8 @@
 #include "base/check.h"
 
 enum {
-    GRID_X_MAX = 4096, /* blocks for each head; a kernel strides over more */
+    GRID_X_MAX = 4096,         /* blocks for each head; a kernel strides over more */
+    BLOCKS_MULTIPROCESSOR = 4, /* how many fit at the most */
     FOLD_THREADS = 128,
     GROUP_MAX = 64, /* query heads a KV head */
 };
@@ -83,13 +85,10 @@ template <uint32_t D>
 static enum status launch(const struct cuda_step *step, const struct attention_view *view)
 {
     struct device *device = step->backend->device;
-    const struct plan *plan = step->plan;
-    const uint32_t group = view->head_count / view->kv_head_count;
-    /* At least as many as there are: each item rounds up by less than one. */
-    const uint64_t tiles =
-        (uint64_t)plan->item_row_count * group / ATTENTION_TILE_COLUMNS + plan->item_count;
-    const uint32_t blocks = tiles < GRID_X_MAX ? (uint32_t)tiles : (uint32_t)GRID_X_MAX;
-    const uint32_t rows = plan->row_count < GRID_X_MAX ? plan->row_count : (uint32_t)GRID_X_MAX;
+    const uint32_t fill = step->backend->facts.multiprocessor_count * BLOCKS_MULTIPROCESSOR;
+    const uint32_t blocks = (fill + view->kv_head_count - 1) / view->kv_head_count;
+    const uint32_t rows =
+        step->most.row_count < GRID_X_MAX ? step->most.row_count : (uint32_t)GRID_X_MAX;
 
     TRY(device_launch<attention_kernel<D>>(device, blocks, view->kv_head_count, ATTENTION_THREADS,
                                            attention_shared_bytes(D), step->view, *view));

@@ -443,7 +443,7 @@ attention_run_tile(const struct cuda_plan_view *plan, const struct attention_vie
  */
 template <uint32_t D>
 KERNEL void PRIM_BOUNDS(ATTENTION_THREADS, 1)
-    attention_kernel(struct cuda_plan_view plan, struct attention_view view)
+    attention_kernel(const struct cuda_plan_view *plan, struct attention_view view)
 {
     SHARED(uint16_t, memory);
     const uint32_t rows = ATTENTION_TILE_COLUMNS * ATTENTION_STRIDE(D);
@@ -453,19 +453,22 @@ KERNEL void PRIM_BOUNDS(ATTENTION_THREADS, 1)
     struct attention_tile tile;
 
     prim_depend_wait();
+    prim_depend_launch();
     tile.kv_head = PRIM_BLOCK_Y;
-    for (uint32_t index = PRIM_BLOCK_X; attention_find(&plan, group, index, &search, &tile);
+    for (uint32_t index = PRIM_BLOCK_X; attention_find(plan, group, index, &search, &tile);
          index += PRIM_GRID_X) {
-        attention_run_tile<D>(&plan, &view, &shared, &tile);
+        attention_run_tile<D>(plan, &view, &shared, &tile);
     }
 }
 
 /* Folds a row's blocks, ascending, and divides. Grid: x strides over rows, y is the query head. */
 template <uint32_t D>
 KERNEL void PRIM_BOUNDS(ATTENTION_THREADS, 1)
-    attention_fold_kernel(struct cuda_plan_view plan, struct attention_view view)
+    attention_fold_kernel(const struct cuda_plan_view *plan_at, struct attention_view view)
 {
     prim_depend_wait();
+    const struct cuda_plan_view plan = *plan_at;
+    prim_depend_launch();
     for (uint32_t row = PRIM_BLOCK_X; row < plan.row_count; row += PRIM_GRID_X) {
         const uint32_t *partials = plan.row_partials + plan.rows[row].partial_first;
         const uint32_t count = plan.rows[row].partial_count;

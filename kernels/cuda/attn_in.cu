@@ -94,7 +94,7 @@ static const float *data_of(const struct backend_buffer *buffer)
 enum status cuda_attn_in_run(const struct cuda_step *step, const struct cuda_op *entry)
 {
     const struct attn_in_args *args = &entry->args.attn_in;
-    const uint32_t row_count = step->plan->row_count;
+    const uint32_t row_count = step->most.row_count;
     struct attn_in_view view = {};
 
     TRY(cuda_qkv_product(step, args, (float *)step->backend->qkv.data));

@@ -128,13 +128,15 @@ DEVICE_INLINE void attn_in_rotate(const struct attn_in_view *view, const float *
 
 /* Bias, norm, rotation; q stored in float, k and v in half on the row's page. */
 static KERNEL void PRIM_BOUNDS(ATTN_IN_THREADS, 1)
-    attn_in_finish_kernel(struct cuda_plan_view plan, struct attn_in_view view)
+    attn_in_finish_kernel(const struct cuda_plan_view *plan_at, struct attn_in_view view)
 {
     SHARED(float, cosines);
     float *sines = cosines + view.pair_count;
     const uint32_t head_count = view.head_count + 2 * view.kv_head_count;
 
     prim_depend_wait();
+    const struct cuda_plan_view plan = *plan_at;
+    prim_depend_launch();
     for (uint32_t row = PRIM_BLOCK_X; row < plan.row_count; row += PRIM_GRID_X) {
         const double position = (double)plan.rows[row].position;
         for (uint32_t i = PRIM_THREAD; i < view.pair_count; i += PRIM_THREADS) {

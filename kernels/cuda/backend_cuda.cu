@@ -15,16 +15,10 @@ enum { ORDINAL = 0 };
 static enum status slot_allocate(struct backend *backend, struct cuda_slot *slot)
 {
     struct device *device = backend->device;
-    const uint64_t results_bytes =
-        backend->settings.sample_count_max * (uint64_t)sizeof(struct sample_result);
-    const uint64_t faults_bytes = backend->settings.row_count_max;
-
     TRY(device_pinned_alloc(device, backend->plan_bytes, &slot->plan_host));
-    TRY(device_pinned_alloc(device, results_bytes, (void **)&slot->results_host));
-    TRY(device_pinned_alloc(device, faults_bytes, (void **)&slot->row_faults_host));
+    TRY(device_pinned_alloc(device, cuda_answers_bytes(backend), &slot->answers_host));
     TRY(device_alloc(device, backend->plan_bytes, &slot->plan));
-    TRY(device_alloc(device, results_bytes, (void **)&slot->results));
-    TRY(device_alloc(device, faults_bytes, (void **)&slot->row_faults));
+    TRY(device_alloc(device, cuda_answers_bytes(backend), &slot->answers));
     TRY(device_event_create(device, &slot->begin));
     return device_event_create(device, &slot->end);
 }
@@ -34,11 +28,9 @@ static void slot_free(struct backend *backend, struct cuda_slot *slot)
     struct device *device = backend->device;
 
     device_pinned_free(device, slot->plan_host);
-    device_pinned_free(device, slot->results_host);
-    device_pinned_free(device, slot->row_faults_host);
+    device_pinned_free(device, slot->answers_host);
     device_free(device, slot->plan);
-    device_free(device, slot->results);
-    device_free(device, slot->row_faults);
+    device_free(device, slot->answers);
     device_event_destroy(device, slot->begin);
     device_event_destroy(device, slot->end);
 }
@@ -54,6 +46,8 @@ static enum status allocate(struct backend *backend)
     TRY(device_alloc(device, id_count * sizeof(uint32_t), (void **)&backend->history_ids));
     TRY(device_alloc(device, settings->row_count_max * (uint64_t)sizeof(uint32_t),
                      (void **)&backend->tokens));
+    TRY(device_alloc(device, settings->sample_count_max * (uint64_t)sizeof(uint32_t),
+                     (void **)&backend->logits_rows));
     TRY(device_clear(device, backend->histories, history_bytes));
     for (uint32_t i = 0; i < BACKEND_STEP_SLOT_COUNT; i++) {
         TRY(slot_allocate(backend, &backend->slots[i]));
@@ -109,6 +103,7 @@ static void destroy(struct backend *backend)
     device_free(backend->device, backend->histories);
     device_free(backend->device, backend->history_ids);
     device_free(backend->device, backend->tokens);
+    device_free(backend->device, backend->logits_rows);
     device_close(backend->device);
     memory_free(backend);
 }
@@ -287,13 +282,22 @@ static enum status program_create(struct backend *backend, uint32_t row_count_ma
 
 extern "C" {
 const struct backend_ops backend_cuda_ops = {
-    "cuda",           create,
-    destroy,          describe,
-    numerics_id,      step_slot_count,
-    weight_load,      buffer_create,
-    buffer_write,     buffer_read,
-    kv_create,        kv_page_bytes,
-    program_create,   {BACKEND_OP_MAP(CUDA_OP_ENTRY)},
-    cuda_step_submit, cuda_step_wait,
+    "cuda",
+    create,
+    destroy,
+    describe,
+    numerics_id,
+    step_slot_count,
+    weight_load,
+    buffer_create,
+    buffer_write,
+    buffer_read,
+    kv_create,
+    kv_page_bytes,
+    program_create,
+    {BACKEND_OP_MAP(CUDA_OP_ENTRY)},
+    cuda_program_finish,
+    cuda_step_submit,
+    cuda_step_wait,
 };
 }

@@ -5,14 +5,20 @@
  * operation needs is asked for when it is recorded (cuda_scratch_want), from the settings and the
  * program's row bound.
  *
- * A step's plan goes to the card as one copy of flat data; kernels see it as struct cuda_plan_view,
- * given by value. There are BACKEND_STEP_SLOT_COUNT such copies, each used again once its step has
- * been waited for. Device memory comes uncleared. Pointers here are the card's unless it says host.
+ * A step's plan goes to the card as one copy of flat data, which begins with the struct
+ * cuda_plan_view of it. There are BACKEND_STEP_SLOT_COUNT such copies, each used again once its
+ * step has been waited for.
+ *
+ * Launches are captured, once for each bucket of rows and slot (bucket.h, program.cuh), and given
+ * again for every step: so cuda_OP_run() never sees a plan, only how large one of its bucket may
+ * be, and kernels read counts and lists where the slot's view is. Device memory comes uncleared.
+ * Pointers here are the card's unless it says host.
  */
 #ifndef PERSONAD_KERNELS_CUDA_CUDA_CUH
 #define PERSONAD_KERNELS_CUDA_CUDA_CUH
 
 #include "kernels/backend.h"
+#include "kernels/cuda/bucket.h"
 #include "kernels/cuda/device.h"
 #include "kernels/steps/math.h"
 
@@ -87,7 +93,7 @@ struct cuda_plan_step {
     uint32_t list_count;
 };
 
-/* Names as in struct plan. */
+/* Names as in struct plan. The first bytes of a slot's plan. */
 struct cuda_plan_view {
     uint32_t row_count, page_entry_count, item_count, item_row_count, row_partial_count;
     uint32_t partial_count;
@@ -104,8 +110,7 @@ struct cuda_plan_view {
     const struct cuda_plan_history *histories;
     const uint32_t *words; /* ids, biases and masks */
 
-    uint32_t *tokens;    /* [row_count]: what each row embeds; set before the operations */
-    uint8_t *row_faults; /* [row_count]: 0 before the operations; 1: K or V held a NaN */
+    uint8_t *row_faults;           /* [row_count]: 0 before the operations; 1: K or V held a NaN */
     struct sample_result *results; /* [sample_count]: all written by sample */
 };
 
@@ -121,10 +126,8 @@ struct cuda_scratch {
 struct cuda_slot {
     void *plan_host; /* pinned */
     void *plan;
-    struct sample_result *results_host; /* pinned, [sample_count_max] */
-    uint8_t *row_faults_host;           /* pinned, [row_count_max] */
-    struct sample_result *results;
-    uint8_t *row_faults;
+    void *answers_host; /* pinned: results, [sample_count_max], then row_faults, [row_count_max] */
+    void *answers;
     struct device_event *begin, *end;
     bool in_flight;
 };
@@ -139,7 +142,8 @@ struct backend {
     /* owned */
     struct cuda_history *histories; /* [slot_count] */
     uint32_t *history_ids;          /* [slot_count][history_tokens_max] */
-    uint32_t *tokens;               /* [row_count_max] */
+    uint32_t *tokens;               /* [row_count_max]: what each row embeds */
+    uint32_t *logits_rows;          /* [sample_count_max] */
     uint64_t plan_bytes;            /* room of a slot's plan */
     struct cuda_slot slots[BACKEND_STEP_SLOT_COUNT];
 
@@ -152,6 +156,7 @@ struct backend {
     struct backend_buffer *buffers;
     struct backend_kv *kvs;
     struct backend_program *programs;
+    bool has_graphs; /* of any program: scratch may not move any more */
     uint32_t ticket_next;
     uint32_t ticket_waited; /* the next that step_wait gives */
 };
@@ -179,24 +184,58 @@ struct backend_program {
     uint32_t row_count_max;
     uint32_t op_count;
     uint32_t op_count_max;
-    struct cuda_op *ops; /* owned, host */
+    struct cuda_op *ops;                                                    /* owned, host */
+    struct device_graph *graphs[BUCKET_COUNT_MAX][BACKEND_STEP_SLOT_COUNT]; /* NULL: not finished */
 };
 
-/* What one step works on. `plan` is the host's: its counts may size grids, its lists are not read
- * by the operations. */
+/* The largest plan of a bucket: it sizes grids. */
+struct cuda_bounds {
+    uint32_t row_count;
+    uint32_t logits_row_count;
+    uint32_t sample_count;
+    uint32_t partial_count;
+};
+
+/* What launches are captured for. Contents of the card's memory are another step's, or nothing yet.
+ */
 struct cuda_step {
     struct backend *backend;
     struct backend_program *program;
-    const struct plan *plan;
-    struct cuda_plan_view view;
+    struct cuda_bounds most;
+    const struct cuda_plan_view *view; /* the counts of the step that runs are here */
+    const uint32_t *tokens;            /* [view->row_count] */
+    const uint32_t *logits_rows;       /* [view->logits_row_count] */
 };
+
+/* Where the card has the number of a step's rows, and of the rows whose logits are wanted. */
+static inline const uint32_t *cuda_row_count_at(const struct cuda_step *step)
+{
+    return &step->view->row_count;
+}
+
+static inline const uint32_t *cuda_logits_row_count_at(const struct cuda_step *step)
+{
+    return &step->view->logits_row_count;
+}
+
+/* Where a slot's answers lie in its one block of memory. */
+static inline uint64_t cuda_row_faults_at(const struct backend *backend)
+{
+    return backend->settings.sample_count_max * (uint64_t)sizeof(struct sample_result);
+}
+
+static inline uint64_t cuda_answers_bytes(const struct backend *backend)
+{
+    return cuda_row_faults_at(backend) + backend->settings.row_count_max;
+}
 
 /* A new entry at the end of the program, for the recorder to fill; MEMORY. */
 MUST_USE enum status cuda_program_push(struct backend_program *program, enum cuda_op_kind kind,
                                        struct error *error, struct cuda_op **out);
 
-/* At least `size_bytes` in the scratch; what it held is lost. For recorders. MEMORY; `what` is for
- * the sentence: "attention partials". */
+/* At least `size_bytes` in the scratch; what it held is lost. For recorders. MEMORY; UNSUPPORTED
+ * when it would have to grow though a program is finished. `what` is for the sentence: "attention
+ * partials". */
 MUST_USE enum status cuda_scratch_want(struct backend *backend, struct cuda_scratch *scratch,
                                        uint64_t size_bytes, const char *what, struct error *error);
 

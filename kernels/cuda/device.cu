@@ -7,16 +7,24 @@
 
 #include "base/memory.h"
 
-enum { FAULT_TEXT_BYTES_MAX = 256 };
+enum {
+    FAULT_TEXT_BYTES_MAX = 256,
+    ARCHITECTURE_DEPENDENT = 90, /* from here on kernels may begin early */
+};
 
 struct device {
     struct device_facts facts;
     cudaStream_t stream; /* owned */
+    bool after_kernel;   /* what the stream got last is a kernel: the next may begin early */
     char fault[FAULT_TEXT_BYTES_MAX];
 };
 
 struct device_event {
     cudaEvent_t event; /* owned */
+};
+
+struct device_graph {
+    cudaGraphExec_t graph; /* owned */
 };
 
 /* Keeps the first failure: those after it only repeat it. */
@@ -155,18 +163,21 @@ void device_pinned_free(struct device *device, void *pointer)
 
 enum status device_upload(struct device *device, void *to, const void *from, uint64_t size_bytes)
 {
+    device->after_kernel = false;
     return answer(device, "upload",
                   cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyHostToDevice, device->stream));
 }
 
 enum status device_download(struct device *device, void *to, const void *from, uint64_t size_bytes)
 {
+    device->after_kernel = false;
     return answer(device, "download",
                   cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyDeviceToHost, device->stream));
 }
 
 enum status device_clear(struct device *device, void *to, uint64_t size_bytes)
 {
+    device->after_kernel = false;
     return answer(device, "clear", cudaMemsetAsync(to, 0, size_bytes, device->stream));
 }
 
@@ -202,6 +213,7 @@ void device_event_destroy(struct device *device, struct device_event *event)
 
 enum status device_event_record(struct device *device, struct device_event *event)
 {
+    device->after_kernel = false;
     return answer(device, "cudaEventRecord", cudaEventRecord(event->event, device->stream));
 }
 
@@ -222,6 +234,54 @@ enum status device_event_elapsed(struct device *device, struct device_event *fro
     return STATUS_OK;
 }
 
+enum status device_capture_begin(struct device *device)
+{
+    device->after_kernel = false;
+    return answer(device, "cudaStreamBeginCapture",
+                  cudaStreamBeginCapture(device->stream, cudaStreamCaptureModeThreadLocal));
+}
+
+enum status device_capture_end(struct device *device, struct device_graph **out)
+{
+    struct device_graph *made = (struct device_graph *)memory_alloc(1, sizeof(*made));
+    cudaGraph_t graph = NULL;
+    enum status status =
+        answer(device, "cudaStreamEndCapture", cudaStreamEndCapture(device->stream, &graph));
+
+    device->after_kernel = false;
+    if (status == STATUS_OK && made == NULL) {
+        status = STATUS_MEMORY;
+    }
+    if (status == STATUS_OK) {
+        status =
+            answer(device, "cudaGraphInstantiate", cudaGraphInstantiate(&made->graph, graph, 0));
+    }
+    if (graph != NULL) {
+        (void)answer(device, "cudaGraphDestroy", cudaGraphDestroy(graph));
+    }
+    if (status != STATUS_OK) {
+        memory_free(made);
+        return status;
+    }
+    *out = made;
+    /* Its first launch finds it on the card. */
+    return answer(device, "cudaGraphUpload", cudaGraphUpload(made->graph, device->stream));
+}
+
+enum status device_graph_launch(struct device *device, struct device_graph *graph)
+{
+    device->after_kernel = false;
+    return answer(device, "cudaGraphLaunch", cudaGraphLaunch(graph->graph, device->stream));
+}
+
+void device_graph_destroy(struct device *device, struct device_graph *graph)
+{
+    if (graph != NULL) {
+        (void)answer(device, "cudaGraphExecDestroy", cudaGraphExecDestroy(graph->graph));
+        memory_free(graph);
+    }
+}
+
 enum status device_launch_list(struct device *device, const void *kernel, uint32_t grid_x,
                                uint32_t grid_y, uint32_t threads, uint32_t shared_bytes,
                                void **arguments)
@@ -231,7 +291,18 @@ enum status device_launch_list(struct device *device, const void *kernel, uint32
                    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                         (int)shared_bytes)));
     }
-    return answer(device, "launch",
-                  cudaLaunchKernel(kernel, dim3(grid_x, grid_y, 1), dim3(threads, 1, 1), arguments,
-                                   shared_bytes, device->stream));
+    cudaLaunchConfig_t config = {};
+    cudaLaunchAttribute attribute = {};
+
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    config.gridDim = dim3(grid_x, grid_y, 1);
+    config.blockDim = dim3(threads, 1, 1);
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = device->stream;
+    config.attrs = &attribute;
+    config.numAttrs =
+        device->after_kernel && device->facts.architecture >= ARCHITECTURE_DEPENDENT ? 1 : 0;
+    device->after_kernel = true;
+    return answer(device, "launch", cudaLaunchKernelExC(&config, kernel, arguments));
 }

@@ -5,8 +5,12 @@
  * what an upload before it brought. Uploads and downloads must be given pinned memory to be
  * asynchronous; it stays unchanged until device_wait, or an event recorded after them, has come.
  *
+ * A kernel that follows another at once begins early where the card can (sm_90 on): it must come to
+ * prim_depend_wait in every thread before it touches what the one before does.
+ *
  * Read by the host compiler too (tests/emulator): then memory is the host's, filled with NaNs when
- * it is made, and a launch runs in the emulator before it returns.
+ * it is made, and a launch runs in the emulator before it returns, one of a graph at the latest
+ * when the stream is waited for.
  *
  * A failed call of the runtime answers DEVICE (MEMORY where memory ran out) and leaves a sentence
  * in device_fault_text(). After DEVICE nothing more can be expected of the device: close it.
@@ -28,6 +32,7 @@ enum {
 
 struct device;       /* a card, its context and its stream */
 struct device_event; /* a point in the stream */
+struct device_graph; /* captured work */
 
 /* What a card is. */
 struct device_facts {
@@ -86,6 +91,16 @@ MUST_USE enum status device_event_wait(struct device *device, struct device_even
 MUST_USE enum status device_event_elapsed(struct device *device, struct device_event *from,
                                           struct device_event *to, uint64_t *out_ns);
 
+/* ---- graphs ----
+ * Between begin and end, launches and downloads are captured instead of done, with their arguments:
+ * each device_graph_launch does them all, in order, with the same addresses and whatever these hold
+ * then. Nothing else may be called between begin and end. A failed end leaves nothing captured. */
+MUST_USE enum status device_capture_begin(struct device *device);
+MUST_USE enum status device_capture_end(struct device *device, struct device_graph **out);
+MUST_USE enum status device_graph_launch(struct device *device, struct device_graph *graph);
+/* After a wait for all its launches; NULL is fine. */
+void device_graph_destroy(struct device *device, struct device_graph *graph);
+
 /* ---- launches ---- */
 
 #ifdef __CUDACC__
@@ -97,8 +112,14 @@ MUST_USE enum status device_launch_list(struct device *device, const void *kerne
 
 #else
 
+#include <type_traits>
+
 /* tidy: allow include: without a card the host runs the kernels in the emulator */
 #include "tests/emulator/emulator.h"
+
+/* A launch now, or a copy of it in the graph that is being captured. NULL: no device, at once. */
+MUST_USE enum status device_host_launch(struct device *device, const struct emulator_kernel *kernel,
+                                        size_t context_bytes);
 
 #endif
 
@@ -121,11 +142,17 @@ static inline enum status device_launch_exact(struct device *device, void (*kern
                               list);
 #else
     auto body = [=]() { kernel(arguments...); };
+    const struct emulator_kernel launch = {
+        grid_x,
+        grid_y,
+        threads,
+        shared_bytes,
+        [](void *context) { (*static_cast<decltype(body) *>(context))(); },
+        &body,
+        false};
 
-    (void)device;
-    return emulator_launch(
-        grid_x, grid_y, threads, shared_bytes,
-        [](void *context) { (*static_cast<decltype(body) *>(context))(); }, &body);
+    static_assert(std::is_trivially_copyable<decltype(body)>::value, "a graph keeps its bytes");
+    return device_host_launch(device, &launch, sizeof(body));
 #endif
 }
 

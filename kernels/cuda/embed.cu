@@ -51,10 +51,13 @@ DEVICE_INLINE void embed_row(const struct cuda_weight_view &view, uint32_t token
     }
 }
 
-static KERNEL void embed_kernel(struct cuda_weight_view view, const uint32_t *tokens, float scale,
-                                float *out)
+static KERNEL void embed_kernel(struct cuda_weight_view view, const uint32_t *row_count,
+                                const uint32_t *tokens, float scale, float *out)
 {
     prim_depend_wait();
+    if (PRIM_BLOCK_X >= *row_count) {
+        return;
+    }
     const uint32_t token = tokens[PRIM_BLOCK_X];
     float *x = out + (uint64_t)PRIM_BLOCK_X * view.cols;
 
@@ -100,7 +103,7 @@ enum status cuda_embed_run(const struct cuda_step *step, const struct cuda_op *e
 {
     const struct embed_args *args = &entry->args.embed;
 
-    return device_launch<embed_kernel>(step->backend->device, step->plan->row_count, 1,
-                                       BLOCK_THREADS, 0, args->table->view, step->view.tokens,
-                                       args->scale, args->x->data);
+    return device_launch<embed_kernel>(step->backend->device, step->most.row_count, 1,
+                                       BLOCK_THREADS, 0, args->table->view, cuda_row_count_at(step),
+                                       step->tokens, args->scale, args->x->data);
 }

@@ -39,7 +39,8 @@ enum status cuda_ffn_in_run(const struct cuda_step *step, const struct cuda_op *
     source.norm = op->norm->data;
     source.epsilon = op->epsilon;
     source.cols = op->wg->view.cols;
-    source.row_count = step->plan->row_count;
+    source.row_count = step->most.row_count;
+    source.row_count_at = cuda_row_count_at(step);
     TRY(cuda_product_begin(step, &source, &args));
     args.part_count = 2;
     args.parts[0].weight = op->wg->view;

@@ -31,9 +31,6 @@ enum status cuda_kv_copy_run(const struct cuda_step *step, const struct cuda_op 
     const struct backend_kv *kv = entry->args.kv_copy.kv;
     const uint32_t plane_count = kv->shape.layer_count * kv->shape.kv_head_count;
 
-    if (step->plan->kv_copy_count == 0) {
-        return STATUS_OK;
-    }
     return device_launch<kv_copy_kernel>(
         step->backend->device, plane_count, 1, KV_COPY_THREADS, 0, step->view, kv->k, kv->v,
         plane_count, kv->shape.page_count, kv->shape.head_size * KV_PAGE_TOKEN_COUNT);

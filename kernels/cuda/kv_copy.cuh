@@ -18,10 +18,12 @@ struct alignas(16) kv_copy_piece {
 
 /* k and v: [plane][page][16][head_size], page_halves = 16 * head_size. */
 static KERNEL void PRIM_BOUNDS(KV_COPY_THREADS, 1)
-    kv_copy_kernel(struct cuda_plan_view plan, uint16_t *k, uint16_t *v, uint32_t plane_count,
-                   uint32_t page_count, uint32_t page_halves)
+    kv_copy_kernel(const struct cuda_plan_view *plan_at, uint16_t *k, uint16_t *v,
+                   uint32_t plane_count, uint32_t page_count, uint32_t page_halves)
 {
     prim_depend_wait();
+    const struct cuda_plan_view plan = *plan_at;
+    prim_depend_launch();
     for (uint32_t plane = PRIM_BLOCK_X; plane < plane_count; plane += PRIM_GRID_X) {
         for (uint32_t i = 0; i < plan.kv_copy_count; i++) {
             const struct plan_kv_copy copy = plan.kv_copies[i];

@@ -33,11 +33,12 @@ enum status cuda_logits_run(const struct cuda_step *step, const struct cuda_op *
     struct cuda_matmul_args args = {};
 
     source.x = op->x->data;
-    source.row_indices = step->view.logits_rows;
+    source.row_indices = step->logits_rows;
     source.norm = op->norm->data;
     source.epsilon = op->epsilon;
     source.cols = op->table->view.cols;
-    source.row_count = step->plan->logits_row_count;
+    source.row_count = step->most.logits_row_count;
+    source.row_count_at = cuda_logits_row_count_at(step);
     CHECK((uint64_t)source.row_count * op->table->view.rows <= op->logits->float_count);
     TRY(cuda_product_begin(step, &source, &args));
     args.part_count = 1;

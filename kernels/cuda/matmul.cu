@@ -68,12 +68,16 @@ static KERNEL void matmul_kernel(struct cuda_matmul_args args)
     const uint32_t warp = PRIM_THREAD / CUDA_WARP_LANES;
     const uint32_t segment = warp % CUDA_SEGMENT_COUNT;
     const uint32_t tile_first = PRIM_BLOCK_Y * TILES;
-    const uint32_t tile_count = (args.row_count + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS;
     uint32_t index = EPILOGUE == CUDA_SWIGLU ? warp / CUDA_SEGMENT_COUNT : 0;
     struct cuda_chain chain;
     float sums[TILES][4] = {};
 
     prim_depend_wait();
+    const uint32_t row_count = args.row_count_at == NULL ? args.row_count : *args.row_count_at;
+    const uint32_t tile_count = (row_count + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS;
+    if (tile_first >= tile_count) {
+        return;
+    }
     if (EPILOGUE != CUDA_SWIGLU) {
         while (index + 1 < args.part_count && PRIM_BLOCK_X >= args.parts[index + 1].panel_first) {
             index++;
@@ -101,7 +105,7 @@ static KERNEL void matmul_kernel(struct cuda_matmul_args args)
     prim_sync();
     finish_rows<TILES, EPILOGUE>(args.parts[EPILOGUE == CUDA_SWIGLU ? 0 : index], partials,
                                  chain.panel * CUDA_PANEL_ROWS, tile_first * CUDA_TILE_ROWS,
-                                 args.row_count);
+                                 row_count);
     prim_depend_launch();
 }
 

@@ -49,7 +49,8 @@ struct cuda_matmul_args {
     struct cuda_matmul_part parts[CUDA_PART_COUNT_MAX];
     const uint16_t *activations;
     uint32_t part_count;
-    uint32_t row_count;
+    uint32_t row_count;           /* at most; it sizes the grid */
+    const uint32_t *row_count_at; /* the card's: how many there are; NULL: row_count */
 };
 
 /* Bytes of scratch for row_count rows of cols columns. */
@@ -68,7 +69,8 @@ struct cuda_activation_source {
     const float *norm;           /* [cols], or NULL */
     float epsilon;
     uint32_t cols;
-    uint32_t row_count;
+    uint32_t row_count;           /* at most; it sizes the grid */
+    const uint32_t *row_count_at; /* the card's: how many there are; NULL: row_count */
 };
 
 /* norm.cu: fills `to`, which holds cuda_activation_bytes(). */

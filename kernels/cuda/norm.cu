@@ -51,6 +51,9 @@ static KERNEL void activations_kernel(struct cuda_activation_source source, uint
     float inverse = 1.0f;
 
     prim_depend_wait();
+    if (source.row_count_at != NULL && row >= *source.row_count_at) {
+        return;
+    }
     const uint32_t index = source.row_indices == NULL ? row : source.row_indices[row];
     const float *x = source.x + (uint64_t)index * source.cols;
 

@@ -2,7 +2,8 @@
  *
  * Maths and shapes: struct plan in backend.h; histories, then tokens, then everything else.
  * Bound by: the latency of one launch; a few ids a step.
- * Launch:   one block of BEGIN_THREADS: a slot may have several histories, applied in order.
+ * Launch:   one block of BEGIN_THREADS: a slot may have several histories, applied in order. It is
+ *           the first of a graph: the upload before it has ended.
  * Order:    no arithmetic.
  * Checked:  tests/emulator/test_backend_cuda.cpp
  */
@@ -175,7 +176,8 @@ uint64_t cuda_plan_bytes(const struct backend_settings *settings)
     const uint64_t word_count = samples * (CUDA_PLAN_WORDS_SAMPLE + mask_words) +
                                 settings->history_tokens_max + CUDA_PLAN_WORDS_HISTORY;
 
-    return rows * (sizeof(struct plan_row) + page_count * sizeof(uint32_t)) +
+    return aligned(sizeof(struct cuda_plan_view)) +
+           rows * (sizeof(struct plan_row) + page_count * sizeof(uint32_t)) +
            settings->partial_count_max * (sizeof(struct plan_item) + 2 * sizeof(uint32_t)) +
            samples * (sizeof(uint32_t) + sizeof(struct cuda_plan_sample) +
                       STEP_COUNT_MAX * sizeof(struct cuda_plan_step)) +
@@ -282,8 +284,12 @@ DEVICE_INLINE void apply_history(struct history_table table, const struct cuda_p
 }
 
 static KERNEL void PRIM_BOUNDS(BEGIN_THREADS, 1)
-    begin_kernel(struct cuda_plan_view view, struct history_table table)
+    begin_kernel(const struct cuda_plan_view *plan, struct history_table table, uint32_t *tokens,
+                 uint32_t *logits_rows)
 {
+    prim_depend_wait();
+    const struct cuda_plan_view view = *plan;
+
     for (uint32_t i = 0; i < view.history_count; i++) {
         apply_history(table, &view.histories[i], view.words);
     }
@@ -291,27 +297,40 @@ static KERNEL void PRIM_BOUNDS(BEGIN_THREADS, 1)
         const uint32_t token = view.rows[row].token;
         const bool is_last = (token & PLAN_TOKEN_LAST) != 0;
 
-        view.tokens[row] = is_last ? table.histories[token & ~PLAN_TOKEN_LAST].last : token;
+        tokens[row] = is_last ? table.histories[token & ~PLAN_TOKEN_LAST].last : token;
         view.row_faults[row] = 0;
     }
+    for (uint32_t i = PRIM_THREAD; i < view.logits_row_count; i += PRIM_THREADS) {
+        logits_rows[i] = view.logits_rows[i];
+    }
+    prim_depend_launch();
 }
 
-enum status cuda_plan_start(struct backend *backend, struct cuda_slot *slot,
-                            const struct plan *plan, struct cuda_plan_view *out)
+enum status cuda_plan_pack(const struct backend *backend, const struct cuda_slot *slot,
+                           const struct plan *plan, uint64_t *out_bytes)
 {
     struct packing packing = {(uint8_t *)slot->plan_host, (const uint8_t *)slot->plan,
                               backend->plan_bytes, 0, false};
-    const struct history_table table = {backend->histories, backend->history_ids,
-                                        backend->settings.history_tokens_max};
     struct cuda_plan_view view = {};
+    const void *at;
 
     check_rows(backend, plan);
+    void *first = take(&packing, 1, sizeof(view), &at);
+    CHECK(first == slot->plan_host);
     TRY(pack(backend, plan, &packing, &view));
-    view.tokens = backend->tokens;
-    view.row_faults = slot->row_faults;
-    view.results = slot->results;
-    TRY(device_upload(backend->device, slot->plan, slot->plan_host, packing.used_bytes));
-    TRY(device_launch<begin_kernel>(backend->device, 1, 1, BEGIN_THREADS, 0, view, table));
-    *out = view;
+    view.results = (struct sample_result *)slot->answers;
+    view.row_faults = (uint8_t *)slot->answers + cuda_row_faults_at(backend);
+    memcpy(first, &view, sizeof(view));
+    *out_bytes = packing.used_bytes;
     return STATUS_OK;
+}
+
+enum status cuda_plan_begin(const struct cuda_step *step)
+{
+    struct backend *backend = step->backend;
+    const struct history_table table = {backend->histories, backend->history_ids,
+                                        backend->settings.history_tokens_max};
+
+    return device_launch<begin_kernel>(backend->device, 1, 1, BEGIN_THREADS, 0, step->view, table,
+                                       backend->tokens, backend->logits_rows);
 }

@@ -1,7 +1,7 @@
 /* How a plan comes to the card: packed into a slot's pinned memory, uploaded in one copy, and its
  * beginning applied there (histories, the rows' tokens).
  *
- * Thread: the engine thread. The view points into the slot and lives as long as the step in it.
+ * Thread: the engine thread. What is packed lives as long as the step in the slot.
  */
 #ifndef PERSONAD_KERNELS_CUDA_PLAN_CUH
 #define PERSONAD_KERNELS_CUDA_PLAN_CUH
@@ -17,9 +17,12 @@ enum {
 /* Bytes that the largest plan takes under these settings. */
 uint64_t cuda_plan_bytes(const struct backend_settings *settings);
 
-/* Packs, uploads and starts what comes before the operations. LIMIT: a list is longer than the room
- * above; nothing was started then. */
-MUST_USE enum status cuda_plan_start(struct backend *backend, struct cuda_slot *slot,
-                                     const struct plan *plan, struct cuda_plan_view *out);
+/* Into the slot's pinned memory, its view first; out_bytes is what is to be uploaded. LIMIT: a list
+ * is longer than the room above. */
+MUST_USE enum status cuda_plan_pack(const struct backend *backend, const struct cuda_slot *slot,
+                                    const struct plan *plan, uint64_t *out_bytes);
+
+/* Launches what comes before the operations. */
+MUST_USE enum status cuda_plan_begin(const struct cuda_step *step);
 
 #endif

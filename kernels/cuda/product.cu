@@ -40,6 +40,7 @@ enum status cuda_product_begin(const struct cuda_step *step,
           backend->activations.size_bytes);
     args->activations = activations;
     args->row_count = source->row_count;
+    args->row_count_at = source->row_count_at;
     return cuda_activations_fill(backend->device, source, activations);
 }
 
@@ -52,7 +53,8 @@ enum status cuda_product_add(const struct cuda_step *step, const struct backend_
 
     source.x = from->data;
     source.cols = weight->view.cols;
-    source.row_count = step->plan->row_count;
+    source.row_count = step->most.row_count;
+    source.row_count_at = cuda_row_count_at(step);
     TRY(cuda_product_begin(step, &source, &args));
     args.part_count = 1;
     args.parts[0].weight = weight->view;
@@ -74,7 +76,8 @@ enum status cuda_qkv_product(const struct cuda_step *step, const struct attn_in_
     source.norm = op->norm->data;
     source.epsilon = op->epsilon;
     source.cols = op->wq->view.cols;
-    source.row_count = step->plan->row_count;
+    source.row_count = step->most.row_count;
+    source.row_count_at = cuda_row_count_at(step);
     TRY(cuda_product_begin(step, &source, &args));
     args.part_count = 3;
     for (uint32_t i = 0; i < 3; i++) {

@@ -20,7 +20,7 @@
 #include "kernels/steps/top_p.h"
 
 struct sample_kernel_args {
-    struct cuda_plan_view view;
+    const struct cuda_plan_view *plan;
     const float *logits; /* [logits_row_count][vocabulary_count] */
     float *rows;         /* [blocks][vocabulary_count] */
     uint32_t *counts;    /* [blocks][vocabulary_count]: all 0 between items */
@@ -33,6 +33,7 @@ struct sample_kernel_args {
 /* One item. */
 struct sample_item {
     const struct sample_kernel_args *args;
+    const struct cuda_plan_view *view;
     const struct cuda_plan_sample *sample;
     uint32_t *counts;
     struct sample_row row;
@@ -43,7 +44,7 @@ struct sample_item {
 DEVICE_INLINE void apply_min_tokens(const struct sample_item *item,
                                     const struct cuda_plan_step *step)
 {
-    const uint32_t *ids = item->args->view.words + step->list_first;
+    const uint32_t *ids = item->view->words + step->list_first;
 
     if (steps_min_tokens_apply(item->sample->index, step->count)) {
         for (uint32_t i = PRIM_THREAD; i < step->list_count; i += PRIM_THREADS) {
@@ -56,7 +57,7 @@ DEVICE_INLINE void apply_min_tokens(const struct sample_item *item,
 
 DEVICE_INLINE void apply_bias(const struct sample_item *item, const struct cuda_plan_step *step)
 {
-    const uint32_t *pairs = item->args->view.words + step->list_first;
+    const uint32_t *pairs = item->view->words + step->list_first;
 
     for (uint32_t i = PRIM_THREAD; i < step->list_count; i += PRIM_THREADS) {
         const uint32_t token = pairs[2 * i];
@@ -74,7 +75,7 @@ DEVICE_INLINE void apply_penalties(const struct sample_item *item,
     const struct cuda_history history = args->histories[item->sample->slot];
     const uint32_t *ids =
         args->history_ids + (uint64_t)item->sample->slot * args->history_tokens_max;
-    const uint32_t *exempt = args->view.words + step->list_first;
+    const uint32_t *exempt = item->view->words + step->list_first;
     const uint32_t first = steps_penalties_first(history.count, history.prompt_count, step->count,
                                                  (step->flags & STEP_FLAG_PROMPT) != 0);
 
@@ -170,7 +171,7 @@ DEVICE_INLINE void apply_temperature(const struct sample_item *item,
 DEVICE_INLINE void apply_mask(const struct sample_item *item)
 {
     const struct sample_row *row = &item->row;
-    const uint32_t *mask = item->args->view.words + item->sample->mask_first;
+    const uint32_t *mask = item->view->words + item->sample->mask_first;
 
     for (uint32_t i = row->begin + PRIM_THREAD % 32; i < row->end; i += 32) {
         if (!steps_mask_keeps(mask, i)) {
@@ -286,7 +287,7 @@ DEVICE_INLINE void draw(const struct sample_item *item, const float *logits,
         return;
     }
     for (uint32_t i = 0; i < sample->step_count; i++) {
-        apply_step(item, &item->args->view.steps[sample->step_first + i]);
+        apply_step(item, &item->view->steps[sample->step_first + i]);
     }
     const struct sample_scan scan = sample_scan_row(row);
     if (scan.bad || scan.max == -INFINITY) {
@@ -318,18 +319,21 @@ static KERNEL void PRIM_BOUNDS(SAMPLE_THREADS, 1) sample_kernel(struct sample_ke
     SHARED(struct sample_shared, shared);
     const uint64_t scratch_at = (uint64_t)PRIM_BLOCK_X * args.vocabulary_count;
 
-    for (uint32_t i = PRIM_BLOCK_X; i < args.view.sample_count; i += PRIM_GRID_X) {
-        const struct cuda_plan_sample *sample = &args.view.samples[i];
+    prim_depend_wait();
+    const struct cuda_plan_view view = *args.plan;
+    prim_depend_launch();
+    for (uint32_t i = PRIM_BLOCK_X; i < view.sample_count; i += PRIM_GRID_X) {
+        const struct cuda_plan_sample *sample = &view.samples[i];
         const float *logits = args.logits + (uint64_t)sample->logits_row * args.vocabulary_count;
         const struct sample_item item = {
-            &args, sample, args.counts + scratch_at,
+            &args, &view, sample, args.counts + scratch_at,
             sample_row_of(args.rows + scratch_at, args.vocabulary_count, shared)};
 
         for (uint32_t id = item.row.begin + PRIM_THREAD % 32; id < item.row.end; id += 32) {
             item.row.z[id] = logits[id];
         }
         prim_sync();
-        draw(&item, logits, &args.view.results[i]);
+        draw(&item, logits, &view.results[i]);
         prim_sync();
     }
 }
@@ -371,10 +375,10 @@ enum status cuda_sample(struct backend_program *program, const struct sample_arg
 enum status cuda_sample_run(const struct cuda_step *step, const struct cuda_op *entry)
 {
     const struct backend *backend = step->backend;
-    const uint32_t block_max = block_count(backend), sample_count = step->plan->sample_count;
+    const uint32_t block_max = block_count(backend);
     struct sample_kernel_args args = {};
 
-    args.view = step->view;
+    args.plan = step->view;
     args.logits = entry->args.sample.logits->data;
     args.rows = (float *)backend->sampling.data;
     args.counts = (uint32_t *)((uint8_t *)backend->sampling.data + scratch_half_bytes(backend));
@@ -382,7 +386,6 @@ enum status cuda_sample_run(const struct cuda_step *step, const struct cuda_op *
     args.history_ids = backend->history_ids;
     args.vocabulary_count = backend->settings.vocabulary_count;
     args.history_tokens_max = backend->settings.history_tokens_max;
-    return device_launch<sample_kernel>(
-        backend->device, sample_count < block_max ? sample_count : block_max, 1, SAMPLE_THREADS,
-        (uint32_t)sizeof(struct sample_shared), args);
+    return device_launch<sample_kernel>(backend->device, block_max, 1, SAMPLE_THREADS,
+                                        (uint32_t)sizeof(struct sample_shared), args);
 }

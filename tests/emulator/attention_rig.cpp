@@ -227,9 +227,11 @@ void attention_rig_run_planned(struct attention_rig *rig, const struct rig_query
     struct backend backend = {};
     struct backend_buffer q = {}, result = {};
     struct backend_kv kv = {};
+    const struct cuda_plan_view view = attention_rig_view(rig);
     struct cuda_step step = {};
     struct cuda_op op = {};
 
+    backend.facts.multiprocessor_count = 2;
     attention_rig_memory_init(&memory, rig, queries);
     backend.settings.partial_count_max = PARTIALS_MAX;
     backend.partials.data = memory.partials;
@@ -239,8 +241,8 @@ void attention_rig_run_planned(struct attention_rig *rig, const struct rig_query
     kv.k = rig->k;
     kv.v = rig->v;
     step.backend = &backend;
-    step.plan = &rig->plan;
-    step.view = attention_rig_view(rig);
+    step.most.row_count = rig->plan.row_count;
+    step.view = &view;
     op.args.attention.q = &q;
     op.args.attention.out = &result;
     op.args.attention.kv = &kv;

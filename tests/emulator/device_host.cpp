@@ -1,8 +1,10 @@
 /* The twin of kernels/cuda/device.cu: the host plays the card.
  *
  * Memory is the host's, so that AddressSanitizer sees every byte out of bounds, and it is filled
- * with NaNs when it is made. Launches run at once, in the emulator. Uploads too, but downloads and
- * event marks only come when they are waited for: who reads answers before is found out.
+ * with NaNs when it is made. Downloads and event marks only come when they are waited for: who
+ * reads answers before is found out. Uploads and graphs run when they are given, or, as the
+ * emulator's settings have it, not before something waits for them: who changes what a step in
+ * flight still reads is found out. A single launch runs at once, behind all that was given before.
  */
 #include <stdio.h>
 #include <string.h>
@@ -12,23 +14,47 @@
 #include "kernels/cuda/device.h"
 #include "tests/emulator/emulator_fiber.h"
 
-enum { DOWNLOAD_COUNT_MAX = 64, ALIGNMENT = 256, POISON = 0xff };
+enum { WORK_COUNT_MAX = 256, NODE_COUNT_FIRST = 16, ALIGNMENT = 256, POISON = 0xff };
 
-struct download {
+/* What a stream is given, or a graph holds. */
+enum work_kind { WORK_UPLOAD, WORK_DOWNLOAD, WORK_KERNEL, WORK_GRAPH };
+
+struct work {
+    enum work_kind kind;
     void *to;
-    void *copy; /* owned: what was there when it was asked for */
+    const void *from;
     uint64_t size_bytes;
+    struct emulator_kernel kernel; /* its context is owned */
+    struct device_graph *graph;
+};
+
+struct device_graph {
+    struct work *nodes; /* owned */
+    uint32_t node_count, node_count_max;
+    struct emulator_kernel *kernels; /* owned: room for a list of all of them */
+};
+
+/* A download whose bytes are known but not there yet. */
+struct landing {
+    void *to;
+    void *copy; /* owned */
+    uint64_t size_bytes;
+    uint64_t work_number;
 };
 
 struct device {
     struct device_facts facts;
-    struct download downloads[DOWNLOAD_COUNT_MAX]; /* a ring: numbers landed..asked */
-    uint64_t asked_count;
+    struct work works[WORK_COUNT_MAX]; /* a ring: numbers done..given */
+    uint64_t given_count;
+    uint64_t done_count;
+    struct landing landings[WORK_COUNT_MAX]; /* a ring: numbers landed..left */
+    uint64_t left_count;
     uint64_t landed_count;
+    struct device_graph *capture; /* NULL: not capturing */
 };
 
 struct device_event {
-    uint64_t asked_count; /* of the device when it was recorded */
+    uint64_t given_count; /* of the device when it was recorded */
     bool recorded;
 };
 
@@ -71,21 +97,198 @@ enum status device_open(uint32_t ordinal, struct error *error, struct device **o
     return STATUS_OK;
 }
 
+/* ---- the stream ---- */
+
+static enum status download_leave(struct device *device, const struct work *work)
+{
+    struct landing *landing = &device->landings[device->left_count % WORK_COUNT_MAX];
+    void *copy = memory_alloc(work->size_bytes, 1);
+
+    CHECK(device->left_count - device->landed_count < WORK_COUNT_MAX);
+    if (copy == NULL) {
+        return STATUS_DEVICE;
+    }
+    memcpy(copy, work->from, work->size_bytes);
+    memset(work->to, POISON, work->size_bytes);
+    landing->to = work->to;
+    landing->copy = copy;
+    landing->size_bytes = work->size_bytes;
+    landing->work_number = device->done_count;
+    device->left_count++;
+    return STATUS_OK;
+}
+
+/* Kernels in a row are one list: each but the first depends on the one before. */
+static enum status graph_run(struct device *device, const struct device_graph *graph)
+{
+    for (uint32_t i = 0; i < graph->node_count;) {
+        uint32_t count = 0;
+        for (; i < graph->node_count && graph->nodes[i].kind == WORK_KERNEL; i++) {
+            graph->kernels[count] = graph->nodes[i].kernel;
+            graph->kernels[count].depends = count > 0;
+            count++;
+        }
+        TRY(emulator_launch_list(graph->kernels, count));
+        if (i < graph->node_count) {
+            CHECK(graph->nodes[i].kind == WORK_DOWNLOAD);
+            TRY(download_leave(device, &graph->nodes[i]));
+            i++;
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status work_do(struct device *device, const struct work *work)
+{
+    switch (work->kind) {
+    case WORK_UPLOAD:
+        memcpy(work->to, work->from, work->size_bytes);
+        return STATUS_OK;
+    case WORK_DOWNLOAD:
+        return download_leave(device, work);
+    case WORK_KERNEL:
+        return emulator_launch_list(&work->kernel, 1);
+    case WORK_GRAPH:
+        return graph_run(device, work->graph);
+    }
+    return STATUS_DEVICE;
+}
+
+/* The first failure; what was given after it is dropped. */
+static enum status stream_run(struct device *device, uint64_t until)
+{
+    while (device->done_count < until) {
+        const enum status status =
+            work_do(device, &device->works[device->done_count % WORK_COUNT_MAX]);
+        device->done_count++;
+        if (status != STATUS_OK) {
+            device->done_count = device->given_count;
+            return status;
+        }
+    }
+    return STATUS_OK;
+}
+
 static void land(struct device *device, uint64_t until)
 {
-    for (; device->landed_count < until; device->landed_count++) {
-        struct download *download = &device->downloads[device->landed_count % DOWNLOAD_COUNT_MAX];
+    for (; device->landed_count < device->left_count; device->landed_count++) {
+        struct landing *landing = &device->landings[device->landed_count % WORK_COUNT_MAX];
 
-        memcpy(download->to, download->copy, download->size_bytes);
-        memory_free(download->copy);
+        if (landing->work_number >= until) {
+            return;
+        }
+        memcpy(landing->to, landing->copy, landing->size_bytes);
+        memory_free(landing->copy);
     }
+}
+
+static enum status stream_give(struct device *device, const struct work *work)
+{
+    CHECK(device->given_count - device->done_count < WORK_COUNT_MAX);
+    device->works[device->given_count % WORK_COUNT_MAX] = *work;
+    device->given_count++;
+    return emulator_work_comes_late() ? STATUS_OK : stream_run(device, device->given_count);
+}
+
+static enum status capture_add(struct device *device, const struct work *work)
+{
+    struct device_graph *graph = device->capture;
+
+    if (graph->node_count == graph->node_count_max) {
+        const uint32_t count_max =
+            graph->node_count_max > 0 ? 2 * graph->node_count_max : (uint32_t)NODE_COUNT_FIRST;
+        struct work *nodes =
+            (struct work *)memory_resize(graph->nodes, count_max, sizeof(graph->nodes[0]));
+
+        if (nodes == NULL) {
+            return STATUS_MEMORY;
+        }
+        graph->nodes = nodes;
+        graph->node_count_max = count_max;
+    }
+    graph->nodes[graph->node_count] = *work;
+    graph->node_count++;
+    return STATUS_OK;
+}
+
+enum status device_host_launch(struct device *device, const struct emulator_kernel *kernel,
+                               size_t context_bytes)
+{
+    if (device == NULL || device->capture == NULL) {
+        if (device != NULL) {
+            TRY(stream_run(device, device->given_count));
+        }
+        return emulator_launch_list(kernel, 1);
+    }
+    void *context = memory_alloc(1, context_bytes);
+    struct work work = {};
+
+    if (context == NULL) {
+        return STATUS_MEMORY;
+    }
+    memcpy(context, kernel->context, context_bytes);
+    work.kind = WORK_KERNEL;
+    work.kernel = *kernel;
+    work.kernel.context = context;
+    const enum status status = capture_add(device, &work);
+    if (status != STATUS_OK) {
+        memory_free(context);
+    }
+    return status;
+}
+
+enum status device_capture_begin(struct device *device)
+{
+    CHECK(device->capture == NULL);
+    device->capture = (struct device_graph *)memory_alloc(1, sizeof(*device->capture));
+    return device->capture == NULL ? STATUS_MEMORY : STATUS_OK;
+}
+
+enum status device_capture_end(struct device *device, struct device_graph **out)
+{
+    CHECK(device->capture != NULL);
+    struct device_graph *graph = device->capture;
+    device->capture = NULL;
+    graph->kernels =
+        (struct emulator_kernel *)memory_alloc(graph->node_count + 1, sizeof(graph->kernels[0]));
+    if (graph->kernels == NULL) {
+        device_graph_destroy(device, graph);
+        return STATUS_MEMORY;
+    }
+    *out = graph;
+    return STATUS_OK;
+}
+
+enum status device_graph_launch(struct device *device, struct device_graph *graph)
+{
+    struct work work = {};
+
+    CHECK(device->capture == NULL);
+    work.kind = WORK_GRAPH;
+    work.graph = graph;
+    return stream_give(device, &work);
+}
+
+void device_graph_destroy(struct device *device, struct device_graph *graph)
+{
+    if (graph == NULL) {
+        return;
+    }
+    (void)stream_run(device, device->given_count);
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        memory_free(graph->nodes[i].kernel.context);
+    }
+    memory_free(graph->nodes);
+    memory_free(graph->kernels);
+    memory_free(graph);
 }
 
 void device_close(struct device *device)
 {
     if (device != NULL) {
-        for (; device->landed_count < device->asked_count; device->landed_count++) {
-            memory_free(device->downloads[device->landed_count % DOWNLOAD_COUNT_MAX].copy);
+        (void)stream_run(device, device->given_count);
+        for (; device->landed_count < device->left_count; device->landed_count++) {
+            memory_free(device->landings[device->landed_count % WORK_COUNT_MAX].copy);
         }
         memory_free(device);
     }
@@ -117,7 +320,9 @@ enum status device_alloc(struct device *device, uint64_t size_bytes, void **out)
 
 void device_free(struct device *device, void *pointer)
 {
-    (void)device;
+    if (pointer != NULL && device != NULL) {
+        (void)stream_run(device, device->given_count);
+    }
     memory_free(pointer);
 }
 
@@ -141,37 +346,26 @@ void device_pinned_free(struct device *device, void *pointer)
 
 enum status device_upload(struct device *device, void *to, const void *from, uint64_t size_bytes)
 {
-    (void)device;
-    if (size_bytes > 0) {
-        memcpy(to, from, size_bytes);
-    }
-    return STATUS_OK;
+    const struct work work = {WORK_UPLOAD, to, from, size_bytes, {}, NULL};
+
+    CHECK(device->capture == NULL);
+    return size_bytes == 0 ? STATUS_OK : stream_give(device, &work);
 }
 
 enum status device_download(struct device *device, void *to, const void *from, uint64_t size_bytes)
 {
-    struct download *download = &device->downloads[device->asked_count % DOWNLOAD_COUNT_MAX];
+    const struct work work = {WORK_DOWNLOAD, to, from, size_bytes, {}, NULL};
 
     if (size_bytes == 0) {
         return STATUS_OK;
     }
-    CHECK(device->asked_count - device->landed_count < DOWNLOAD_COUNT_MAX);
-    void *copy = memory_alloc(size_bytes, 1);
-    if (copy == NULL) {
-        return STATUS_DEVICE;
-    }
-    memcpy(copy, from, size_bytes);
-    memset(to, POISON, size_bytes);
-    download->to = to;
-    download->copy = copy;
-    download->size_bytes = size_bytes;
-    device->asked_count++;
-    return STATUS_OK;
+    return device->capture != NULL ? capture_add(device, &work) : stream_give(device, &work);
 }
 
 enum status device_clear(struct device *device, void *to, uint64_t size_bytes)
 {
-    (void)device;
+    CHECK(device->capture == NULL);
+    TRY(stream_run(device, device->given_count));
     if (size_bytes > 0) {
         memset(to, 0, size_bytes);
     }
@@ -180,7 +374,8 @@ enum status device_clear(struct device *device, void *to, uint64_t size_bytes)
 
 enum status device_wait(struct device *device)
 {
-    land(device, device->asked_count);
+    TRY(stream_run(device, device->given_count));
+    land(device, device->given_count);
     return STATUS_OK;
 }
 
@@ -204,7 +399,8 @@ void device_event_destroy(struct device *device, struct device_event *event)
 
 enum status device_event_record(struct device *device, struct device_event *event)
 {
-    event->asked_count = device->asked_count;
+    CHECK(device->capture == NULL);
+    event->given_count = device->given_count;
     event->recorded = true;
     return STATUS_OK;
 }
@@ -212,14 +408,15 @@ enum status device_event_record(struct device *device, struct device_event *even
 enum status device_event_wait(struct device *device, struct device_event *event)
 {
     CHECK(event->recorded);
-    land(device, event->asked_count);
+    TRY(stream_run(device, event->given_count));
+    land(device, event->given_count);
     return STATUS_OK;
 }
 
 enum status device_event_elapsed(struct device *device, struct device_event *from,
                                  struct device_event *to, uint64_t *out_ns)
 {
-    CHECK(from->recorded && to->recorded && device->landed_count >= to->asked_count);
+    CHECK(from->recorded && to->recorded && device->done_count >= to->given_count);
     *out_ns = 1;
     return STATUS_OK;
 }

@@ -341,6 +341,11 @@ uint32_t emulator_architecture(void)
     return emulator.settings.architecture != 0 ? emulator.settings.architecture : 90;
 }
 
+bool emulator_work_comes_late(void)
+{
+    return emulator.settings.work_comes_late;
+}
+
 void emulator_configure(const struct emulator_settings *settings)
 {
     emulator.settings = *settings;

@@ -46,6 +46,7 @@ struct emulator_settings {
     uint32_t seed;
     bool copies_land_early; /* when they are started; else when they are waited for */
     uint32_t architecture;  /* 80, 90: how tensor cores sum, how much shared memory there is */
+    bool work_comes_late = false; /* the device's double: not before something waits for it */
 };
 
 /* Where the running thread is. For prim.cuh. */
@@ -69,6 +70,8 @@ struct emulator_kernel {
 
 /* For the launches that follow. At first: ascending, copies land late, 90. */
 void emulator_configure(const struct emulator_settings *settings);
+
+bool emulator_work_comes_late(void);
 
 /* 80 or 90, as configured. */
 uint32_t emulator_architecture(void);

@@ -11,7 +11,8 @@
 
 enum { CONFIG_COUNT = 6 };
 
-/* Three schedules, copies late and early; both sums of tensor cores with each of either. */
+/* Three schedules, copies late and early; both sums of tensor cores with each of either. Uploads
+ * and graphs come late where copies do. */
 static inline void configure(uint32_t i)
 {
     struct emulator_settings settings = {};
@@ -20,6 +21,7 @@ static inline void configure(uint32_t i)
     settings.seed = 20 + i;
     settings.copies_land_early = i / 3 % 2 != 0;
     settings.architecture = i % 2 != 0 ? 80 : 90;
+    settings.work_comes_late = i / 3 % 2 == 0;
     emulator_configure(&settings);
 }
 

@@ -300,14 +300,14 @@ static bool planted_equals(struct attention_rig *rig, const struct rig_query *qu
     view.kv_head_count = rig->shape.kv_head_count;
     view.head_size = rig->shape.head_size;
     view.page_count = PAGE_COUNT;
+    const struct cuda_plan_view plan = attention_rig_view(rig);
     memset(planted_count, 0, sizeof planted_count);
     emulator_configure(settings);
     enum status status = device_launch<planted::attention_kernel<64>>(
-        NULL, 1, 1, planted::ATTENTION_THREADS, planted::attention_shared_bytes(64),
-        attention_rig_view(rig), view);
+        NULL, 1, 1, planted::ATTENTION_THREADS, planted::attention_shared_bytes(64), &plan, view);
     if (status == STATUS_OK) {
         status = device_launch<planted::attention_fold_kernel<64>>(
-            NULL, rig->plan.row_count, view.head_count, 64, 0, attention_rig_view(rig), view);
+            NULL, rig->plan.row_count, view.head_count, 64, 0, &plan, view);
     }
     const bool equal =
         status == STATUS_OK &&

@@ -154,7 +154,7 @@ static void rig_run(struct rig *rig, enum emulator_schedule schedule, uint32_t b
     emulator_configure(&settings);
     assert_int_equal(device_launch<attn_in_finish_kernel>(NULL, blocks, 1, ATTN_IN_THREADS,
                                                           attn_in_shared_bytes(shape->pair_count),
-                                                          plan, view),
+                                                          &plan, view),
                      STATUS_OK);
     assert_string_equal(emulator_fault_text(), "");
 }

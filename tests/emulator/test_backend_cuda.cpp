@@ -131,6 +131,7 @@ static void record(struct model *model)
     }
     assert_int_equal(model->ops->op.logits(model->program, &logits, NULL), STATUS_OK);
     assert_int_equal(model->ops->op.sample(model->program, &sample, NULL), STATUS_OK);
+    assert_int_equal(model->ops->program_finish(model->program, NULL), STATUS_OK);
 }
 
 static void open_model(struct model *model, const struct backend_ops *ops)
@@ -329,6 +330,35 @@ static void two_steps_are_in_flight(void **state)
     model.ops->destroy(model.backend);
 }
 
+/* Steps of one bucket and of others, each against a backend that ran nothing else. */
+static void a_step_does_not_remember_the_one_before(void **state)
+{
+    static const uint32_t counts[] = {3, 7, 1, PROMPT_COUNT, 8, 9};
+    enum { STEPS = sizeof counts / sizeof counts[0] };
+    static float logits[STEPS][VOCABULARY], alone[VOCABULARY];
+    struct stretch stretch;
+    struct model model;
+
+    (void)state;
+    for (uint32_t i = 0; i < 4; i += 3) {
+        configure(i);
+        open_model(&model, &backend_cuda_ops);
+        for (uint32_t j = 0; j < STEPS; j++) {
+            fill_stretch(&stretch, 0, counts[j], j % 3, 5);
+            run(&model, &stretch, logits[j]);
+        }
+        model.ops->destroy(model.backend);
+        for (uint32_t j = 0; j < STEPS; j++) {
+            open_model(&model, &backend_cuda_ops);
+            fill_stretch(&stretch, 0, counts[j], 4, 7);
+            run(&model, &stretch, alone);
+            assert_memory_equal(alone, logits[j], sizeof alone);
+            model.ops->destroy(model.backend);
+        }
+    }
+    assert_memory_not_equal(logits[0], logits[1], sizeof alone);
+}
+
 static void cuts_of_the_prompt_change_no_bit(void **state)
 {
     static const uint32_t cuts[] = {1, 7, 16, 19};
@@ -384,7 +414,8 @@ static enum status make_all(struct backend **out)
     TRY(ops->buffer_create(*out, 16, &error, &logits));
     TRY(ops->program_create(*out, 2, &error, &program));
     const struct sample_args args = {logits};
-    return ops->op.sample(program, &args, &error);
+    TRY(ops->op.sample(program, &args, &error));
+    return ops->program_finish(program, &error);
 }
 
 static void running_out_of_memory_leaves_nothing_behind(void **state)
@@ -434,6 +465,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_answers_as_the_cpu_does),
         cmocka_unit_test(two_steps_are_in_flight),
+        cmocka_unit_test(a_step_does_not_remember_the_one_before),
         cmocka_unit_test(cuts_of_the_prompt_change_no_bit),
         cmocka_unit_test(running_out_of_memory_leaves_nothing_behind),
         cmocka_unit_test(a_list_beyond_its_room_is_refused_before_anything_runs),

@@ -27,7 +27,7 @@ static const float epsilon = 1e-5f;
 struct block {
     struct product_rig rig; /* the first weight; its backend is everyone's */
     struct backend_program program;
-    struct plan plan;
+    struct cuda_plan_view view;
     struct cuda_step step;
     struct backend_buffer x, norm, out, bias;
     std::vector<float> x_data, norm_data, out_data, bias_data;
@@ -41,13 +41,15 @@ static void block_init(struct block *block, uint32_t dtype, uint32_t rows, uint3
     block->program = {};
     block->program.backend = &block->rig.backend;
     block->program.row_count_max = ROW_COUNT;
-    block->plan = {};
-    block->plan.row_count = ROW_COUNT;
-    block->plan.logits_row_count = ROW_COUNT;
+    block->view = {};
+    block->view.row_count = ROW_COUNT;
+    block->view.logits_row_count = ROW_COUNT;
     block->step = {};
     block->step.backend = &block->rig.backend;
     block->step.program = &block->program;
-    block->step.plan = &block->plan;
+    block->step.most.row_count = ROW_COUNT;
+    block->step.most.logits_row_count = ROW_COUNT;
+    block->step.view = &block->view;
     block->x_data.assign(block->rig.x.begin(), block->rig.x.begin() + ROW_COUNT * cols);
     block->norm_data.assign(block->rig.x.begin() + ROW_COUNT * cols,
                             block->rig.x.begin() + (ROW_COUNT + 1) * cols);
@@ -205,7 +207,7 @@ static void logits_are_of_the_rows_asked_for(void **state)
     (void)state;
     block_init(&block, DTYPE_Q6_K, 50, 512);
     product_settings_use(1);
-    block.step.view.logits_rows = rows;
+    block.step.logits_rows = rows;
     const struct logits_args args = {&block.x, &block.out,       &block.norm,
                                      epsilon,  block.rig.weight, 0.0f};
     assert_int_equal(cuda_logits(&block.program, &args, NULL), STATUS_OK);

@@ -63,18 +63,17 @@ static void run(struct pool *pool, uint32_t head_size, uint32_t copy_count)
 {
     struct backend backend = {};
     struct backend_kv kv = {};
-    struct plan plan = {};
+    struct cuda_plan_view view = {};
     struct cuda_step step = {};
     struct cuda_op op = {};
 
     kv.shape = {LAYERS, HEADS, head_size, PAGE_COUNT};
     kv.k = pool->k;
     kv.v = pool->v;
-    plan.kv_copy_count = copy_count;
     step.backend = &backend;
-    step.plan = &plan;
-    step.view.kv_copies = copies;
-    step.view.kv_copy_count = copy_count;
+    step.view = &view;
+    view.kv_copies = copies;
+    view.kv_copy_count = copy_count;
     op.args.kv_copy.kv = &kv;
     assert_int_equal(cuda_kv_copy_run(&step, &op), STATUS_OK);
     assert_string_equal(emulator_fault_text(), "");

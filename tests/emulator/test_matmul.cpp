@@ -213,7 +213,7 @@ static void every_element_comes_back(void **state)
         struct product_rig rig;
         struct backend_buffer x = {};
         struct cuda_op entry = {};
-        struct plan plan = {};
+        struct cuda_plan_view view = {};
         struct cuda_step step = {};
 
         product_rig_init(&rig, 23 + i, dtypes[i], 37, cols_of(dtypes[i], 2), 1);
@@ -223,10 +223,11 @@ static void every_element_comes_back(void **state)
         }
         x.data = out.data();
         entry.args.embed = {&x, rig.weight, 1.0f};
-        plan.row_count = (uint32_t)tokens.size();
+        view.row_count = (uint32_t)tokens.size();
         step.backend = &rig.backend;
-        step.plan = &plan;
-        step.view.tokens = tokens.data();
+        step.most.row_count = view.row_count + 3; /* more than there are */
+        step.view = &view;
+        step.tokens = tokens.data();
         assert_int_equal(cuda_embed_run(&step, &entry), STATUS_OK);
         for (uint32_t r = 0; r < tokens.size(); r++) {
             const std::vector<float> &from = kept ? rig.exact : rig.values;

@@ -67,6 +67,7 @@ static void side_open(struct side *side, const struct backend_ops *ops, uint32_t
     assert_int_equal(ops->program_create(side->backend, 4, NULL, &side->program), STATUS_OK);
     args.logits = side->logits;
     assert_int_equal(ops->op.sample(side->program, &args, NULL), STATUS_OK);
+    assert_int_equal(ops->program_finish(side->program, NULL), STATUS_OK);
 }
 
 static void side_close(struct side *side)

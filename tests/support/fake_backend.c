@@ -465,6 +465,13 @@ static enum status program_create(struct backend *backend, uint32_t row_count_ma
     return error_set(error, STATUS_UNSUPPORTED, "the program is made with the fake");
 }
 
+static enum status program_finish(struct backend_program *program, struct error *error)
+{
+    (void)program;
+    (void)error;
+    return STATUS_OK;
+}
+
 #define X(name)                                                                                   \
     static enum status op_##name(struct backend_program *program, const struct name##_args *args, \
                                  struct error *error)                                             \
@@ -492,6 +499,7 @@ static const struct backend_ops ops = {
     .kv_page_bytes = kv_page_bytes,
     .program_create = program_create,
     .op = {BACKEND_OP_MAP(X)},
+    .program_finish = program_finish,
     .step_submit = step_submit,
     .step_wait = step_wait,
 };
