@@ -81,6 +81,9 @@ struct backend_settings {
 /* token = PLAN_TOKEN_LAST | slot: what that branch sampled last. No enumerator: those are ints. */
 #define PLAN_TOKEN_LAST 0x80000000u
 
+enum { PLAN_SAMPLE_GIVEN = 1 };
+#define PLAN_GIVEN_NONE 0xffffffffu
+
 struct plan_row {
     uint32_t token;      /* an id, or PLAN_TOKEN_LAST | slot */
     uint32_t position;   /* absolute, from 0 */
@@ -113,16 +116,27 @@ struct plan_history {
     const uint32_t *ids; /* [count] appended; borrowed until step_wait */
 };
 
-/* Draws one token and appends it to its slot's history. */
+/* Draws one token and appends it to its slot's history; or, with PLAN_SAMPLE_GIVEN, measures a
+ * token that is known already: the log probabilities of the result are the given token's,
+ * result.token is what the steps, seed and index draw there all the same, and no history changes.
+ * The arithmetic is one, so a given token that was drawn once has the bits that it had then. */
 struct plan_sample {
     uint32_t logits_row; /* index in plan.logits_rows; several items may share one */
     uint32_t slot;
-    const struct step_list *steps; /* borrowed until step_wait */
+    const struct step_list *steps; /* borrowed until step_wait; NULL, with GIVEN only: no draw, the
+                                      model's numbers alone; then token is the given one, and
+                                      logprob_sampler 0 */
     const uint32_t
         *mask;      /* bit set of the vocabulary for STEP_MASK, or NULL; borrowed until step_wait */
     uint64_t seed;  /* node seed */
     uint32_t index; /* in the node's sampled ids */
     uint32_t top_count; /* alternatives wanted */
+    uint32_t flags;     /* PLAN_SAMPLE_* */
+    uint32_t given; /* with GIVEN: an id, or PLAN_GIVEN_NONE: entropy and alternatives alone, the
+                       log probabilities being 0 */
+    uint32_t
+        history_count; /* with GIVEN: so many of the slot's first ids the steps see, at most all
+                        */
 };
 
 /* Copies the first slot_count positions of page `from` to page `to`, all layers, before the rows

@@ -280,42 +280,98 @@ static uint32_t pick(const struct sample_item *item, float max, uint64_t sum)
     return 0;
 }
 
-static void draw(struct sample_item *item, const float *logits, struct sample_result *result)
+/* What the model's row alone tells; the sum and the maximum that log probabilities are made with.
+ */
+struct model_row {
+    const float *logits;
+    float max;
+    uint64_t sum;
+};
+
+/* false: the row holds a NaN, or nothing. */
+static bool measure(struct sample_item *item, const float *logits, struct model_row *model,
+                    struct sample_result *result)
 {
-    const struct sample_kernels *kernels = item->kernels;
+    const uint32_t asked = item->sample->top_count;
+    uint64_t spread;
+    bool bad;
+
+    *model = (struct model_row){.logits = logits};
+    item->kernels->scan(logits, item->row.count, item->worker->block_max, &model->max, &bad);
+    if (bad || model->max == -INFINITY) {
+        result->flags = SAMPLE_FLAG_NAN;
+        return false;
+    }
+    item->kernels->masses(logits, item->row.count, model->max, item->worker->block_sum, &model->sum,
+                          &spread, NULL);
+    result->entropy = steps_entropy(model->sum, spread);
+    result->top_count =
+        find_top(item, asked < BACKEND_TOP_COUNT_MAX ? asked : BACKEND_TOP_COUNT_MAX, result->top);
+    for (uint32_t i = 0; i < result->top_count; i++) {
+        result->top[i].logprob = steps_logprob(result->top[i].logprob, model->max, model->sum);
+    }
+    return true;
+}
+
+/* Whether the sample measures a token that is known: which, in *token. */
+static bool is_given(const struct sample_item *item, uint32_t *token)
+{
+    const struct plan_sample *sample = item->sample;
+
+    if ((sample->flags & PLAN_SAMPLE_GIVEN) == 0) {
+        return false;
+    }
+    CHECK(sample->given < item->vocabulary_count || sample->given == PLAN_GIVEN_NONE);
+    *token = sample->given;
+    return true;
+}
+
+static void draw(struct sample_item *item, const struct model_row *model,
+                 struct sample_result *result)
+{
     struct sample_worker *worker = item->worker;
+    uint32_t measured;
     float max;
     bool bad;
-    uint64_t sum, spread;
-
-    kernels->scan(logits, item->row.count, worker->block_max, &max, &bad);
-    if (bad || max == -INFINITY) {
-        result->flags = SAMPLE_FLAG_NAN;
-        return;
-    }
-    kernels->masses(logits, item->row.count, max, worker->block_sum, &sum, &spread, NULL);
-    const float model_max = max;
-    const uint64_t model_sum = sum;
-    result->entropy = steps_entropy(sum, spread);
-    const uint32_t wanted = item->sample->top_count < BACKEND_TOP_COUNT_MAX
-                                ? item->sample->top_count
-                                : BACKEND_TOP_COUNT_MAX;
-    result->top_count = find_top(item, wanted, result->top);
-    for (uint32_t i = 0; i < result->top_count; i++) {
-        result->top[i].logprob = steps_logprob(result->top[i].logprob, model_max, model_sum);
-    }
+    uint64_t sum;
 
     sample_steps_apply(item);
-    kernels->scan(item->row.z, item->row.count, worker->block_max, &max, &bad);
+    item->kernels->scan(item->row.z, item->row.count, worker->block_max, &max, &bad);
     if (bad || max == -INFINITY) {
         *result = (struct sample_result){.flags = SAMPLE_FLAG_NAN};
         return;
     }
-    kernels->masses(item->row.z, item->row.count, max, worker->block_sum, &sum, NULL, NULL);
-    const uint32_t at = pick(item, max, sum);
+    item->kernels->masses(item->row.z, item->row.count, max, worker->block_sum, &sum, NULL, NULL);
+    uint32_t at = pick(item, max, sum);
     result->token = item->row.ids == NULL ? at : item->row.ids[at];
-    result->logprob = steps_logprob(logits[result->token], model_max, model_sum);
-    result->logprob_sampler = steps_logprob(item->row.z[at], max, sum);
+    measured = result->token;
+    if (is_given(item, &measured)) {
+        at = sample_steps_find(&item->row, measured);
+    }
+    if (measured != PLAN_GIVEN_NONE) {
+        /* A given token that the steps removed has no probability left. */
+        const float z = at < item->row.count ? item->row.z[at] : -INFINITY;
+
+        result->logprob = steps_logprob(model->logits[measured], model->max, model->sum);
+        result->logprob_sampler = steps_logprob(z, max, sum);
+    }
+}
+
+static void answer(struct sample_item *item, const float *logits, struct sample_result *result)
+{
+    struct model_row model;
+
+    if (!measure(item, logits, &model, result)) {
+        return;
+    }
+    if (item->sample->steps != NULL) {
+        draw(item, &model, result);
+        return;
+    }
+    CHECK(is_given(item, &result->token));
+    if (result->token != PLAN_GIVEN_NONE) {
+        result->logprob = steps_logprob(logits[result->token], model.max, model.sum);
+    }
 }
 
 static void sample_one(void *context, uint32_t index, uint32_t worker)
@@ -329,16 +385,21 @@ static void sample_one(void *context, uint32_t index, uint32_t worker)
     CHECK(sample->logits_row < run->step->plan->logits_row_count);
     CHECK(sample->slot < backend->settings.slot_count);
     const float *logits = run->args->logits->data + (size_t)sample->logits_row * vocabulary_count;
+    const struct cpu_history *history = &backend->histories[sample->slot];
     struct sample_item item = {
         .kernels = backend->sample->kernels,
         .worker = &backend->sample->workers[worker],
-        .history = &backend->histories[sample->slot],
+        .history = history,
+        .history_count = history->count,
         .sample = sample,
         .vocabulary_count = vocabulary_count,
         .row = {.z = logits, .count = vocabulary_count},
     };
     *result = (struct sample_result){0};
-    draw(&item, logits, result);
+    if ((sample->flags & PLAN_SAMPLE_GIVEN) != 0 && sample->history_count < history->count) {
+        item.history_count = sample->history_count;
+    }
+    answer(&item, logits, result);
 }
 
 /* A slot's next row may name its token as the last one, and its next penalties count it. A history
@@ -363,7 +424,9 @@ void cpu_sample_run(const struct cpu_step *step, const struct sample_args *args)
     CHECK(plan->sample_count <= backend->settings.sample_count_max);
     pool_run(backend->pool, sample_one, &run, plan->sample_count);
     for (uint32_t i = 0; i < plan->sample_count; i++) {
-        if (backend->results[i].flags == 0) {
+        const bool is_drawn = (plan->samples[i].flags & PLAN_SAMPLE_GIVEN) == 0;
+
+        if (is_drawn && backend->results[i].flags == 0) {
             append(backend, plan->samples[i].slot, backend->results[i].token);
         }
     }

@@ -64,6 +64,7 @@ struct sample_item {
     const struct sample_kernels *kernels;
     struct sample_worker *worker;
     const struct cpu_history *history;
+    uint32_t history_count; /* of its ids that the steps see */
     const struct plan_sample *sample;
     uint32_t vocabulary_count;
     struct sample_row row;
@@ -71,6 +72,9 @@ struct sample_item {
 
 /* Applies all steps to item->row. */
 void sample_steps_apply(struct sample_item *item);
+
+/* Where an id is among the candidates; row.count if it is not. */
+uint32_t sample_steps_find(const struct sample_row *row, uint32_t id);
 
 /* The largest value v such that at least `count` candidates are >= v; fewer than row.count. */
 float sample_steps_kth(struct sample_item *item, uint32_t count);

@@ -48,8 +48,7 @@ static struct sample_row filtered(const struct sample_item *item, float bound)
     return row;
 }
 
-/* Where id is among the candidates; row.count if it is not. */
-static uint32_t find(const struct sample_row *row, uint32_t id)
+uint32_t sample_steps_find(const struct sample_row *row, uint32_t id)
 {
     uint32_t low = 0, high = row->count;
 
@@ -122,7 +121,7 @@ static void min_tokens(struct sample_item *item, const struct step *step)
     }
     float *z = own(item);
     for (uint32_t i = 0; i < step->list_count; i++) {
-        const uint32_t at = find(&item->row, step->ids[i]);
+        const uint32_t at = sample_steps_find(&item->row, step->ids[i]);
         if (at < item->row.count) {
             z[at] = -INFINITY;
         }
@@ -134,7 +133,7 @@ static void bias(struct sample_item *item, const struct step *step)
     float *z = own(item);
 
     for (uint32_t i = 0; i < step->list_count; i++) {
-        const uint32_t at = find(&item->row, step->biases[i].token);
+        const uint32_t at = sample_steps_find(&item->row, step->biases[i].token);
         if (at < item->row.count) {
             z[at] = steps_bias(z[at], step->biases[i].value);
         }
@@ -146,10 +145,11 @@ static void penalties(struct sample_item *item, const struct step *step)
     const struct cpu_history *history = item->history;
     uint32_t *counts = item->worker->counts;
     float *z = own(item);
-    const uint32_t first = steps_penalties_first(history->count, history->prompt_count, step->count,
+    const uint32_t history_count = item->history_count;
+    const uint32_t first = steps_penalties_first(history_count, history->prompt_count, step->count,
                                                  (step->flags & STEP_FLAG_PROMPT) != 0);
 
-    for (uint32_t i = first; i < history->count; i++) {
+    for (uint32_t i = first; i < history_count; i++) {
         if (history->ids[i] < item->vocabulary_count) {
             counts[history->ids[i]]++;
         }
@@ -159,9 +159,9 @@ static void penalties(struct sample_item *item, const struct step *step)
             counts[step->ids[i]] = 0; /* exempt */
         }
     }
-    for (uint32_t i = first; i < history->count; i++) {
+    for (uint32_t i = first; i < history_count; i++) {
         const uint32_t id = history->ids[i];
-        const uint32_t at = find(&item->row, id);
+        const uint32_t at = sample_steps_find(&item->row, id);
         if (id < item->vocabulary_count && counts[id] > 0) {
             if (at < item->row.count) {
                 z[at] = steps_penalties(z[at], counts[id], step->values[0], step->values[1],

@@ -81,6 +81,10 @@ struct cuda_plan_sample {
     uint32_t index;
     uint32_t top_count;
     uint32_t reserved;
+    uint32_t flags; /* PLAN_SAMPLE_* */
+    uint32_t given;
+    uint32_t history_count;
+    uint32_t has_steps; /* 0: no draw */
 };
 
 /* struct step. A bias takes two words, the token and the float's bits. */

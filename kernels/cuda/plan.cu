@@ -98,6 +98,23 @@ static struct cuda_plan_step packed_step(struct words *words, const struct step 
     return step;
 }
 
+static uint32_t listed_step_count(const struct plan_sample *sample)
+{
+    return sample->steps != NULL ? sample->steps->count : 0;
+}
+
+static void pack_steps(const struct plan_sample *from, struct cuda_plan_step *steps,
+                       struct words *words)
+{
+    const uint32_t count = listed_step_count(from);
+
+    CHECK(count <= STEP_COUNT_MAX);
+    for (uint32_t j = 0; j < count; j++) {
+        CHECK(from->steps->steps[j].type != STEP_MASK || from->mask != NULL);
+        steps[j] = packed_step(words, &from->steps->steps[j]);
+    }
+}
+
 /* Siblings name the same step list: it is packed once for a run of them. */
 static void pack_samples(const struct backend *backend, const struct plan *plan,
                          struct cuda_plan_sample *samples, struct cuda_plan_step *steps,
@@ -112,23 +129,26 @@ static void pack_samples(const struct backend *backend, const struct plan *plan,
 
         CHECK(from->logits_row < plan->logits_row_count);
         CHECK(from->slot < backend->settings.slot_count);
-        CHECK(from->steps->count <= STEP_COUNT_MAX);
+        CHECK(from->steps != NULL || (from->flags & PLAN_SAMPLE_GIVEN) != 0);
+        CHECK((from->flags & PLAN_SAMPLE_GIVEN) == 0 || from->given == PLAN_GIVEN_NONE ||
+              from->given < backend->settings.vocabulary_count);
         memset(to, 0, sizeof(*to));
         to->seed = from->seed;
         to->logits_row = from->logits_row;
         to->slot = from->slot;
         to->index = from->index;
         to->top_count = from->top_count;
-        to->step_count = from->steps->count;
+        to->flags = from->flags;
+        to->given = from->given;
+        to->history_count = from->history_count;
+        to->has_steps = from->steps != NULL ? 1 : 0;
+        to->step_count = listed_step_count(from);
         if (i > 0 && from->steps == plan->samples[i - 1].steps) {
             to->step_first = samples[i - 1].step_first;
         } else {
             to->step_first = step_count;
-            for (uint32_t j = 0; j < from->steps->count; j++) {
-                CHECK(from->steps->steps[j].type != STEP_MASK || from->mask != NULL);
-                steps[step_count] = packed_step(words, &from->steps->steps[j]);
-                step_count++;
-            }
+            pack_steps(from, steps + step_count, words);
+            step_count += to->step_count;
         }
         if (i > 0 && from->mask == plan->samples[i - 1].mask) {
             to->mask_first = samples[i - 1].mask_first;
@@ -191,7 +211,7 @@ static uint64_t count_steps(const struct plan *plan)
     uint64_t count = 0;
 
     for (uint32_t i = 0; i < plan->sample_count; i++) {
-        count += plan->samples[i].steps->count;
+        count += listed_step_count(&plan->samples[i]);
     }
     return count;
 }

@@ -68,18 +68,27 @@ DEVICE_INLINE void apply_bias(const struct sample_item *item, const struct cuda_
     }
 }
 
+/* A given token's steps see the history as it was when the token was drawn. */
+DEVICE_INLINE uint32_t visible_history(const struct cuda_plan_sample *sample, uint32_t count)
+{
+    const bool is_cut = (sample->flags & PLAN_SAMPLE_GIVEN) != 0 && sample->history_count < count;
+
+    return is_cut ? sample->history_count : count;
+}
+
 DEVICE_INLINE void apply_penalties(const struct sample_item *item,
                                    const struct cuda_plan_step *step)
 {
     const struct sample_kernel_args *args = item->args;
     const struct cuda_history history = args->histories[item->sample->slot];
+    const uint32_t history_count = visible_history(item->sample, history.count);
     const uint32_t *ids =
         args->history_ids + (uint64_t)item->sample->slot * args->history_tokens_max;
     const uint32_t *exempt = item->view->words + step->list_first;
-    const uint32_t first = steps_penalties_first(history.count, history.prompt_count, step->count,
+    const uint32_t first = steps_penalties_first(history_count, history.prompt_count, step->count,
                                                  (step->flags & STEP_FLAG_PROMPT) != 0);
 
-    for (uint32_t i = first + PRIM_THREAD; i < history.count; i += PRIM_THREADS) {
+    for (uint32_t i = first + PRIM_THREAD; i < history_count; i += PRIM_THREADS) {
         if (ids[i] < item->row.count) {
             (void)prim_atomic_add_global(&item->counts[ids[i]], 1);
         }
@@ -275,29 +284,47 @@ DEVICE_INLINE void clear_result(struct sample_result *result, uint32_t flags)
     prim_sync();
 }
 
-DEVICE_INLINE void draw(const struct sample_item *item, const float *logits,
-                        struct sample_result *result)
+/* What the steps leave, and what is drawn from it. */
+struct drawn {
+    float max;
+    uint64_t sum;
+    uint32_t token;
+};
+
+/* false: nothing that could be drawn from. */
+DEVICE_INLINE bool draw(const struct sample_item *item, struct drawn *out)
 {
     const struct cuda_plan_sample *sample = item->sample;
-    const struct sample_row *row = &item->row;
-    struct model_numbers model;
 
-    if (!measure_model(item, &model)) {
-        clear_result(result, SAMPLE_FLAG_NAN);
-        return;
-    }
     for (uint32_t i = 0; i < sample->step_count; i++) {
         apply_step(item, &item->view->steps[sample->step_first + i]);
     }
-    const struct sample_scan scan = sample_scan_row(row);
+    const struct sample_scan scan = sample_scan_row(&item->row);
     if (scan.bad || scan.max == -INFINITY) {
+        return false;
+    }
+    const struct sample_sums sums = sample_masses(&item->row, scan.max);
+    const uint64_t random = philox_draw(sample->seed, sample->index, PHILOX_TOKEN, 0);
+
+    out->max = scan.max;
+    out->sum = sums.sum;
+    out->token = sample_pick(&item->row, scan.max, steps_draw(random, sums.sum));
+    return true;
+}
+
+DEVICE_INLINE void answer(const struct sample_item *item, const float *logits,
+                          struct sample_result *result)
+{
+    const struct cuda_plan_sample *sample = item->sample;
+    const struct sample_row *row = &item->row;
+    const bool is_given = (sample->flags & PLAN_SAMPLE_GIVEN) != 0;
+    struct model_numbers model;
+    struct drawn drawn = {0.0f, 0, sample->given};
+
+    if (!measure_model(item, &model) || (sample->has_steps != 0 && !draw(item, &drawn))) {
         clear_result(result, SAMPLE_FLAG_NAN);
         return;
     }
-    const struct sample_sums sums = sample_masses(row, scan.max);
-    const uint64_t random = philox_draw(sample->seed, sample->index, PHILOX_TOKEN, 0);
-    const uint32_t token = sample_pick(row, scan.max, steps_draw(random, sums.sum));
-
     clear_result(result, 0);
     if (PRIM_THREAD < model.top_count) {
         const struct sample_top top = row->shared->top[PRIM_THREAD];
@@ -305,12 +332,20 @@ DEVICE_INLINE void draw(const struct sample_item *item, const float *logits,
         result->top[PRIM_THREAD].logprob = steps_logprob(top.logprob, model.max, model.sum);
     }
     if (PRIM_THREAD == 0) {
-        result->token = token;
-        result->logprob = steps_logprob(logits[token], model.max, model.sum);
-        result->logprob_sampler = steps_logprob(row->z[token], scan.max, sums.sum);
+        const uint32_t measured = is_given ? sample->given : drawn.token;
+
+        result->token = drawn.token;
         result->entropy = model.entropy;
         result->top_count = model.top_count;
-        append(item->args, sample->slot, token);
+        if (measured != PLAN_GIVEN_NONE) {
+            result->logprob = steps_logprob(logits[measured], model.max, model.sum);
+        }
+        if (measured != PLAN_GIVEN_NONE && sample->has_steps != 0) {
+            result->logprob_sampler = steps_logprob(row->z[measured], drawn.max, drawn.sum);
+        }
+        if (!is_given) {
+            append(item->args, sample->slot, drawn.token);
+        }
     }
 }
 
@@ -333,7 +368,7 @@ static KERNEL void PRIM_BOUNDS(SAMPLE_THREADS, 1) sample_kernel(struct sample_ke
             item.row.z[id] = logits[id];
         }
         prim_sync();
-        draw(&item, logits, &view.results[i]);
+        answer(&item, logits, &view.results[i]);
         prim_sync();
     }
 }

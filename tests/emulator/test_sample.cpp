@@ -173,6 +173,12 @@ static void fill_item(uint32_t i, uint32_t vocabulary_count)
     sample->seed = (uint64_t)random_bits() << 40 | random_bits();
     sample->index = random_below(30);
     sample->top_count = random_below(2) == 0 ? 0 : random_below(40);
+    if (random_below(3) == 0) {
+        sample->flags = PLAN_SAMPLE_GIVEN;
+        sample->given = random_below(4) == 0 ? PLAN_GIVEN_NONE : random_below(vocabulary_count);
+        sample->history_count = random_below(HISTORY_MAX / 4);
+        sample->steps = random_below(3) == 0 ? NULL : sample->steps;
+    }
     memset(history, 0, sizeof *history);
     history->slot = i;
     history->reset = random_below(4) != 0;
