@@ -152,7 +152,7 @@ void admission_run(struct engine *engine)
 {
     struct branch_table *table = &engine->table;
     uint32_t failed_count = 0;
-    uint32_t priority_max = BRANCH_BATCH;
+    uint32_t priority_max = BRANCH_BACKGROUND;
 
     engine->admission_round++;
     while (table->waiting_count > 0 && failed_count < ADMISSION_TRY_COUNT_MAX) {

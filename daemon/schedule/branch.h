@@ -1,4 +1,5 @@
-/* A branch: a node that is being generated, as the session hands it over and as the engine answers.
+/* A branch: a node that is being generated, or a look into distributions along a context that is
+ * known, as the session hands it over and as the engine answers.
  *
  * Thread: the loop thread fills a branch_spec and its branch_output, then engine_submit() lends
  * both to the engine until the branch's final event was taken; the loop may read the parts of the
@@ -29,7 +30,8 @@ enum {
     BRANCH_RUN_PROMPT = 2, /* the persona's prompt: history only where the sampler says so */
 };
 
-enum branch_priority { BRANCH_INTERACTIVE = 0, BRANCH_BATCH = 1 };
+/* BACKGROUND gets what the others leave, but for a few rows a step. */
+enum branch_priority { BRANCH_INTERACTIVE = 0, BRANCH_BATCH = 1, BRANCH_BACKGROUND = 2 };
 
 enum branch_finish {
     FINISH_NONE = 0,      /* still going */
@@ -39,6 +41,12 @@ enum branch_finish {
     FINISH_CONTEXT = 4,   /* the room of the session's context length is full */
     FINISH_CANCELLED = 5, /* by a request; what was released stays, to the byte */
     FINISH_FAILED = 6,    /* status says why (DEVICE, NUMERIC, STOPPING); likewise */
+};
+
+/* A mark: the numbers of `token` as what follows the context token at `position`. */
+struct branch_mark {
+    uint32_t position;
+    uint32_t token; /* PLAN_GIVEN_NONE: entropy and alternatives alone */
 };
 
 /* Scopes decide who shares KV; ids decide what. scope 0 means: share with nobody. Prompts and
@@ -66,6 +74,10 @@ struct branch_output {
     uint8_t *text;  /* bytes shown by all sampled tokens (released or not) */
 };
 
+/* With marks a branch looks: it samples and shows nothing. Entry i of the output block is mark i's;
+ * `tokens` has the mark's token, texts are not used, and it ends as FINISH_LENGTH once all marks
+ * are answered. What a mark answers has the bits that the same token had when it was sampled.
+ * Sampler and cues may be NULL, unless marks_draw. */
 struct branch_spec {
     uint32_t slot;
     uint64_t node;    /* for logs */
@@ -84,6 +96,12 @@ struct branch_spec {
     const struct cue_set *cues;
     const uint8_t *lead_in; /* the turn's earlier bytes, for the cue reader */
     uint32_t lead_in_bytes;
+    const struct branch_mark *marks; /* borrowed, positions ascending, the last one that of the last
+                                        context token; NULL: the branch generates */
+    uint32_t mark_count;
+    bool marks_draw; /* the marks are a node's sampled tokens in order, the last mark_count - 1 of
+                        them the end of the context: `tokens` says what seed and sampler draw there,
+                        and logprobs_sampler is filled in */
     uint32_t resume_count; /* tokens already in output (an interrupted node goes on); 0 normally */
     struct branch_output *output;
 };

@@ -215,12 +215,22 @@ void branch_read_ids(struct branch *branch, uint32_t from, uint32_t count, uint3
     }
 }
 
+uint32_t branch_known_count(const struct branch *branch)
+{
+    const bool is_look = branch->spec->marks != NULL;
+
+    return branch->spec->context_token_count + (is_look ? 0 : branch->sampled_count);
+}
+
 uint32_t branch_sample_count_max(const struct branch_spec *spec)
 {
-    const uint32_t room = spec->context_room > spec->context_token_count
-                              ? spec->context_room - spec->context_token_count
-                              : 0;
-    const uint32_t wanted = spec->sampler->settings.max_tokens;
+    uint32_t room = 0;
 
-    return wanted < room ? wanted : room;
+    if (spec->marks != NULL) {
+        return spec->mark_count;
+    }
+    if (spec->context_room > spec->context_token_count) {
+        room = spec->context_room - spec->context_token_count;
+    }
+    return spec->sampler->settings.max_tokens < room ? spec->sampler->settings.max_tokens : room;
 }

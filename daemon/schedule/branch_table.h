@@ -70,8 +70,9 @@ struct branch {
     uint32_t known_count;   /* tokens known when it was admitted: context and sampled ones */
     uint32_t kv_planned;    /* positions whose KV is stored or will be by submitted steps */
     uint32_t kv_done;       /* the same, by ended steps */
-    uint32_t sampled_count; /* known sampled tokens */
+    uint32_t sampled_count; /* known sampled tokens; of a look: answered marks */
     uint32_t planned_count; /* with those that submitted steps will sample */
+    uint32_t history_count; /* ids in its slot's history when that was sent */
     uint32_t text_bytes;
     struct kv_span span;
     struct cue_reader reader;
@@ -114,7 +115,10 @@ void branch_table_move(struct branch_table *table, struct branch *branch, enum b
 /* Copies the ids of positions [from, from + count) of context and sampled tokens. */
 void branch_read_ids(struct branch *branch, uint32_t from, uint32_t count, uint32_t *ids);
 
-/* Most tokens that the branch may sample in all: max_tokens, or what the context's room leaves. */
+/* Tokens whose KV the branch may hold that it knows now: the context's, and the sampled ones. */
+uint32_t branch_known_count(const struct branch *branch);
+
+/* Most entries of its output: max_tokens, or what the context's room leaves; a look's marks. */
 uint32_t branch_sample_count_max(const struct branch_spec *spec);
 
 #endif

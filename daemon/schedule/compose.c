@@ -41,6 +41,7 @@ static struct step_entry *add_entry(struct engine *engine, struct engine_flight 
     entry->row_count = 0;
     entry->kv_after = branch->kv_planned;
     entry->sample = ENTRY_NONE;
+    entry->sample_count = 0;
     entry->leader = ENTRY_NONE;
     entry->failure = STATUS_OK;
     branch->steps_in_flight++;
@@ -62,6 +63,7 @@ static void add_sample(struct engine_flight *flight, struct step_entry *entry,
     };
 
     entry->sample = plan_builder_add_sample(flight->builder, &sample);
+    entry->sample_count = 1;
     branch->planned_count++;
     flight->sample_count++;
 }
@@ -70,7 +72,8 @@ static void add_sample(struct engine_flight *flight, struct step_entry *entry,
 static bool add_history(struct engine_flight *flight, struct branch *branch)
 {
     const struct branch_spec *spec = branch->spec;
-    uint32_t count = branch->sampled_count;
+    const uint32_t sampled_count = branch_known_count(branch) - spec->context_token_count;
+    uint32_t count = sampled_count;
     uint32_t prompt_count = 0;
     uint32_t *ids;
 
@@ -91,7 +94,8 @@ static bool add_history(struct engine_flight *flight, struct branch *branch)
             ids += spec->runs[i].count;
         }
     }
-    memcpy(ids, spec->output->tokens, branch->sampled_count * sizeof(uint32_t));
+    memcpy(ids, spec->output->tokens, sampled_count * sizeof(uint32_t));
+    branch->history_count = count;
     branch->is_history_sent = true;
     return true;
 }
@@ -105,6 +109,9 @@ static void compose_decode(struct engine *engine, struct engine_flight *flight,
     uint32_t token = PLAN_TOKEN_LAST | branch->running;
     uint32_t row;
 
+    if (spec->marks != NULL) {
+        return; /* all its marks are on their way */
+    }
     CHECK(position == branch->kv_planned);
     if (branch->planned_count >= branch_sample_count_max(spec) ||
         plan_builder_rows_fit(flight->builder, position, 1) == 0) {
@@ -222,6 +229,121 @@ static uint32_t compose_prefill(struct engine *engine, struct engine_flight *fli
     return count;
 }
 
+/* ---- looks ---- */
+
+/* How many rows of [start, start + count) the marks leave whose samples there is room for; the
+ * marks that those rows answer in *mark_count. A row of many marks may take several steps. */
+static uint32_t cut_to_samples(const struct branch *branch, uint32_t start, uint32_t count,
+                               uint32_t sample_room, uint32_t *mark_count)
+{
+    const struct branch_mark *marks = branch->spec->marks + branch->planned_count;
+    const uint32_t left = branch->spec->mark_count - branch->planned_count;
+    uint32_t taken = 0;
+
+    while (taken < left && taken < sample_room && marks[taken].position < start + count) {
+        taken++;
+    }
+    *mark_count = taken;
+    if (taken == left || marks[taken].position >= start + count) {
+        return count;
+    }
+    return taken == 0 ? marks[0].position - start : marks[taken - 1].position + 1 - start;
+}
+
+static void add_marks(struct engine_flight *flight, struct step_entry *entry, struct branch *branch,
+                      uint32_t start, uint32_t mark_count)
+{
+    const struct branch_spec *spec = branch->spec;
+    const struct branch_mark *marks = spec->marks + branch->planned_count;
+    uint32_t logits_row = 0;
+
+    for (uint32_t i = 0; i < mark_count; i++) {
+        struct plan_sample sample = {
+            .slot = branch->running,
+            .steps = spec->marks_draw ? &spec->sampler->steps : NULL,
+            .seed = spec->seed,
+            .index = branch->planned_count + i,
+            .top_count = spec->output->top_count,
+            .flags = PLAN_SAMPLE_GIVEN,
+            .given = marks[i].token,
+            /* Behind the first mark come sampled tokens alone, and no frames. */
+            .history_count =
+                branch->history_count - (spec->context_token_count - 1 - marks[i].position),
+        };
+        if (i == 0 || marks[i].position != marks[i - 1].position) {
+            const uint32_t row = entry->row_first + marks[i].position - start;
+            logits_row = plan_builder_add_logits(flight->builder, row);
+        }
+        sample.logits_row = logits_row;
+        const uint32_t index = plan_builder_add_sample(flight->builder, &sample);
+        entry->sample = i == 0 ? index : entry->sample;
+    }
+    entry->sample_count = mark_count;
+    branch->planned_count += mark_count;
+    flight->sample_count += mark_count;
+}
+
+/* A chunk of a look. Rows whose KV is there run again where their logits are wanted. */
+static uint32_t compose_look(struct engine *engine, struct engine_flight *flight,
+                             struct branch *branch, uint32_t row_count_max, uint32_t sample_room)
+{
+    const struct branch_spec *spec = branch->spec;
+    const uint32_t known = branch->known_count;
+    const uint32_t marked = spec->marks[branch->planned_count].position;
+    const uint32_t start = branch->kv_planned < marked ? branch->kv_planned : marked;
+    const uint32_t row_first = flight->row_count;
+    uint32_t count = known - start < row_count_max ? known - start : row_count_max;
+    uint32_t mark_count;
+
+    count = plan_builder_rows_fit(flight->builder, start, count);
+    count = cut_to_samples(branch, start, count, sample_room, &mark_count);
+    if (mark_count > 0 && spec->marks_draw && !branch->is_history_sent &&
+        !add_history(flight, branch)) {
+        mark_count = 0;
+        count = marked - start;
+    }
+    if (count == 0) {
+        return 0;
+    }
+    add_span(engine, flight, branch);
+    add_prefill_rows(flight, branch, start, count);
+    flight->row_count += count;
+    if (start + count > branch->kv_planned) {
+        const uint32_t computed = start + count - branch->kv_planned;
+        branch->event.context_computed_count += computed;
+        engine->stats.context_computed_count += computed;
+        branch->kv_planned = start + count;
+    }
+    struct step_entry *entry = add_entry(engine, flight, branch);
+    entry->row_first = row_first;
+    entry->row_count = count;
+    fairness_charge(&engine->fairness, branch, count);
+    if (mark_count > 0) {
+        add_marks(flight, entry, branch, start, mark_count);
+    }
+    if (branch->planned_count == spec->mark_count) {
+        branch_table_move(&engine->table, branch, BRANCH_DECODE);
+    }
+    return count;
+}
+
+/* Samples that the branches which may still want one in this step do not need: those of `order`,
+ * and siblings that wait for a leader among them. At least one for the first look of a step, since
+ * a look has a running slot itself. */
+static uint32_t spare_sample_count(struct engine *engine, const struct engine_flight *flight,
+                                   const uint32_t *order, uint32_t count)
+{
+    struct branch_table *table = &engine->table;
+    const uint32_t free_count = table->running_count_max - table->running_count;
+    uint32_t used = flight->sample_count;
+
+    used += table->waiting_count < free_count ? table->waiting_count : free_count;
+    for (uint32_t i = 0; i < count; i++) {
+        used += branch_table_at(table, order[i])->spec->marks == NULL;
+    }
+    return used < table->running_count_max ? table->running_count_max - used : 0;
+}
+
 /* Running branches in PREFILL, whoever is served next first. */
 static uint32_t sort_prefills(struct engine *engine)
 {
@@ -282,7 +404,12 @@ bool compose_step(struct engine *engine, struct engine_flight *flight)
     prefill_count = sort_prefills(engine);
     for (uint32_t i = 0; i < prefill_count && row_count_max > 0; i++) {
         struct branch *branch = branch_table_at(table, order[i]);
-        row_count_max -= compose_prefill(engine, flight, branch, row_count_max);
+        if (branch->spec->marks != NULL) {
+            const uint32_t room = spare_sample_count(engine, flight, order + i, prefill_count - i);
+            row_count_max -= compose_look(engine, flight, branch, row_count_max, room);
+        } else {
+            row_count_max -= compose_prefill(engine, flight, branch, row_count_max);
+        }
     }
     return flight->entry_count > 0;
 }

@@ -96,6 +96,9 @@ void deliver_start(const struct tokenizer *tokenizer, struct branch *branch)
 {
     const struct branch_spec *spec = branch->spec;
 
+    if (spec->marks != NULL) {
+        return;
+    }
     cue_reader_init(&branch->reader, spec->cues, bytes_of(spec->lead_in, spec->lead_in_bytes));
     while (branch->sampled_count < spec->resume_count && branch->finish == FINISH_NONE) {
         read_token(tokenizer, branch);
@@ -106,8 +109,8 @@ void deliver_start(const struct tokenizer *tokenizer, struct branch *branch)
     }
 }
 
-void deliver_token(const struct tokenizer *tokenizer, struct branch *branch,
-                   const struct sample_result *result, uint64_t now_ns)
+/* The next entry of the output block. */
+static void write_numbers(struct branch *branch, const struct sample_result *result)
 {
     struct branch_output *output = branch->spec->output;
     const uint32_t index = branch->sampled_count;
@@ -123,10 +126,33 @@ void deliver_token(const struct tokenizer *tokenizer, struct branch *branch,
         output->tops[(size_t)index * output->top_count + i] =
             i < result->top_count ? result->top[i] : none;
     }
-    read_token(tokenizer, branch);
+}
+
+static void note_time(struct branch *branch, uint64_t now_ns)
+{
     branch->event.last_token_ns = now_ns - branch->submit_ns;
     if (branch->event.first_token_ns == 0) {
         branch->event.first_token_ns = branch->event.last_token_ns;
+    }
+}
+
+void deliver_token(const struct tokenizer *tokenizer, struct branch *branch,
+                   const struct sample_result *result, uint64_t now_ns)
+{
+    write_numbers(branch, result);
+    read_token(tokenizer, branch);
+    note_time(branch, now_ns);
+}
+
+void deliver_mark(struct branch *branch, const struct sample_result *result, uint64_t now_ns)
+{
+    CHECK(branch->sampled_count < branch->spec->mark_count);
+    write_numbers(branch, result);
+    branch->sampled_count++;
+    branch->event.sampled_count = branch->sampled_count;
+    note_time(branch, now_ns);
+    if (branch->sampled_count == branch->spec->mark_count) {
+        end_at(branch, FINISH_LENGTH, 0, 0);
     }
 }
 

@@ -23,6 +23,9 @@ void deliver_start(const struct tokenizer *tokenizer, struct branch *branch);
 void deliver_token(const struct tokenizer *tokenizer, struct branch *branch,
                    const struct sample_result *result, uint64_t now_ns);
 
+/* The next mark of a look is answered. May finish the branch. */
+void deliver_mark(struct branch *branch, const struct sample_result *result, uint64_t now_ns);
+
 /* Ends it for a reason that lies outside its tokens. */
 void deliver_cut(struct branch *branch, enum branch_finish finish, enum status status);
 

@@ -180,12 +180,24 @@ static enum status message_push(struct engine *engine, const struct message *mes
     return STATUS_OK;
 }
 
+static void check_marks(const struct branch_spec *spec)
+{
+    CHECK(spec->mark_count > 0);
+    CHECK(spec->group == 0);
+    CHECK(spec->resume_count == 0);
+    CHECK(!spec->marks_draw || spec->sampler != NULL);
+    for (uint32_t i = 1; i < spec->mark_count; i++) {
+        CHECK(spec->marks[i - 1].position <= spec->marks[i].position);
+    }
+    CHECK(spec->marks[spec->mark_count - 1].position == spec->context_token_count - 1);
+}
+
 enum status engine_submit(struct engine *engine, const struct branch_spec *spec,
                           struct error *error)
 {
     const struct engine_settings *settings = &engine->settings;
-    const uint64_t token_count =
-        (uint64_t)spec->context_token_count + branch_sample_count_max(spec);
+    const uint32_t reply_count = spec->marks != NULL ? 0 : branch_sample_count_max(spec);
+    const uint64_t token_count = (uint64_t)spec->context_token_count + reply_count;
     const struct message message = {
         .kind = MESSAGE_SUBMIT,
         .slot = spec->slot,
@@ -198,19 +210,23 @@ enum status engine_submit(struct engine *engine, const struct branch_spec *spec,
     CHECK(spec->output->token_count_max >= branch_sample_count_max(spec));
     CHECK(spec->output->top_count <= BACKEND_TOP_COUNT_MAX);
     CHECK(spec->scope.prompt_token_count <= spec->context_token_count);
+    if (spec->marks != NULL) {
+        check_marks(spec);
+    }
     if (token_count > settings->context_token_count_max) {
         return error_set_limit(error, "CONTEXT_TOKEN_COUNT_MAX", settings->context_token_count_max,
                                "a context of %u tokens with a reply of %u is longer than the %u "
                                "tokens that one branch may have",
-                               spec->context_token_count, branch_sample_count_max(spec),
+                               spec->context_token_count, reply_count,
                                settings->context_token_count_max);
     }
-    if (page_count_of(token_count) > settings->page_count) {
+    /* Admission asks for the page of the row after the last known token, too. */
+    if (page_count_of(token_count + (reply_count == 0)) > settings->page_count) {
         return error_set_limit(error, "kv_page_count", settings->page_count,
                                "a context of %u tokens with a reply of %u needs %u KV pages, the "
                                "pool has %u: shorten it or give the daemon more KV memory",
-                               spec->context_token_count, branch_sample_count_max(spec),
-                               page_count_of(token_count), settings->page_count);
+                               spec->context_token_count, reply_count, page_count_of(token_count),
+                               settings->page_count);
     }
     return message_push(engine, &message, error);
 }

@@ -25,7 +25,8 @@ struct step_entry {
     uint32_t branch;
     uint32_t row_first, row_count; /* rows of the plan; none for a sibling that joined */
     uint32_t kv_after;             /* positions computed once the step has ended */
-    uint32_t sample;               /* index in the plan's samples, or ENTRY_NONE */
+    uint32_t sample;               /* the first one's index in the plan's samples, or ENTRY_NONE */
+    uint32_t sample_count;         /* 1, or the marks of a look */
     uint32_t leader;               /* the entry whose logits row this one samples, or ENTRY_NONE */
     enum status failure;           /* why nothing of it counts, or OK */
 };

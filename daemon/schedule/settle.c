@@ -24,6 +24,25 @@ static enum status entry_failure(const struct engine_flight *flight, const struc
     return STATUS_OK;
 }
 
+/* A sampled token, or the marks of a look that this step has answered. */
+static void settle_samples(struct engine *engine, const struct step_entry *entry,
+                           struct branch *branch, const struct step_result *result)
+{
+    const uint64_t now_ns = clock_monotonic_ns();
+
+    for (uint32_t i = 0; i < entry->sample_count && branch->finish == FINISH_NONE; i++) {
+        const struct sample_result *sample = &result->samples[entry->sample + i];
+
+        if ((sample->flags & SAMPLE_FLAG_NAN) != 0) {
+            deliver_cut(branch, FINISH_FAILED, STATUS_NUMERIC);
+        } else if (branch->spec->marks != NULL) {
+            deliver_mark(branch, sample, now_ns);
+        } else {
+            deliver_token(engine->settings.tokenizer, branch, sample, now_ns);
+        }
+    }
+}
+
 static void settle_entry(struct engine *engine, struct engine_flight *flight,
                          struct step_entry *entry, struct branch *branch,
                          const struct step_result *result)
@@ -44,12 +63,7 @@ static void settle_entry(struct engine *engine, struct engine_flight *flight,
     if (entry->sample == ENTRY_NONE || branch->finish != FINISH_NONE) {
         return; /* sampled after the stop: dropped */
     }
-    if ((result->samples[entry->sample].flags & SAMPLE_FLAG_NAN) != 0) {
-        deliver_cut(branch, FINISH_FAILED, STATUS_NUMERIC);
-        return;
-    }
-    deliver_token(engine->settings.tokenizer, branch, &result->samples[entry->sample],
-                  clock_monotonic_ns());
+    settle_samples(engine, entry, branch, result);
     if (branch->finish == FINISH_NONE && branch->event.released_count > released_before) {
         span_publish(engine->tree, engine->pages, branch,
                      branch->spec->context_token_count + branch->event.released_count, false);

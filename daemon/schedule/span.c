@@ -28,11 +28,6 @@ static uint64_t scope_of(const struct branch_spec *spec, uint32_t end)
     return scope->session;
 }
 
-static uint32_t known_count(const struct branch *branch)
-{
-    return branch->spec->context_token_count + branch->sampled_count;
-}
-
 /* ---- looking up ---- */
 
 /* The page after the full matches: whose first positions can be copied, or are being computed. */
@@ -41,7 +36,7 @@ static void find_partial(const struct kv_tree *tree, struct branch *branch,
 {
     const struct branch_scope *scope = &branch->spec->scope;
     const uint32_t begin = page_index * PAGE;
-    const uint32_t count = least(known_count(branch) - begin, PAGE);
+    const uint32_t count = least(branch_known_count(branch) - begin, PAGE);
     uint32_t ids[PAGE];
     struct kv_key key = {parent, 0, ids, count};
 
@@ -75,7 +70,7 @@ static void find_partial(const struct kv_tree *tree, struct branch *branch,
 
 void span_find(const struct kv_tree *tree, struct branch *branch, struct span_match *match)
 {
-    const uint32_t known = known_count(branch);
+    const uint32_t known = branch_known_count(branch);
     uint32_t parent = KV_NODE_NONE;
     uint32_t ids[PAGE];
     uint32_t i = 0;
@@ -137,7 +132,7 @@ void span_unhold(struct kv_tree *tree, struct kv_pages *pages, const struct span
 
 uint32_t span_new_page_count(const struct branch *branch, const struct span_match *match)
 {
-    return known_count(branch) / PAGE + 1 - match->page_count;
+    return branch_known_count(branch) / PAGE + 1 - match->page_count;
 }
 
 /* ---- opening ---- */
@@ -256,7 +251,7 @@ void span_open(struct kv_tree *tree, struct kv_pages *pages, struct branch *bran
         span->copy_slots = match->partial_count;
         span->copy_to = match->page_count;
     }
-    branch->known_count = known_count(branch);
+    branch->known_count = branch_known_count(branch);
     branch->kv_planned = match->page_count * PAGE + match->partial_count;
     branch->kv_done = branch->kv_planned;
     announce(tree, branch);

@@ -215,6 +215,9 @@ static uint32_t runs_make(const struct engine_rig_request *request, const uint32
 
 static uint32_t token_count_max(const struct engine_rig_request *request)
 {
+    if (request->marks != NULL) {
+        return request->mark_count;
+    }
     if (request->sampler != NULL) {
         return request->sampler->settings.max_tokens;
     }
@@ -262,6 +265,9 @@ static void spec_make(struct engine_rig *rig, const struct engine_rig_request *r
     spec->sampler = request->sampler != NULL ? request->sampler : branch->sampler;
     spec->seed = request->seed;
     spec->cues = branch->cues;
+    spec->marks = request->marks;
+    spec->mark_count = request->mark_count;
+    spec->marks_draw = request->marks_draw;
     spec->resume_count = request->resume_count;
     spec->output = &branch->output;
 }

@@ -53,6 +53,9 @@ struct engine_rig_request {
     const struct sampler *sampler; /* borrowed, in place of max_tokens and ignore_end; or NULL */
     const uint32_t *resume;        /* tokens that are in the output already */
     uint32_t resume_count;
+    const struct branch_mark *marks; /* borrowed: the branch looks */
+    uint32_t mark_count;
+    bool marks_draw;
 };
 
 /* What came of it; lives until engine_rig_close. */

@@ -242,30 +242,45 @@ static void run_rows(struct fake *fake, const struct plan *plan, struct fake_ste
     }
 }
 
-/* What row_value makes of a sample, from everything that may decide it. */
+static float lift_of(uint64_t hash)
+{
+    return (float)(hash & 0xffff) / 65536.0f;
+}
+
+/* What row_value makes of a sample, from everything that may decide it: the model's numbers from
+ * the row alone. */
 static void draw(const struct fake *fake, uint64_t row_value, bool has_nan,
                  const struct fake_history *history, const struct plan_sample *sample,
                  struct sample_result *result)
 {
+    const bool is_given = (sample->flags & PLAN_SAMPLE_GIVEN) != 0;
+    const uint32_t history_count =
+        is_given && sample->history_count < history->count ? sample->history_count : history->count;
     uint64_t hash = mix(mix(row_value, sample->seed), sample->index);
-    float lift;
 
-    hash = mix(hash, history->prompt_count);
-    hash = mix(hash, sample->steps->count);
-    for (uint32_t i = 0; i < history->count; i++) {
-        hash = mix(hash, history->ids[i]);
-    }
     memset(result, 0, sizeof(*result));
-    result->token = (uint32_t)((hash >> 24) % fake->behaviour.token_count);
     result->flags = has_nan ? SAMPLE_FLAG_NAN : 0;
-    lift = (float)(hash & 0xffff) / 65536.0f;
-    result->logprob = -1.0f - lift;
-    result->logprob_sampler = -0.5f - lift;
-    result->entropy = 1.0f + lift;
+    result->token = sample->given;
+    if (sample->steps != NULL) {
+        hash = mix(hash, history->prompt_count);
+        hash = mix(hash, sample->steps->count);
+        for (uint32_t i = 0; i < history_count; i++) {
+            hash = mix(hash, history->ids[i]);
+        }
+        result->token = (uint32_t)((hash >> 24) % fake->behaviour.token_count);
+    }
+    const uint32_t measured = is_given ? sample->given : result->token;
+    if (measured != PLAN_GIVEN_NONE) {
+        result->logprob = -1.0f - lift_of(mix(row_value, measured));
+    }
+    if (measured != PLAN_GIVEN_NONE && sample->steps != NULL) {
+        result->logprob_sampler = -0.5f - lift_of(mix(hash, measured));
+    }
+    result->entropy = 1.0f + lift_of(row_value);
     result->top_count = sample->top_count;
     for (uint32_t i = 0; i < sample->top_count; i++) {
-        result->top[i].token = (uint32_t)((hash >> (i % 32)) % fake->behaviour.token_count);
-        result->top[i].logprob = -lift - (float)i;
+        result->top[i].token = (uint32_t)((row_value >> (i % 32)) % fake->behaviour.token_count);
+        result->top[i].logprob = -lift_of(row_value) - (float)i;
     }
 }
 
@@ -277,6 +292,9 @@ static void run_sample(struct fake *fake, const struct plan *plan, const struct 
 
     CHECK(sample->slot < fake->settings.slot_count);
     draw(fake, row->value, row->has_nan, history, sample, result);
+    if ((sample->flags & PLAN_SAMPLE_GIVEN) != 0) {
+        return;
+    }
     CHECK(history->count < fake->settings.history_tokens_max);
     history->ids[history->count++] = result->token;
     history->last = result->token;

@@ -197,11 +197,57 @@ static void test_a_fork_in_the_middle_of_a_page_has_the_bits_of_the_path(void **
     world_close(&world);
 }
 
+static void test_a_look_over_a_reply_has_the_bits_of_the_reply(void **state)
+{
+    static struct branch_mark marks[CONTEXT_MAX];
+    struct engine_rig_request requests[BRANCHES];
+    struct engine_rig rig;
+    struct world world;
+
+    (void)state;
+    world_open(&world, 2);
+    requests_make(&world, requests);
+    engine_open(&rig, &world, 128);
+    engine_rig_lend(&rig, &requests[0]);
+    assert_true(engine_rig_run(&rig, STEPS));
+    const struct engine_rig_branch *reply = &rig.branches[0];
+    const uint32_t count = reply->event.sampled_count;
+    struct engine_rig_request look = requests[0];
+    memcpy(&ids[0][look.count], reply->output.tokens, count * sizeof(uint32_t));
+    for (uint32_t i = 0; i < count; i++) {
+        marks[i] = (struct branch_mark){look.count - 1 + i, reply->output.tokens[i]};
+    }
+    look.count += count - 1;
+    look.marks = marks;
+    look.mark_count = count;
+    look.marks_draw = true;
+    for (uint32_t secret = 0; secret < 2; secret++) {
+        look.prompt_scope = secret != 0 ? 0 : look.prompt_scope;
+        look.session_scope = secret != 0 ? 0 : look.session_scope;
+        const struct branch_output *got = &rig.branches[engine_rig_lend(&rig, &look)].output;
+        assert_true(engine_rig_run(&rig, STEPS));
+        assert_memory_equal(got->tokens, reply->output.tokens, count * sizeof(uint32_t));
+        assert_memory_equal(got->logprobs, reply->output.logprobs, count * sizeof(float));
+        assert_memory_equal(got->logprobs_sampler, reply->output.logprobs_sampler,
+                            count * sizeof(float));
+        assert_memory_equal(got->entropies, reply->output.entropies, count * sizeof(float));
+        assert_memory_equal(got->tops, reply->output.tops, 4 * count * sizeof(struct sample_top));
+    }
+    /* Twin: one token of the persona's prompt is another one. */
+    ids[0][PROMPT / 2] ^= 1;
+    const struct branch_output *other = &rig.branches[engine_rig_lend(&rig, &look)].output;
+    assert_true(engine_rig_run(&rig, STEPS));
+    assert_memory_not_equal(other->logprobs, reply->output.logprobs, count * sizeof(float));
+    engine_rig_close(&rig);
+    world_close(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_crowd_of_branches_has_the_bits_of_each_alone),
         cmocka_unit_test(test_a_fork_in_the_middle_of_a_page_has_the_bits_of_the_path),
+        cmocka_unit_test(test_a_look_over_a_reply_has_the_bits_of_the_reply),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
