@@ -18,195 +18,20 @@
 #include "kernels/cpu/sample.h"
 #include "kernels/steps/masses.h"
 #include "kernels/steps/philox.h"
-#include "tests/support/sample_setup.h"
+#include "tests/support/sample_batch.h"
 
 static const char *const isas[] = {"scalar", "avx2", "avx512"};
-
-static uint64_t next_random(uint64_t *state)
-{
-    uint64_t z = (*state += UINT64_C(0x9e3779b97f4a7c15));
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-static float random_between(uint64_t *state, float low, float high)
-{
-    return low + (float)(next_random(state) >> 40) * 0x1p-24f * (high - low);
-}
-
-/* Rows of many shapes: wide, narrow, with ties, with removed tokens, all equal, signed zeros. */
-static void fill_row(float *z, uint32_t count, uint64_t *seed)
-{
-    const uint32_t kind = (uint32_t)(next_random(seed) % 7);
-
-    for (uint32_t i = 0; i < count; i++) {
-        const float sum =
-            random_between(seed, -1, 1) + random_between(seed, -1, 1) + random_between(seed, -1, 1);
-        switch (kind) {
-        case 0:
-            z[i] = 3 * sum;
-            break;
-        case 1:
-            z[i] = 12 * sum;
-            break;
-        case 2:
-            z[i] = rintf(4 * sum);
-            break;
-        case 3:
-            z[i] = next_random(seed) % 3 == 0 ? -INFINITY : 5 * sum;
-            break;
-        case 4:
-            z[i] = 0.25f;
-            break;
-        case 5:
-            z[i] = next_random(seed) % 2 == 0 ? 0.0f : -0.0f;
-            break;
-        default:
-            z[i] = 200 * sum;
-            break;
-        }
-    }
-    if (kind == 3) {
-        z[next_random(seed) % count] = 1.0f;
-    }
-}
-
-struct steps_case {
-    struct step_list list;
-    struct step_bias biases[8];
-    uint32_t ids[4];
-    uint32_t mask[64];
-};
-
-static uint32_t fill_biases(struct step_bias *biases, uint32_t vocabulary_count, uint64_t *seed)
-{
-    uint32_t token = 0, count = 0;
-
-    while (count < 8) {
-        token += (uint32_t)(next_random(seed) % (vocabulary_count / 4 + 1));
-        if (token >= vocabulary_count) {
-            break;
-        }
-        biases[count] = (struct step_bias){token, random_between(seed, -8, 8)};
-        biases[count].value = next_random(seed) % 5 == 0 ? -INFINITY : biases[count].value;
-        token++;
-        count++;
-    }
-    return count;
-}
-
-static void fill_step(struct steps_case *one, struct step *step, uint32_t vocabulary_count,
-                      uint64_t *seed)
-{
-    static const float ps[] = {1e-9f, 0.1f, 0.5f, 0.9f, 0.95f, 0.999f, 0x1.fffffep-1f, 1.0f};
-    static const float temperatures[] = {0.0f, 0.1f, 0.8f, 1.0f, 1.7f, 10.0f};
-
-    *step = (struct step){.type = 1 + (uint32_t)(next_random(seed) % 8)};
-    switch ((enum step_type)step->type) {
-    case STEP_MIN_TOKENS:
-    case STEP_PENALTIES:
-        step->count = (uint32_t)(next_random(seed) % 40);
-        step->flags = (uint32_t)(next_random(seed) % 2);
-        step->values[0] = random_between(seed, 0.7f, 1.6f);
-        step->values[1] = random_between(seed, -1, 1);
-        step->values[2] = random_between(seed, -1, 1);
-        step->list_count = (uint32_t)(next_random(seed) % 3);
-        step->ids = one->ids;
-        break;
-    case STEP_BIAS:
-        step->list_count = fill_biases(one->biases, vocabulary_count, seed);
-        step->biases = one->biases;
-        break;
-    case STEP_TOP_K:
-        step->count = 1 + (uint32_t)(next_random(seed) %
-                                     (next_random(seed) % 2 == 0 ? 50 : vocabulary_count + 5));
-        break;
-    case STEP_TOP_P:
-    case STEP_MIN_P:
-        step->values[0] = ps[next_random(seed) % 8];
-        break;
-    case STEP_TEMPERATURE:
-        step->values[0] = temperatures[next_random(seed) % 6];
-        break;
-    case STEP_MASK:
-        break;
-    }
-}
-
-static void fill_case(struct steps_case *one, uint32_t vocabulary_count, uint64_t *seed)
-{
-    memset(one, 0, sizeof *one);
-    for (uint32_t i = 0; i < 4; i++) {
-        one->ids[i] = (uint32_t)(next_random(seed) % vocabulary_count);
-    }
-    for (uint32_t i = 0; i < 64; i++) {
-        one->mask[i] = (uint32_t)next_random(seed);
-    }
-    one->list.count = (uint32_t)(next_random(seed) % 7);
-    for (uint32_t i = 0; i < one->list.count; i++) {
-        fill_step(one, &one->list.steps[i], vocabulary_count, seed);
-    }
-}
-
-enum { ITEMS = 48 };
-
-/* A batch of random rows, steps and histories. */
-struct batch {
-    uint32_t vocabulary_count;
-    float *logits;
-    struct steps_case cases[ITEMS];
-    struct sample_history histories[ITEMS];
-    struct plan_sample samples[ITEMS];
-    struct sample_result want[ITEMS];
-};
-
-static struct batch *batch_create(uint32_t vocabulary_count, uint64_t seed)
-{
-    struct batch *batch = test_calloc(1, sizeof *batch);
-
-    batch->vocabulary_count = vocabulary_count;
-    batch->logits = test_malloc((size_t)ITEMS * vocabulary_count * sizeof(float));
-    for (uint32_t i = 0; i < ITEMS; i++) {
-        struct sample_history *history = &batch->histories[i];
-        fill_row(batch->logits + (size_t)i * vocabulary_count, vocabulary_count, &seed);
-        fill_case(&batch->cases[i], vocabulary_count, &seed);
-        history->count = (uint32_t)(next_random(&seed) % SETUP_HISTORY_MAX);
-        history->prompt_count = (uint32_t)(next_random(&seed) % (history->count + 1));
-        for (uint32_t j = 0; j < history->count; j++) {
-            history->ids[j] = (uint32_t)(next_random(&seed) % vocabulary_count);
-        }
-        batch->samples[i] = (struct plan_sample){
-            .logits_row = i,
-            .slot = i,
-            .steps = &batch->cases[i].list,
-            .mask = batch->cases[i].mask,
-            .seed = next_random(&seed),
-            .index = (uint32_t)(next_random(&seed) % 30),
-            .top_count = (uint32_t)(next_random(&seed) % (BACKEND_TOP_COUNT_MAX + 1)),
-        };
-        sample_setup_plain(batch->logits + (size_t)i * vocabulary_count, vocabulary_count,
-                           &batch->samples[i], &batch->histories[i], &batch->want[i]);
-    }
-    return batch;
-}
-
-static void batch_destroy(struct batch *batch)
-{
-    test_free(batch->logits);
-    test_free(batch);
-}
 
 static void test_draws_equal_the_plain_sampler_bit_for_bit(void **state)
 {
     (void)state;
     static const uint32_t vocabularies[] = {1,   2,   3,   15,  16,  17,   33,
                                             127, 128, 129, 300, 777, 1536, 2048};
-    struct sample_result got[ITEMS];
+    struct sample_result got[SAMPLE_BATCH_ITEMS];
 
     for (uint32_t round = 0; round < 28; round++) {
         const uint32_t vocabulary_count = vocabularies[round % 14];
-        struct batch *batch = batch_create(vocabulary_count, round + 1);
+        struct sample_batch *batch = sample_batch_create(vocabulary_count, round + 1);
         for (uint32_t isa = 0; isa < 3; isa++) {
             struct sample_setup setup;
             if (!sample_setup_has(isas[isa])) {
@@ -215,13 +40,13 @@ static void test_draws_equal_the_plain_sampler_bit_for_bit(void **state)
             }
             sample_setup_init(&setup, vocabulary_count, isas[isa], 1 + round % 3);
             for (int repeat = 0; repeat < 2; repeat++) {
-                sample_setup_run(&setup, batch->logits, ITEMS, batch->samples, ITEMS,
-                                 batch->histories, got);
+                sample_setup_run(&setup, batch->logits, SAMPLE_BATCH_ITEMS, batch->samples,
+                                 SAMPLE_BATCH_ITEMS, batch->histories, got);
                 assert_memory_equal(got, batch->want, sizeof got);
             }
             sample_setup_finish(&setup);
         }
-        batch_destroy(batch);
+        sample_batch_destroy(batch);
     }
 }
 
@@ -230,8 +55,8 @@ static void test_all_builds_give_the_same_bits(void **state)
     (void)state;
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
 
-    struct batch *batch = batch_create(777, 5);
-    for (uint32_t i = 0; i < ITEMS; i++) {
+    struct sample_batch *batch = sample_batch_create(777, 5);
+    for (uint32_t i = 0; i < SAMPLE_BATCH_ITEMS; i++) {
         const struct sample_result *result = &batch->want[i];
         const uint32_t words[] = {
             result->token, result->flags, steps_bits_from_float(result->logprob),
@@ -240,7 +65,7 @@ static void test_all_builds_give_the_same_bits(void **state)
             hash = (hash ^ words[w]) * UINT64_C(0x100000001b3);
         }
     }
-    batch_destroy(batch);
+    sample_batch_destroy(batch);
     print_message("sample: hash %016llx\n", (unsigned long long)hash);
     /* Another value is another arithmetic: it raises the generation in the numerics id. */
     assert_true(hash == UINT64_C(0xc0b8e2571a7efbfe));
@@ -263,7 +88,7 @@ static void test_vector_exp_equals_the_scalar_one(void **state)
     };
 
     for (uint32_t i = 0; i < COUNT; i++) {
-        z[i] = random_between(&seed, -50, 0);
+        z[i] = sample_batch_between(&seed, -50, 0);
         z[i] = i % 1000 == 0 ? -INFINITY : z[i];
     }
     z[1] = STEPS_EXP_LOW;
@@ -287,11 +112,11 @@ static void test_vector_exp_equals_the_scalar_one(void **state)
 static void test_an_item_has_the_same_bits_alone_and_in_any_row(void **state)
 {
     (void)state;
-    struct batch *batch = batch_create(1000, 99);
+    struct sample_batch *batch = sample_batch_create(1000, 99);
     struct sample_setup setup;
 
     sample_setup_init(&setup, batch->vocabulary_count, NULL, 2);
-    for (uint32_t i = 0; i < ITEMS; i++) {
+    for (uint32_t i = 0; i < SAMPLE_BATCH_ITEMS; i++) {
         struct plan_sample sample = batch->samples[i];
         struct sample_result got;
         sample.logits_row = 0;
@@ -300,104 +125,7 @@ static void test_an_item_has_the_same_bits_alone_and_in_any_row(void **state)
         assert_memory_equal(&got, &batch->want[i], sizeof got);
     }
     sample_setup_finish(&setup);
-    batch_destroy(batch);
-}
-
-/* The batch's draws again as given tokens, behind `extra_count` later ids in every history of which
- * the steps must see nothing. Answers how many results differ in a bit. */
-static uint32_t count_given_differences(const struct batch *batch, uint32_t extra_count,
-                                        bool is_cut, uint32_t token_shift)
-{
-    static struct sample_history histories[ITEMS];
-    struct plan_sample samples[ITEMS];
-    struct sample_result got[ITEMS];
-    struct sample_setup setup;
-    uint32_t different = 0;
-
-    for (uint32_t i = 0; i < ITEMS; i++) {
-        const uint32_t count = batch->histories[i].count;
-        const uint32_t room = SETUP_HISTORY_MAX - count;
-        histories[i] = batch->histories[i];
-        histories[i].count += extra_count < room ? extra_count : room;
-        for (uint32_t j = count; j < histories[i].count; j++) {
-            histories[i].ids[j] = (i + 7 * j) % batch->vocabulary_count;
-        }
-        samples[i] = batch->samples[i];
-        samples[i].flags = PLAN_SAMPLE_GIVEN;
-        samples[i].given = (batch->want[i].token + token_shift) % batch->vocabulary_count;
-        samples[i].history_count = is_cut ? count : UINT32_MAX;
-    }
-    sample_setup_init(&setup, batch->vocabulary_count, NULL, 2);
-    sample_setup_run(&setup, batch->logits, ITEMS, samples, ITEMS, histories, got);
-    for (uint32_t i = 0; i < ITEMS; i++) {
-        different += memcmp(&got[i], &batch->want[i], sizeof got[i]) != 0;
-    }
-    sample_setup_finish(&setup);
-    return different;
-}
-
-static void test_a_given_token_has_the_bits_that_it_was_drawn_with(void **state)
-{
-    (void)state;
-    for (uint64_t seed = 1; seed < 8; seed++) {
-        struct batch *batch = batch_create(300, seed);
-
-        assert_int_equal(count_given_differences(batch, 0, true, 0), 0);
-        assert_int_equal(count_given_differences(batch, 12, true, 0), 0);
-        batch_destroy(batch);
-    }
-}
-
-static void test_a_later_history_or_another_token_is_caught(void **state)
-{
-    (void)state;
-    uint32_t by_history = 0, by_token = 0;
-
-    for (uint64_t seed = 1; seed < 8; seed++) {
-        struct batch *batch = batch_create(300, seed);
-
-        by_history += count_given_differences(batch, 12, false, 0);
-        by_token += count_given_differences(batch, 0, true, 1);
-        batch_destroy(batch);
-    }
-    assert_true(by_history > 0);
-    assert_true(by_token > ITEMS);
-}
-
-static void test_a_token_is_measured_without_steps_and_changes_no_history(void **state)
-{
-    (void)state;
-    struct batch *batch = batch_create(300, 3);
-    struct sample_setup setup;
-
-    sample_setup_init(&setup, batch->vocabulary_count, NULL, 1);
-    for (uint32_t i = 0; i < ITEMS; i++) {
-        const float *z = batch->logits + (size_t)i * 300;
-        struct plan_sample three[3];
-        struct sample_result got[3];
-
-        for (uint32_t k = 0; k < 3; k++) {
-            three[k] = batch->samples[i];
-            three[k].logits_row = 0;
-        }
-        three[0].flags = PLAN_SAMPLE_GIVEN;
-        three[0].given = batch->want[i].flags == 0 ? batch->want[i].token : 0;
-        three[0].steps = NULL;
-        three[1] = three[0];
-        three[1].given = PLAN_GIVEN_NONE;
-        sample_setup_run(&setup, z, 1, three, 3, batch->histories, got);
-        if (batch->want[i].flags == 0) {
-            assert_memory_equal(&got[0].logprob, &batch->want[i].logprob, sizeof(float));
-            assert_memory_equal(&got[1].entropy, &batch->want[i].entropy, sizeof(float));
-            assert_memory_equal(got[1].top, batch->want[i].top, sizeof got[1].top);
-        }
-        assert_int_equal(got[0].token, three[0].given);
-        assert_int_equal(got[1].token, PLAN_GIVEN_NONE);
-        assert_true(got[1].logprob == 0 && got[0].logprob_sampler == 0);
-        assert_memory_equal(&got[2], &batch->want[i], sizeof got[2]);
-    }
-    sample_setup_finish(&setup);
-    batch_destroy(batch);
+    sample_batch_destroy(batch);
 }
 
 /* One row, one list of at most two steps, seed and index 0. */
@@ -494,7 +222,7 @@ static void test_numbers_agree_with_double_precision(void **state)
     for (int round = 0; round < 20; round++) {
         double sum = 0, entropy = 0;
         for (uint32_t i = 0; i < COUNT; i++) {
-            z[i] = random_between(&seed, -10, 10);
+            z[i] = sample_batch_between(&seed, -10, 10);
             sum += exp((double)z[i]);
         }
         for (uint32_t i = 0; i < COUNT; i++) {
@@ -568,10 +296,10 @@ static void test_a_full_history_takes_no_more_ids(void **state)
 static void test_twin_a_draw_keyed_by_its_row_is_caught(void **state)
 {
     (void)state;
-    struct batch *batch = batch_create(1000, 7);
+    struct sample_batch *batch = sample_batch_create(1000, 7);
     uint32_t different = 0;
 
-    for (uint32_t i = 1; i < ITEMS; i++) {
+    for (uint32_t i = 1; i < SAMPLE_BATCH_ITEMS; i++) {
         struct plan_sample sample = batch->samples[i];
         struct sample_result keyed;
         sample.seed += i;
@@ -579,8 +307,8 @@ static void test_twin_a_draw_keyed_by_its_row_is_caught(void **state)
                            &keyed);
         different += memcmp(&keyed, &batch->want[i], sizeof keyed) != 0;
     }
-    assert_true(different > ITEMS / 4);
-    batch_destroy(batch);
+    assert_true(different > SAMPLE_BATCH_ITEMS / 4);
+    sample_batch_destroy(batch);
 }
 
 static void test_twin_one_logit_moved_by_one_unit_is_caught(void **state)
@@ -643,9 +371,6 @@ int main(void)
         cmocka_unit_test(test_all_builds_give_the_same_bits),
         cmocka_unit_test(test_vector_exp_equals_the_scalar_one),
         cmocka_unit_test(test_an_item_has_the_same_bits_alone_and_in_any_row),
-        cmocka_unit_test(test_a_given_token_has_the_bits_that_it_was_drawn_with),
-        cmocka_unit_test(test_a_later_history_or_another_token_is_caught),
-        cmocka_unit_test(test_a_token_is_measured_without_steps_and_changes_no_history),
         cmocka_unit_test(test_a_row_that_holds_a_nan_or_infinity_is_flagged),
         cmocka_unit_test(test_a_row_with_nothing_left_is_flagged_and_appends_nothing),
         cmocka_unit_test(test_temperature_zero_takes_the_smallest_id_of_the_largest),
