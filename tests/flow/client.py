@@ -2,6 +2,7 @@
 
 Nothing here is shared with the C client: two readings of the protocol must agree.
 """
+import contextlib
 import os
 import select
 import socket
@@ -153,6 +154,7 @@ class Client:
         self.buffer = b""
         self.last_id = 0
         self.waiting = {}     # id -> replies that came while another was waited for
+        self.held = None      # what one_write() collects
         self.hello = None
         if hello:
             self.hello = self.call("hello", protocol=1, client=b"flow test").hello
@@ -169,7 +171,20 @@ class Client:
     # ---- bytes
 
     def send_bytes(self, data):
-        self.socket.sendall(data)
+        if self.held is None:
+            self.socket.sendall(data)
+        else:
+            self.held += data
+
+    @contextlib.contextmanager
+    def one_write(self):
+        """What is sent meanwhile leaves together."""
+        self.held = b""
+        try:
+            yield
+            self.socket.sendall(self.held)
+        finally:
+            self.held = None
 
     def read_reply(self, seconds=REPLY_SECONDS_MAX):
         """The next reply to whatever request. Closed when there is none to come."""

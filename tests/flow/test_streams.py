@@ -109,9 +109,10 @@ def test_a_cancel_right_behind_its_request_finds_it(client):
     session = client.open()
     client.append(session, b"At once")
     for delivery in (0, FINAL_ONLY, NO_FOLLOW):
-        request = client.send_generate(session, n=3, max_tokens=3000, ignore_end=True,
-                                       delivery=delivery)
-        cancel = client.send("cancel", request=request)
+        with client.one_write():
+            request = client.send_generate(session, n=3, max_tokens=3000, ignore_end=True,
+                                           delivery=delivery)
+            cancel = client.send("cancel", request=request)
         made = drain(client, request)
         reply = client.next_of(cancel)
         assert reply.WhichOneof("result") == "done", reply
