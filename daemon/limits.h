@@ -74,6 +74,9 @@ enum {
     MODEL_TENSOR_COUNT_MAX = 65536,
     MODEL_NAME_BYTES_MAX = 65535, /* one key or tensor name */
     MODEL_ALIGNMENT_BYTES_MAX = 1024 * 1024,
+    MODEL_FILE_COUNT_MAX = 512,              /* of one model */
+    MODEL_JSON_BYTES_MAX = 64 * 1024 * 1024, /* of config.json, tokenizer.json and their like */
+    SAFETENSORS_HEADER_BYTES_MAX = 32 * 1024 * 1024,
     CONTEXT_TOKEN_COUNT_MAX = 131072,
     VOCABULARY_COUNT_MAX = 1024 * 1024,
     LAYER_COUNT_MAX = 512,

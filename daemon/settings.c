@@ -30,7 +30,7 @@ struct setting {
 #define COUNT(field, min, max) SETTING_COUNT, offsetof(struct settings, field), min, max
 
 static const struct setting table[] = {
-    {"model", "FILE", "the model, a GGUF file (required)", TEXT(model)},
+    {"model", "FILE", "the model, a GGUF file or a Hugging Face folder (required)", TEXT(model)},
     {"socket", "PATH", "Unix socket to serve on", TEXT(socket)},
     {"socket-group", "NAME", "let members of this group connect too (mode 0660)",
      TEXT(socket_group)},
@@ -224,8 +224,9 @@ static char *default_data(void)
 static enum status defaults_fill(struct settings *settings, struct error *error)
 {
     if (settings->model == NULL) {
-        return error_set(error, STATUS_BAD_INPUT,
-                         "no model was named; start with --model FILE (a GGUF file)");
+        return error_set(
+            error, STATUS_BAD_INPUT,
+            "no model was named; start with --model FILE (a GGUF file or a Hugging Face folder)");
     }
     if (settings->socket == NULL) {
         settings->socket = settings_default_socket();

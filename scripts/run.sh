@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds what is needed, starts a daemon on a private socket and talks to a persona.
-#   run.sh [--model FILE] [--persona NAME] [--threads N] [--data FOLDER]
+#   run.sh [--model FILE|FOLDER] [--persona NAME] [--threads N] [--data FOLDER]
 # With a terminal: a chat. Without: one fixed turn, whose reply is printed.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -27,12 +27,12 @@ while [ $# -gt 0 ]; do
         ;;
     *)
         say "run does not know '$1'"
-        fail "it takes --model FILE, --persona NAME, --threads N and --data FOLDER"
+        fail "it takes --model FILE or FOLDER, --persona NAME, --threads N and --data FOLDER"
         ;;
     esac
 done
 if [ -n "$model" ]; then
-    [ -f "$model" ] || fail "--model $model: there is no such file"
+    [ -f "$model" ] || [ -d "$model" ] || fail "--model $model: there is no such file or folder"
     [ -r "$model" ] || fail "--model $model: the file is not readable"
 fi
 

@@ -1,9 +1,13 @@
 #include "model/model.h"
 
+#include <sys/stat.h>
+
+#include "base/check.h"
 #include "base/memory.h"
 #include "model/architecture.h"
 #include "model/config.h"
 #include "model/gguf.h"
+#include "model/hf_folder.h"
 #include "model/model_file.h"
 
 struct model {
@@ -29,6 +33,18 @@ static enum status model_read(struct model *model, struct error *error)
     return format->hash(model->file.reader, error, model->hash);
 }
 
+/* What is not found is a key or file that must be there; the sentence names it. */
+static enum status model_needs(enum status status, struct error *error)
+{
+    if (status != STATUS_NOT_FOUND) {
+        return status;
+    }
+    if (error != NULL) {
+        error->status = STATUS_BAD_INPUT;
+    }
+    return STATUS_BAD_INPUT;
+}
+
 /* Takes the file over, also when it fails. */
 static enum status model_create(struct model_file file, struct error *error, struct model **out)
 {
@@ -39,13 +55,7 @@ static enum status model_create(struct model_file file, struct error *error, str
         return error_set(error, STATUS_MEMORY, "out of memory while the model is opened");
     }
     model->file = file;
-    enum status status = model_read(model, error);
-    if (status == STATUS_NOT_FOUND) {
-        status = STATUS_BAD_INPUT; /* a key that must be there; the sentence names it */
-        if (error != NULL) {
-            error->status = status;
-        }
-    }
+    const enum status status = model_needs(model_read(model, error), error);
     if (status != STATUS_OK) {
         model_close(model);
         return status;
@@ -54,12 +64,32 @@ static enum status model_create(struct model_file file, struct error *error, str
     return STATUS_OK;
 }
 
+static enum status model_open_folder(const char *path, const struct hf_file *files, uint32_t count,
+                                     struct error *error, struct model **out)
+{
+    struct hf_folder *folder = NULL;
+
+    TRY(model_needs(hf_folder_open(path, files, count, error, &folder), error));
+    return model_create((struct model_file){&hf_format, folder}, error, out);
+}
+
 enum status model_open(const char *path, struct error *error, struct model **out)
 {
     struct gguf *gguf = NULL;
+    struct stat about;
 
+    if (stat(path, &about) == 0 && S_ISDIR(about.st_mode)) {
+        return model_open_folder(path, NULL, 0, error, out);
+    }
     TRY(gguf_open(path, error, &gguf));
     return model_create((struct model_file){&gguf_format, gguf}, error, out);
+}
+
+enum status model_open_files(const struct hf_file *files, uint32_t count, const char *name,
+                             struct error *error, struct model **out)
+{
+    CHECK(files != NULL);
+    return model_open_folder(name, files, count, error, out);
 }
 
 enum status model_open_bytes(struct bytes file, const char *name, struct error *error,

@@ -18,6 +18,7 @@
 #include "kernels/backend.h"
 
 struct model;
+struct hf_file;      /* hf_files.h */
 struct model_file;   /* model_file.h */
 struct architecture; /* architecture.h */
 
@@ -47,20 +48,25 @@ struct model_config {
     uint64_t weight_bytes;           /* of all tensors, as stored */
 };
 
-/* Opens the file, checks metadata, vocabulary, names and shapes of all tensors, and hashes it.
- * UNSUPPORTED names an architecture, weight type or rope scaling that is not known; BAD_INPUT names
- * the key or tensor that is missing or wrong; IO the file. */
+/* Opens a GGUF file, or a folder in the layout of Hugging Face (hf_folder.h), checks metadata,
+ * vocabulary, names and shapes of all tensors, and hashes it. UNSUPPORTED names an architecture,
+ * weight type or rope scaling that is not known; BAD_INPUT names the key or tensor that is missing
+ * or wrong; IO the file. */
 MUST_USE enum status model_open(const char *path, struct error *error, struct model **out);
 
-/* The same over bytes in memory (borrowed, must outlive the model): for tests and fuzzing. */
+/* The same over a GGUF file in memory (borrowed, must outlive the model): for tests, fuzzing. */
 MUST_USE enum status model_open_bytes(struct bytes file, const char *name, struct error *error,
                                       struct model **out);
+
+/* The same over the files of a folder in memory (borrowed, must outlive the model). */
+MUST_USE enum status model_open_files(const struct hf_file *files, uint32_t count, const char *name,
+                                      struct error *error, struct model **out);
 void model_close(struct model *model); /* NULL is fine */
 
 const struct model_config *model_config(const struct model *model);
 const struct vocabulary *model_vocabulary(const struct model *model);
 
-/* SHA-256 of the file: the model fingerprint that nodes are stored with. */
+/* SHA-256 of the file or of all files: the model fingerprint that nodes are stored with. */
 const uint8_t *model_hash(const struct model *model);
 
 /* For forward.c. */

@@ -207,5 +207,10 @@ enum status token_table_init(const struct gguf *gguf, uint32_t token_count, stru
 void token_table_finish(struct token_table *table)
 {
     memory_free(table->types);
+    memory_free(table->tokens);
+    memory_free(table->merges);
+    arena_finish(&table->texts);
     table->types = NULL;
+    table->tokens = NULL;
+    table->merges = NULL;
 }

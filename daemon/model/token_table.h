@@ -1,11 +1,12 @@
 /* The vocabulary that a model file holds, as the plain data that a tokeniser is made from.
  *
- * Thread: any, one at a time. Texts are borrowed from the GGUF reader; what the table itself
- * allocates is freed by token_table_finish().
+ * Thread: any, one at a time. Texts of a GGUF file are borrowed from its reader, those of other
+ * formats are the table's own; what the table owns is freed by token_table_finish().
  */
 #ifndef PERSONAD_MODEL_TOKEN_TABLE_H
 #define PERSONAD_MODEL_TOKEN_TABLE_H
 
+#include "base/arena.h"
 #include "base/error.h"
 #include "base/status.h"
 #include "base/vocabulary.h"
@@ -14,6 +15,10 @@
 struct token_table {
     struct vocabulary vocabulary;
     uint8_t *types; /* owned */
+    /* Owned, where the file has no arrays that could be borrowed. */
+    struct bytes *tokens;
+    struct bytes *merges;
+    struct arena texts;
 };
 
 /* token_count: as many as the embedding has rows. BAD_INPUT or UNSUPPORTED names the key. */

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "text/merge_table.h"
 
 enum { BYTE_COUNT = 256, SPACE_BYTES = 3 };
 
@@ -16,6 +17,7 @@ static const uint8_t written_space[SPACE_BYTES] = {0xe2, 0x96, 0x81}; /* U+2581 
 struct spm {
     const struct token_index *index; /* borrowed */
     uint32_t *ranks;                 /* owned; [token_count], lower is better, equal for equals */
+    struct merge_table merges;       /* owned; used instead of ranks where there are no scores */
     uint32_t byte_tokens[BYTE_COUNT];
     uint32_t piece_bytes_max; /* no longer pair is looked up */
 };
@@ -41,7 +43,9 @@ static enum status rank_pieces(struct spm *spm)
     const struct vocabulary *vocabulary = spm->index->vocabulary;
     struct scored *order = memory_alloc(vocabulary->token_count, sizeof *order);
 
-    if (order == NULL) {
+    spm->ranks = memory_alloc(vocabulary->token_count, sizeof *spm->ranks);
+    if (order == NULL || spm->ranks == NULL) {
+        memory_free(order);
         return STATUS_MEMORY;
     }
     for (uint32_t id = 0; id < vocabulary->token_count; id++) {
@@ -85,21 +89,22 @@ enum status spm_create(const struct token_index *index, struct error *error, str
     enum status status = STATUS_MEMORY;
     struct spm *spm;
 
-    if (vocabulary->scores == NULL) {
+    if (vocabulary->scores == NULL && vocabulary->merge_count == 0) {
         return error_set(error, STATUS_BAD_INPUT,
-                         "tokenizer.ggml.scores: missing, a SentencePiece vocabulary needs them");
+                         "the vocabulary has neither scores nor merges; a SentencePiece vocabulary "
+                         "needs either");
     }
     spm = memory_alloc(1, sizeof *spm);
     if (spm == NULL) {
         goto done;
     }
     spm->index = index;
-    spm->ranks = memory_alloc(vocabulary->token_count, sizeof *spm->ranks);
-    if (spm->ranks == NULL) {
-        goto done;
-    }
     find_pieces(spm);
-    status = rank_pieces(spm);
+    if (vocabulary->scores == NULL) {
+        status = merge_table_init(&spm->merges, index, error);
+    } else {
+        status = rank_pieces(spm);
+    }
     if (status == STATUS_OK) {
         *out = spm;
         spm = NULL; /* handed over */
@@ -115,6 +120,7 @@ void spm_destroy(struct spm *spm)
         return;
     }
     memory_free(spm->ranks);
+    merge_table_finish(&spm->merges);
     memory_free(spm);
 }
 
@@ -130,6 +136,10 @@ static bool find_merge(const void *context, struct bytes text, const struct merg
     const uint32_t size = left->size + right->size;
     uint32_t found;
 
+    if (spm->ranks == NULL) {
+        return left->id != TOKEN_NONE && right->id != TOKEN_NONE &&
+               merge_table_find(&spm->merges, left->id, right->id, rank, id);
+    }
     if (size > spm->piece_bytes_max || is_byte(spm, left->id) || is_byte(spm, right->id)) {
         return false;
     }

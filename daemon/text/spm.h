@@ -1,8 +1,8 @@
-/* SentencePiece BPE: pieces with scores, bytes for what no piece covers.
+/* SentencePiece BPE: pieces with scores, or with merges in order, bytes for what no piece covers.
  *
  * Thread: immutable after create. The vocabulary behind the index is borrowed. Best score joins
- * first; there are no cuts, a whole text is one piece. In the text that is encoded, each space has
- * become U+2581, and a leading one is there already (tokenizer.c).
+ * first, or the earlier merge; there are no cuts, a whole text is one piece. In the text that is
+ * encoded, each space has become U+2581, and a leading one is there already (tokenizer.c).
  */
 #ifndef PERSONAD_TEXT_SPM_H
 #define PERSONAD_TEXT_SPM_H
@@ -16,7 +16,7 @@
 
 struct spm;
 
-/* BAD_INPUT when the vocabulary has no scores. */
+/* BAD_INPUT when the vocabulary has neither scores nor good merges. */
 MUST_USE enum status spm_create(const struct token_index *index, struct error *error,
                                 struct spm **out);
 void spm_destroy(struct spm *spm);

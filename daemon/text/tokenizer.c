@@ -219,6 +219,9 @@ static void find_ends(struct tokenizer *tokenizer)
     add_end(tokenizer, vocabulary->eos);
     add_end(tokenizer, vocabulary->eot);
     add_end(tokenizer, vocabulary->eom);
+    for (uint32_t i = 0; i < vocabulary->end_count; i++) {
+        add_end(tokenizer, vocabulary->ends[i]);
+    }
     for (size_t i = 0; i < sizeof end_names / sizeof end_names[0]; i++) {
         const uint32_t id = tokenizer_find(tokenizer, bytes_of_text(end_names[i]));
         /* A plain word that happens to be written so ends nothing. */

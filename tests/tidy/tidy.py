@@ -50,7 +50,8 @@ CONFINED = [
     ("PCRE2", r"\bpcre2_\w+|\bPCRE2_\w+|<pcre2\.h>", r"daemon/text/.*"),
     ("utf8proc", r"\butf8proc_\w+|\bUTF8PROC_\w+|<utf8proc\.h>", r"daemon/text/.*"),
     ("jansson", r"\bjson_\w+_t\b|\bjson_t\b|\bjson_(loads?|loadb|dumps?|decref|object_get)\b|"
-                r"<jansson\.h>", r"daemon/session/card.*\.[ch]|clients/cli/.*"),
+                r"<jansson\.h>",
+     r"daemon/session/card.*\.[ch]|daemon/model/(hf_|safetensors).*\.[ch]|clients/cli/.*"),
     ("nettle", r"\bnettle_\w+|\bsha256_ctx\b|<nettle/", r"daemon/base/sha256\.[ch]"),
     ("inih", r"\bini_parse\w*|<ini\.h>", r"daemon/[^/]*\.c"),
     ("a thread", r"\bpthread_(?!sigmask\b)\w+|<(pthread|threads|semaphore)\.h>",
