@@ -21,5 +21,18 @@ endfunction()
 
 function(stage name)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/daemon/${name}/*.c)
+  list(APPEND sources ${generated_${name}})
   part(${name} SOURCES ${sources} LINKS ${ARGN})
 endfunction()
+
+# The journal's tables and migrations become part of the program.
+set(journal_folder ${PROJECT_SOURCE_DIR}/daemon/journal)
+set(generated_journal ${PROJECT_BINARY_DIR}/generated/schema.c)
+file(GLOB journal_sql CONFIGURE_DEPENDS
+  ${journal_folder}/schema.sql ${journal_folder}/migrations/*.sql)
+add_custom_command(
+  OUTPUT ${generated_journal}
+  COMMAND ${CMAKE_COMMAND} -DFOLDER=${journal_folder} -DOUTPUT=${generated_journal}
+    -P ${PROJECT_SOURCE_DIR}/cmake/schema.cmake
+  DEPENDS ${journal_sql} ${PROJECT_SOURCE_DIR}/cmake/schema.cmake
+  VERBATIM)

@@ -46,6 +46,7 @@ struct daemon {
     struct backend *backend;
     struct forward *forward;
     struct engine *engine;
+    char *journal_path;
     struct journal *journal;
     struct server *server;
     struct store *store;
@@ -251,6 +252,19 @@ static void on_load_progress(void *context, uint64_t done_bytes, uint64_t total_
     }
 }
 
+static enum status journal_build(struct daemon *daemon, struct error *error)
+{
+    static const char name[] = "/journal.db";
+    const size_t size = strlen(daemon->settings->data) + sizeof(name);
+
+    daemon->journal_path = memory_alloc(1, size);
+    if (daemon->journal_path == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory at start");
+    }
+    (void)snprintf(daemon->journal_path, size, "%s%s", daemon->settings->data, name);
+    return journal_open(daemon->journal_path, error, &daemon->journal);
+}
+
 static enum status engine_build(struct daemon *daemon, struct error *error)
 {
     uint64_t told_ns = clock_monotonic_ns();
@@ -274,7 +288,7 @@ static enum status engine_build(struct daemon *daemon, struct error *error)
         .partial_count_max = daemon->partial_count_max,
     };
     TRY(engine_create(&engine, error, &daemon->engine));
-    return journal_create(&daemon->journal);
+    return journal_build(daemon, error);
 }
 
 static enum status handles_open(struct daemon *daemon, struct error *error)
@@ -357,6 +371,7 @@ static enum status store_build(struct daemon *daemon, struct error *error)
         .events = server_events(daemon->server),
     };
     TRY(store_create(&store, error, &daemon->store));
+    TRY(store_load(daemon->store, error));
     return folder_load_personas(daemon->settings->personas, daemon->store, error);
 }
 
@@ -416,7 +431,8 @@ static void daemon_tear_down(struct daemon *daemon)
     store_destroy(daemon->store);
     server_destroy(daemon->server);
     engine_destroy(daemon->engine);
-    journal_destroy(daemon->journal);
+    journal_close(daemon->journal);
+    memory_free(daemon->journal_path);
     flag_destroy(daemon->engine_stop);
     flag_destroy(daemon->journal_stop);
     forward_destroy(daemon->forward);

@@ -82,8 +82,12 @@ enum {
     LAYER_COUNT_MAX = 512,
 
     /* journal */
-    JOURNAL_QUEUE_COUNT_MAX = 16384,
-    JOURNAL_GROUP_COUNT_MAX = 256, /* entries of one commit */
+    JOURNAL_QUEUE_COUNT_MAX = 32768, /* completions that are due */
+    JOURNAL_QUEUE_BYTES_MAX = 256 * 1024 * 1024,
+    JOURNAL_GROUP_COUNT_MAX = 256,         /* batches of one commit */
+    JOURNAL_GROUP_BYTES_MAX = 1024 * 1024, /* then the group is closed */
+    TREE_BYTES_MAX = 1024 * 1024 * 1024,   /* of one session, as it is read */
+    CHECKPOINT_TOKEN_COUNT = 64,           /* sampled since the last one; then there is another */
 };
 
 static_assert(BRANCH_RUNNING_COUNT_MAX <= BRANCH_COUNT_MAX, "running branches are branches");

@@ -20,7 +20,7 @@ RUN cmake -S . -B /build -G Ninja -DCMAKE_INSTALL_PREFIX=/usr -DPERSONAD_TESTS=O
 FROM ${BASE}
 RUN apt-get update \
     && apt-get install -y --no-install-recommends libuv1 libprotobuf-c1 libjansson4 \
-        libpcre2-8-0 libutf8proc2 libnettle8 libinih1 libedit2 \
+        libpcre2-8-0 libutf8proc2 libnettle8 libinih1 libedit2 libsqlite3-0 \
     && apt-get clean && rm -rf /var/lib/apt/lists/* \
     && groupadd --system --gid 990 personad \
     && useradd --system --uid 990 --gid personad --home-dir /var/lib/personad personad \

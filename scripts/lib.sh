@@ -26,7 +26,7 @@ core_count()
 
 packages_build="gcc libc6-dev cmake ninja-build pkg-config libuv1-dev libprotobuf-c-dev
     protobuf-c-compiler libjansson-dev libpcre2-dev libutf8proc-dev nettle-dev libinih-dev
-    libedit-dev"
+    libedit-dev libsqlite3-dev"
 packages_model="python3-pip ca-certificates unzip"
 packages_clang="clang libclang-rt-dev libcmocka-dev"
 packages_check="$packages_clang clang-format clang-tidy git shellcheck codespell python3-pytest

@@ -1,66 +1,80 @@
 #include "journal/journal.h"
 
 #include "base/check.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "base/queue.h"
+#include "journal/database.h"
+#include "journal/writer.h"
 #include "limits.h"
 
-struct journal_entry {
-    uint64_t completion_id;
-    enum journal_kind kind;
-    union {
-        struct journal_intent intent;
-        struct journal_finish finish;
-    } message;
-};
-
 struct journal {
-    struct queue *entries;     /* loop to journal thread */
+    struct queue *batches;     /* struct journal_batch *: loop to journal thread */
     struct queue *completions; /* journal thread to loop */
     struct flag *is_failed;
     struct flag *is_faulty;
 
     /* Journal thread. */
-    struct journal_entry group[JOURNAL_GROUP_COUNT_MAX];
+    struct database *database;
+    struct writer *writer;
+    struct journal_batch *group[JOURNAL_GROUP_COUNT_MAX];
 
     /* Loop thread. pending + reserved stays within the bound of both queues. */
-    uint32_t pending_count;  /* given, completion not yet popped */
-    uint32_t reserved_count; /* intents whose finish has not been given */
+    uint32_t pending_count;  /* completions that are due */
+    uint32_t reserved_count; /* completions of finishes whose intent was given */
+    uint64_t pending_bytes;
 };
 
-enum status journal_create(struct journal **out)
+/* A finish is a batch of its own: a node and a batch to be told. */
+enum { FINISH_TOLD_COUNT = 2 };
+
+enum status journal_open(const char *path, struct error *error, struct journal **out)
 {
     struct journal *journal = memory_alloc(1, sizeof(*journal));
     enum status status = STATUS_MEMORY;
 
     if (journal == NULL) {
-        return STATUS_MEMORY;
+        return error_set(error, STATUS_MEMORY, "out of memory for the journal");
     }
-    if (queue_create(sizeof(struct journal_entry), JOURNAL_QUEUE_COUNT_MAX, &journal->entries) !=
+    if (queue_create(sizeof(struct journal_batch *), JOURNAL_QUEUE_COUNT_MAX, &journal->batches) !=
             STATUS_OK ||
         queue_create(sizeof(struct journal_completion), JOURNAL_QUEUE_COUNT_MAX,
                      &journal->completions) != STATUS_OK ||
         flag_create(&journal->is_failed) != STATUS_OK ||
         flag_create(&journal->is_faulty) != STATUS_OK) {
+        error_set(error, status, "out of memory for the journal");
+        goto done;
+    }
+    status = database_open(path, error, &journal->database);
+    if (status == STATUS_OK) {
+        status = writer_create(journal->database, error, &journal->writer);
+    }
+    if (status != STATUS_OK) {
         goto done;
     }
     *out = journal;
     journal = NULL; /* handed over */
-    status = STATUS_OK;
 done:
-    journal_destroy(journal);
+    journal_close(journal);
     return status;
 }
 
-void journal_destroy(struct journal *journal)
+void journal_close(struct journal *journal)
 {
+    struct journal_batch *batch = NULL;
+
     if (journal == NULL) {
         return;
     }
+    while (journal->batches != NULL && queue_pop(journal->batches, &batch) == STATUS_OK) {
+        journal_batch_destroy(batch);
+    }
+    writer_destroy(journal->writer);
+    database_close(journal->database);
     flag_destroy(journal->is_faulty);
     flag_destroy(journal->is_failed);
     queue_destroy(journal->completions);
-    queue_destroy(journal->entries);
+    queue_destroy(journal->batches);
     memory_free(journal);
 }
 
@@ -70,43 +84,61 @@ void journal_on_completed(struct journal *journal, void (*on_completed)(void *co
     queue_on_ready(journal->completions, on_completed, context);
 }
 
-static void give(struct journal *journal, const struct journal_entry *entry)
+struct database *journal_database(struct journal *journal)
 {
-    /* The counts of the loop thread have made sure that there is room. */
-    CHECK(queue_push(journal->entries, entry) == STATUS_OK);
-    journal->pending_count++;
+    return journal->database;
 }
 
-enum status journal_intent(struct journal *journal, const struct journal_intent *intent,
-                           uint64_t completion_id)
+enum status journal_check(const struct journal *journal, uint32_t node_count, uint32_t intent_count,
+                          struct error *error)
 {
-    const struct journal_entry entry = {
-        .completion_id = completion_id, .kind = JOURNAL_INTENT, .message.intent = *intent};
+    const uint64_t wanted = (uint64_t)journal->pending_count + journal->reserved_count +
+                            node_count + 1 + (uint64_t)intent_count * FINISH_TOLD_COUNT;
 
     if (!journal_is_writable(journal)) {
-        return STATUS_STORAGE;
+        return error_set(error, STATUS_STORAGE,
+                         "the journal cannot be written any more; the daemon serves reads only");
     }
-    if (journal->pending_count + journal->reserved_count + 2 > JOURNAL_QUEUE_COUNT_MAX) {
-        return STATUS_LIMIT;
+    if (wanted > JOURNAL_QUEUE_COUNT_MAX) {
+        return error_set_limit(error, "JOURNAL_QUEUE_COUNT_MAX", JOURNAL_QUEUE_COUNT_MAX,
+                               "too many nodes wait to be stored; try again");
     }
-    give(journal, &entry);
-    journal->reserved_count++;
+    if (journal->pending_bytes > JOURNAL_QUEUE_BYTES_MAX) {
+        return error_set_limit(error, "JOURNAL_QUEUE_BYTES_MAX", JOURNAL_QUEUE_BYTES_MAX,
+                               "too much waits to be stored; try again");
+    }
     return STATUS_OK;
 }
 
-enum status journal_finish(struct journal *journal, const struct journal_finish *finish,
-                           uint64_t completion_id)
+enum status journal_submit(struct journal *journal, struct journal_batch *batch)
 {
-    const struct journal_entry entry = {
-        .completion_id = completion_id, .kind = JOURNAL_FINISH, .message.finish = *finish};
+    const bool is_reserved =
+        batch->finish_count == 1 && batch->told_count == 1 && batch->intent_count == 0;
 
-    CHECK(journal->reserved_count > 0);
-    journal->reserved_count--;
-    if (!journal_is_writable(journal)) {
+    if (!is_reserved) {
+        TRY(journal_check(journal, batch->told_count, batch->intent_count, NULL));
+    } else if (!journal_is_writable(journal)) {
         return STATUS_STORAGE;
+    } else {
+        journal_unreserve(journal);
     }
-    give(journal, &entry);
+    /* The counts have made sure that there is room. */
+    journal->pending_count += batch->told_count + 1;
+    journal->reserved_count += batch->intent_count * FINISH_TOLD_COUNT;
+    journal->pending_bytes += batch->bytes;
+    CHECK(queue_push(journal->batches, &batch) == STATUS_OK);
     return STATUS_OK;
+}
+
+void journal_reserve(struct journal *journal)
+{
+    journal->reserved_count += FINISH_TOLD_COUNT;
+}
+
+void journal_unreserve(struct journal *journal)
+{
+    CHECK(journal->reserved_count >= FINISH_TOLD_COUNT);
+    journal->reserved_count -= FINISH_TOLD_COUNT;
 }
 
 enum status journal_completed_pop(struct journal *journal, struct journal_completion *completion)
@@ -114,6 +146,9 @@ enum status journal_completed_pop(struct journal *journal, struct journal_comple
     TRY(queue_pop(journal->completions, completion));
     CHECK(journal->pending_count > 0);
     journal->pending_count--;
+    if (completion->told == JOURNAL_TOLD_BATCH) {
+        journal->pending_bytes -= completion->bytes;
+    }
     return STATUS_OK;
 }
 
@@ -122,25 +157,51 @@ uint32_t journal_pending_count(const struct journal *journal)
     return journal->pending_count;
 }
 
-/* One transaction, once there is something to write to. */
-static enum status commit_group(struct journal *journal)
+/* ---- journal thread ---- */
+
+/* One transaction. */
+static enum status commit_group(struct journal *journal, uint32_t count)
 {
-    if (flag_is_raised(journal->is_failed) || flag_is_raised(journal->is_faulty)) {
+    struct error error = {0};
+    enum status status;
+
+    if (flag_is_raised(journal->is_failed)) {
         return STATUS_STORAGE;
     }
-    return STATUS_OK;
+    if (flag_is_raised(journal->is_faulty)) {
+        status = error_set(&error, STATUS_STORAGE, "a failure was asked for");
+    } else {
+        status = writer_commit(journal->writer, journal->group, count, &error);
+    }
+    if (status != STATUS_OK) {
+        log_line(LOG_ERROR, "journal", "%s; from now on the daemon serves reads only", error.text);
+        status = STATUS_STORAGE;
+    }
+    return status;
 }
 
-static struct journal_completion complete(const struct journal_entry *entry, enum status status)
+static void tell(struct journal *journal, enum journal_told told, uint64_t id, enum status status,
+                 uint64_t bytes)
 {
-    const bool is_intent = entry->kind == JOURNAL_INTENT;
+    const struct journal_completion completion = {
+        .told = told, .id = id, .status = status, .bytes = bytes};
 
-    return (struct journal_completion){
-        .completion_id = entry->completion_id,
-        .node_id = is_intent ? entry->message.intent.node_id : entry->message.finish.node_id,
-        .kind = entry->kind,
-        .status = status,
-    };
+    CHECK(queue_push(journal->completions, &completion) == STATUS_OK);
+}
+
+static void tell_batch(struct journal *journal, const struct journal_batch *batch,
+                       enum status status)
+{
+    for (const struct journal_batch_record *at = batch->first; at != NULL; at = at->next) {
+        if (at->record.kind == JOURNAL_GIVEN) {
+            tell(journal, JOURNAL_TOLD_NODE, at->record.u.given.node.id, status, 0);
+        } else if (at->record.kind == JOURNAL_INTENT) {
+            tell(journal, JOURNAL_TOLD_NODE, at->record.u.intent.node.id, status, 0);
+        } else if (at->record.kind == JOURNAL_FINISH) {
+            tell(journal, JOURNAL_TOLD_FINISH, at->record.u.finish.node_id, status, 0);
+        }
+    }
+    tell(journal, JOURNAL_TOLD_BATCH, batch->ticket, status, batch->bytes);
 }
 
 uint32_t journal_step(struct journal *journal)
@@ -149,33 +210,32 @@ uint32_t journal_step(struct journal *journal)
     uint32_t count = 0;
 
     while (count < JOURNAL_GROUP_COUNT_MAX &&
-           queue_pop(journal->entries, &journal->group[count]) == STATUS_OK) {
+           queue_pop(journal->batches, &journal->group[count]) == STATUS_OK) {
         count++;
     }
     if (count == 0) {
         return 0;
     }
-    status = commit_group(journal);
+    status = commit_group(journal, count);
     if (status != STATUS_OK) {
-        /* Before the completions: who learns of the failure must not get another entry in. */
+        /* Before the completions: who learns of the failure must not get another batch in. */
         flag_raise(journal->is_failed);
     }
     for (uint32_t i = 0; i < count; i++) {
-        const struct journal_completion completion = complete(&journal->group[i], status);
-
-        CHECK(queue_push(journal->completions, &completion) == STATUS_OK);
+        tell_batch(journal, journal->group[i], status);
+        journal_batch_destroy(journal->group[i]);
     }
     return count;
 }
 
 void journal_wait(struct journal *journal, int timeout_ms)
 {
-    queue_wait(journal->entries, timeout_ms);
+    queue_wait(journal->batches, timeout_ms);
 }
 
 void journal_wake(struct journal *journal)
 {
-    queue_wake(journal->entries);
+    queue_wake(journal->batches);
 }
 
 bool journal_is_writable(const struct journal *journal)

@@ -1,24 +1,26 @@
-/* Where nodes become durable: the seam for it. THIS VERSION KEEPS NOTHING ON DISK; every commit
- * succeeds at once, and all that is said here is lost with the process.
+/* Where everything becomes durable: a SQLite database, and the thread that alone writes it.
  *
- * The seam has the shape that storage needs, so that its callers do not change when it comes:
+ * Records are given in batches (batch.h). A batch is committed whole or not at all, batches in the
+ * order in which they were submitted, several in one transaction (group commit). What the loop must
+ * keep to, so that promise 2 holds:
  *
- *   intent   before the first token of a node may leave: who it is, where it hangs, its seed
- *   finish   before a node is acknowledged as finished: where it ended and why
+ *   intent      before the first token of a node leaves
+ *   checkpoint  tokens since the last one; before a child that hangs on them
+ *   finish      before a node is acknowledged as finished
  *
- * Entries are committed in the order in which they were given, in groups; a group commits or fails
- * as a whole. Every entry gives exactly one completion, in the same order. Contexts, sampler steps
- * and tokens are not part of the messages while nothing is stored.
+ * Every submitted batch gives one completion for each node that it makes or finishes, in order, and
+ * then one of its own (JOURNAL_TOLD_BATCH).
  *
- * Thread: the loop thread gives entries and pops completions; the journal thread, a loop around
- * journal_wait() and journal_step(), commits them. A simulator may call all of it on one thread.
- * Messages are copied, so the journal borrows nothing.
+ * Thread: the loop thread submits and pops completions; the journal thread, a loop around
+ * journal_wait() and journal_step(), commits. A simulator may call all of it on one thread; what is
+ * read at start (rows.h) is read before the journal thread lives.
  *
- * Bounded: at most JOURNAL_QUEUE_COUNT_MAX entries are between their call and the pop of their
- * completion. An intent reserves the place of its finish, so a finish never meets that limit.
+ * Bounded: at most JOURNAL_QUEUE_COUNT_MAX completions and JOURNAL_QUEUE_BYTES_MAX bytes are
+ * between their submission and the pop of their completion. An intent reserves the place of its
+ * finish, so a finish never meets that limit.
  *
- * The first failed commit is the last one: entries behind it complete with STORAGE, new ones are
- * refused with STORAGE, and the daemon serves reads only.
+ * The first failed commit is the last one: what waits behind it completes with STORAGE, new batches
+ * are refused with STORAGE, and the daemon serves reads only.
  */
 #ifndef PERSONAD_JOURNAL_JOURNAL_H
 #define PERSONAD_JOURNAL_JOURNAL_H
@@ -26,67 +28,62 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/error.h"
 #include "base/status.h"
+#include "journal/batch.h"
 
 struct journal;
+struct database;
 
-struct journal_intent {
-    uint64_t node_id;
-    uint64_t session_id;
-    uint64_t parent_id; /* 0: none */
-    uint64_t seed;
-    uint32_t parent_offset_tokens; /* how much of the parent's content the node hangs on */
-    uint32_t ordinal;              /* among the siblings */
-};
-
-struct journal_finish {
-    uint64_t node_id;
-    uint32_t sampled_token_count;
-    uint32_t kept_token_count; /* of the sampled ones, those that are content */
-    uint32_t finish_reason;    /* the session's own number */
-};
-
-enum journal_kind { JOURNAL_INTENT, JOURNAL_FINISH };
+enum journal_told { JOURNAL_TOLD_NODE, JOURNAL_TOLD_FINISH, JOURNAL_TOLD_BATCH };
 
 struct journal_completion {
-    uint64_t completion_id; /* the caller's, handed back */
-    uint64_t node_id;
-    enum journal_kind kind;
+    enum journal_told told;
+    uint64_t id;        /* of the node, or the batch's ticket */
     enum status status; /* OK: committed; STORAGE: it was not */
+    uint64_t bytes;     /* the journal's own, with TOLD_BATCH */
 };
 
-MUST_USE enum status journal_create(struct journal **out);
+/* path: of the database file, made when it is missing; NULL: in memory, for tests. CONFLICT when
+ * another process has it open, UNSUPPORTED for the database of a newer version, STORAGE when it is
+ * damaged, IO when it cannot be read or written; the sentence says what to do. An older version is
+ * copied beside itself before it is migrated. */
+MUST_USE enum status journal_open(const char *path, struct error *error, struct journal **out);
 
-/* Both threads have stopped using it. Entries that are not committed are dropped; NULL is fine. */
-void journal_destroy(struct journal *journal);
+/* Both threads have stopped using it. Batches that are not committed are dropped; NULL is fine. */
+void journal_close(struct journal *journal);
 
 /* on_completed runs on the journal thread after completions were added (uv_async_send). */
 void journal_on_completed(struct journal *journal, void (*on_completed)(void *context),
                           void *context);
 
-/* Loop thread. LIMIT: too many entries are under way, pop completions first. STORAGE: read only. */
-MUST_USE enum status journal_intent(struct journal *journal, const struct journal_intent *intent,
-                                    uint64_t completion_id);
+/* Loop thread. Takes the batch over when it succeeds. LIMIT: too much is under way, pop completions
+ * first; never for a batch whose nodes all were reserved by intents. STORAGE: read only. */
+MUST_USE enum status journal_submit(struct journal *journal, struct journal_batch *batch);
 
-/* Loop thread. One for each intent that was taken, which need not have completed yet; none is due
- * after STORAGE. STORAGE: read only.
- */
-MUST_USE enum status journal_finish(struct journal *journal, const struct journal_finish *finish,
-                                    uint64_t completion_id);
+/* Loop thread. A place for the finish of a node whose intent was given before the start. */
+void journal_reserve(struct journal *journal);
+
+/* Loop thread. The place that an intent had reserved for its finish is not needed: the node goes on
+ * after the next start, or its finish could not be made. */
+void journal_unreserve(struct journal *journal);
+
+/* Loop thread. Whether a batch with so many nodes and intents would be taken now. */
+MUST_USE enum status journal_check(const struct journal *journal, uint32_t node_count,
+                                   uint32_t intent_count, struct error *error);
 
 /* Loop thread. AGAIN when no completion is ready. */
 MUST_USE enum status journal_completed_pop(struct journal *journal,
                                            struct journal_completion *completion);
 
-/* Loop thread. Entries whose completion has not been popped: 0 means that all is told. */
+/* Loop thread. Completions that have not been popped: 0 means that all is told. */
 uint32_t journal_pending_count(const struct journal *journal);
 
-/* Journal thread. Commits one group; how many entries it held, 0 when nothing waited. */
+/* Journal thread. Commits one group; how many batches it held, 0 when nothing waited. */
 uint32_t journal_step(struct journal *journal);
 
-/* Journal thread. Sleeps until an entry waits, journal_wake() was called, or timeout_ms passed
- * (negative: no limit).
- */
+/* Journal thread. Sleeps until a batch waits, journal_wake() was called, or timeout_ms passed
+ * (negative: no limit). */
 void journal_wait(struct journal *journal, int timeout_ms);
 
 /* Any thread. */
@@ -97,5 +94,8 @@ bool journal_is_writable(const struct journal *journal);
 
 /* Any thread. For tests: from now on every commit fails. */
 void journal_fault_raise(struct journal *journal);
+
+/* For what is read: rows.h. */
+struct database *journal_database(struct journal *journal);
 
 #endif

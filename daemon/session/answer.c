@@ -34,6 +34,25 @@ void answer_done(struct store *store, struct reply_to to, enum request_type type
     send(store, to, &reply, false);
 }
 
+void answer_head(struct store *store, struct reply_to to, struct position head)
+{
+    const struct reply reply = {.type = REPLY_HEAD, .request = REQUEST_HEAD, .u.head = head};
+
+    send(store, to, &reply, false);
+}
+
+void answer_persona(struct store *store, struct reply_to to, enum request_type type, uint32_t uid,
+                    const struct persona *persona)
+{
+    struct reply reply = {.type = REPLY_PERSONA, .request = type};
+
+    reply.u.persona.persona = persona_view_of(persona);
+    if (persona->owner_uid == uid) {
+        reply.u.persona.card = persona->card->json;
+    }
+    send(store, to, &reply, false);
+}
+
 /* ---- sessions ---- */
 
 void answer_fill_session(const struct session *session, struct cast_view *cast,

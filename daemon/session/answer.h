@@ -12,6 +12,11 @@
 void answer_error(struct store *store, struct reply_to to, enum request_type type,
                   const struct error *error);
 void answer_done(struct store *store, struct reply_to to, enum request_type type);
+void answer_head(struct store *store, struct reply_to to, struct position head);
+
+/* With its card, if it is the caller's. */
+void answer_persona(struct store *store, struct reply_to to, enum request_type type, uint32_t uid,
+                    const struct persona *persona);
 void answer_session(struct store *store, struct reply_to to, struct session *session);
 
 /* Created, and then the follow of its sampled nodes. */

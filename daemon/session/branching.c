@@ -40,9 +40,9 @@ static enum status make_sampler(struct store *store, const struct card *card,
 }
 
 /* Names end a reply wherever a line begins with one; a persona that plays plainly has none. */
-static enum status make_cues(const struct session *session, const struct prompt *prompt,
+static enum status list_cues(const struct session *session, const struct prompt *prompt,
                              const struct sampler *sampler, struct error *error,
-                             struct cue_set **out)
+                             struct cue_list **out)
 {
     const struct card *card = prompt->persona->card;
     const struct sampler_settings *settings = &sampler->settings;
@@ -64,7 +64,7 @@ static enum status make_cues(const struct session *session, const struct prompt 
     for (uint32_t i = 0; i < settings->stop_count; i++) {
         patterns[count++] = (struct cue_pattern){CUE_TEXT, settings->stops[i]};
     }
-    status = cue_set_create(patterns, count, error, out);
+    status = cue_list_create(patterns, count, out);
     memory_free(patterns);
     return status == STATUS_MEMORY ? error_set(error, status, "out of memory for cues") : status;
 }
@@ -147,10 +147,9 @@ static enum status make_runs(struct generation *generation)
 
 /* ---- all of it ---- */
 
-static void fill_specs(struct store *store, const struct generate_query *query,
-                       struct generation *generation)
+static void fill_specs(struct store *store, const struct session *session,
+                       enum branch_priority priority, struct generation *generation)
 {
-    const struct session *session = query->session;
     const struct context *context = generation->context;
 
     store->last_group++;
@@ -160,11 +159,11 @@ static void fill_specs(struct store *store, const struct generate_query *query,
             .user = session->owner_uid,
             .session = session->id,
             .group = generation->spec_count > 1 ? store->last_group : 0,
-            .priority = query->request->priority,
+            .priority = priority,
             .runs = generation->runs,
             .run_count = generation->run_count,
             .context_token_count = context->token_count,
-            .context_room = session->context_tokens,
+            .context_room = generation->room,
             .scope = {.prompt = context->prompt->scope,
                       .prompt_token_count = context->scope_token_count,
                       .session = session->id},
@@ -174,6 +173,34 @@ static void fill_specs(struct store *store, const struct generate_query *query,
             .lead_in_bytes = (uint32_t)generation->lead_in.size,
         };
     }
+}
+
+/* What follows from the context, the sampler and the cues. */
+static enum status fill_rest(struct store *store, const struct session *session, struct place place,
+                             bool opens_turn, struct generation *generation, struct error *error)
+{
+    const uint32_t wanted = generation->sampler->settings.max_tokens;
+    const uint32_t room = generation->room - generation->context->token_count;
+    enum status status;
+
+    TRY(state_user(store, session->owner_uid, error, &generation->user));
+    status = cue_list_compile(generation->cue_list, error, &generation->cues);
+    if (status == STATUS_MEMORY) {
+        return error_set(error, status, "out of memory for cues");
+    }
+    TRY(status);
+    generation->token_count_max = wanted < room ? wanted : room;
+    generation->branch_bytes = node_block_bytes(
+        generation->token_count_max, tokenizer_token_bytes_max(store->settings.tokenizer),
+        generation->sampler->settings.top_count);
+    status = make_runs(generation);
+    if (status == STATUS_OK && !opens_turn) {
+        status = tree_turn_text(place, store->settings.tokenizer, LEAD_IN_BYTES_MAX,
+                                &generation->lead_in);
+    }
+    return status == STATUS_OK
+               ? STATUS_OK
+               : error_set(error, status, "out of memory while a reply was prepared");
 }
 
 static enum status fill(struct store *store, const struct generate_query *query,
@@ -189,51 +216,70 @@ static enum status fill(struct store *store, const struct generate_query *query,
         .speaker = query->speaker,
         .opens_turn = query->opens_turn,
     };
-    enum status status;
-    uint32_t room;
 
-    TRY(state_user(store, query->session->owner_uid, error, &generation->user));
     TRY(make_sampler(store, prompt->persona->card, &query->request->sampler, error,
                      &generation->sampler));
     context.reply_tokens = generation->sampler->settings.max_tokens;
-    TRY(make_cues(query->session, prompt, generation->sampler, error, &generation->cues));
+    TRY(list_cues(query->session, prompt, generation->sampler, error, &generation->cue_list));
     TRY(context_create(&context, error, &generation->context));
-    room = query->session->context_tokens - generation->context->token_count;
-    generation->token_count_max = context.reply_tokens < room ? context.reply_tokens : room;
-    generation->branch_bytes = node_block_bytes(
-        generation->token_count_max, tokenizer_token_bytes_max(store->settings.tokenizer),
-        generation->sampler->settings.top_count);
-    status = make_runs(generation);
-    if (status == STATUS_OK && !query->opens_turn) {
-        status = tree_turn_text(query->place, store->settings.tokenizer, LEAD_IN_BYTES_MAX,
-                                &generation->lead_in);
-    }
-    if (status != STATUS_OK) {
-        return error_set(error, status, "out of memory while a reply was prepared");
-    }
+    generation->room = query->session->context_tokens;
+    TRY(fill_rest(store, query->session, query->place, query->opens_turn, generation, error));
     generation->is_unfollowed = query->request->delivery == DELIVERY_NO_FOLLOW;
-    fill_specs(store, query, generation);
+    fill_specs(store, query->session, query->request->priority, generation);
     return STATUS_OK;
 }
 
-enum status branching_create(struct store *store, const struct generate_query *query,
-                             struct error *error, struct generation **out)
+static enum status make(uint32_t count, struct error *error, struct generation **out)
 {
-    const uint32_t count = query->request->n;
     struct generation *generation =
         memory_alloc(1, sizeof(*generation) + count * sizeof(struct branch_spec));
-    enum status status;
 
     if (generation == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory while a reply was prepared");
     }
     generation->spec_count = count;
     buffer_init(&generation->lead_in, LEAD_IN_BYTES_MAX);
+    *out = generation;
+    return STATUS_OK;
+}
+
+enum status branching_create(struct store *store, const struct generate_query *query,
+                             struct error *error, struct generation **out)
+{
+    struct generation *generation = NULL;
+    enum status status;
+
+    TRY(make(query->request->n, error, &generation));
     status = fill(store, query, generation, error);
     if (status != STATUS_OK) {
         branching_destroy(generation);
         return status;
     }
+    *out = generation;
+    return STATUS_OK;
+}
+
+enum status branching_resume(struct store *store, struct node *node, struct error *error,
+                             struct generation **out)
+{
+    const struct node_sampled *sampled = node->sampled;
+    const struct place place = {node->parent, node->parent_offset};
+    struct generation *generation = NULL;
+    enum status status;
+
+    TRY(make(1, error, &generation));
+    generation->sampler = sampler_acquire(sampled->sampler);
+    generation->cue_list = cue_list_acquire(sampled->cue_list);
+    generation->context = context_acquire(sampled->context);
+    generation->room = sampled->room;
+    generation->is_unfollowed = true; /* whoever waits for it has yet to come back */
+    status = fill_rest(store, node->session, place, node->opens_turn, generation, error);
+    if (status != STATUS_OK) {
+        branching_destroy(generation);
+        return status;
+    }
+    fill_specs(store, node->session, BRANCH_BATCH, generation);
+    generation->specs[0].resume_count = sampled->event.sampled_count;
     *out = generation;
     return STATUS_OK;
 }
@@ -245,6 +291,7 @@ void branching_destroy(struct generation *generation)
     if (generation->sampler != NULL) {
         sampler_release(generation->sampler);
     }
+    cue_list_release(generation->cue_list);
     cue_set_destroy(generation->cues);
     memory_free(generation->runs);
     id_list_finish(&generation->copies);

@@ -6,18 +6,21 @@
 #define PERSONAD_SESSION_BRANCHING_H
 
 #include "base/sha256.h"
+#include "session/cue_list.h"
 #include "session/generate.h"
 
 struct generation {
-    struct user *user;        /* borrowed */
-    uint32_t token_count_max; /* of one output block: what is asked for, or the room */
-    uint64_t branch_bytes;    /* of one output block */
-    uint32_t alive_count;     /* branches lent out */
-    bool is_unfollowed;       /* on purpose: never parked */
-    struct context *context;  /* acquired */
-    struct sampler *sampler;  /* acquired */
-    struct cue_set *cues;     /* owned */
-    struct branch_run *runs;  /* owned array; ids borrowed, or in `copies` */
+    struct user *user;         /* borrowed */
+    uint32_t token_count_max;  /* of one output block: what is asked for, or the room */
+    uint64_t branch_bytes;     /* of one output block */
+    uint32_t alive_count;      /* branches lent out */
+    bool is_unfollowed;        /* on purpose: never parked */
+    struct context *context;   /* acquired */
+    struct sampler *sampler;   /* acquired */
+    struct cue_list *cue_list; /* acquired */
+    struct cue_set *cues;      /* owned */
+    uint32_t room;             /* context and reply together, tokens */
+    struct branch_run *runs;   /* owned array; ids borrowed, or in `copies` */
     uint32_t run_count;
     struct id_list copies; /* owned: tokens of nodes that may still move */
     struct buffer lead_in; /* owned */
@@ -28,6 +31,11 @@ struct generation {
 
 MUST_USE enum status branching_create(struct store *store, const struct generate_query *query,
                                       struct error *error, struct generation **out);
+
+/* The same for one node that was sampled before, from what is stored with it: nothing is built
+ * again. It goes on behind the tokens that the node has. */
+MUST_USE enum status branching_resume(struct store *store, struct node *node, struct error *error,
+                                      struct generation **out);
 void branching_destroy(struct generation *generation);
 
 #endif

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "session/answer.h"
+#include "session/record.h"
 
 /* Also finds out how many versions of the name the owner has. */
 static struct persona *find_equal(const struct store *store, const struct card *card,
@@ -76,15 +77,17 @@ static enum status add(struct store *store, struct card *card, const struct cata
 }
 
 enum status catalog_put(struct store *store, const struct catalog_put *asked, struct error *error,
-                        struct persona **out)
+                        uint64_t *ticket, struct persona **out)
 {
     struct catalog_put put = *asked;
     struct user *user = NULL;
     struct card *card = NULL;
     uint32_t version_count = 0;
     struct persona *found;
+    struct persona *made = NULL;
     enum status status;
 
+    *ticket = 0;
     TRY(state_user(store, put.owner_uid, error, &user));
     TRY(card_parse(put.card, error, &card));
     if (put.is_built_in && card->has_public) {
@@ -93,6 +96,7 @@ enum status catalog_put(struct store *store, const struct catalog_put *asked, st
     found = find_equal(store, card, &put, &version_count);
     if (found != NULL) {
         card_destroy(card);
+        found->is_built_in = found->is_built_in || put.is_built_in;
         *out = found;
         return STATUS_OK;
     }
@@ -101,12 +105,19 @@ enum status catalog_put(struct store *store, const struct catalog_put *asked, st
         status = state_content_check(user, card->arena.used_bytes, error);
     }
     if (status == STATUS_OK) {
-        status = add(store, card, &put, version_count + 1, error, out);
+        status = add(store, card, &put, version_count + 1, error, &made);
     }
     if (status != STATUS_OK) {
         card_destroy(card);
         return status;
     }
+    status = record_persona(store, made, error, ticket);
+    if (status != STATUS_OK) {
+        store->personas.count--;
+        persona_destroy(made);
+        return status;
+    }
+    *out = made;
     user->content_bytes += card->arena.used_bytes;
     return STATUS_OK;
 }
@@ -185,18 +196,6 @@ enum status catalog_find(const struct store *store, uint64_t id, struct bytes na
 
 /* ---- answers ---- */
 
-static void answer_persona(struct store *store, const struct request *request, struct reply_to to,
-                           const struct persona *persona)
-{
-    struct reply reply = {.type = REPLY_PERSONA, .request = request->type};
-
-    reply.u.persona.persona = persona_view_of(persona);
-    if (persona->owner_uid == request->uid) {
-        reply.u.persona.card = persona->card->json;
-    }
-    store->settings.events.on_reply(store->settings.events.context, to, &reply, false);
-}
-
 void catalog_answer_put(struct store *store, const struct request *request, struct reply_to to)
 {
     const struct catalog_put put = {
@@ -204,14 +203,27 @@ void catalog_answer_put(struct store *store, const struct request *request, stru
         .owner_uid = request->uid,
         .visibility = request->u.persona_put.visibility,
     };
+    struct pending *pending = NULL;
     struct error error = {0};
-    struct persona *persona = NULL;
+    uint64_t ticket = 0;
+    enum status status = pending_create(0, bytes_of(NULL, 0), &error, &pending);
 
-    if (catalog_put(store, &put, &error, &persona) != STATUS_OK) {
+    if (status == STATUS_OK) {
+        status = catalog_put(store, &put, &error, &ticket, &pending->persona);
+    }
+    if (status == STATUS_OK && ticket == 0) {
+        /* It is there, but maybe not on disk yet: whatever was given before is in this ticket. */
+        status = record_barrier(store, &error, &ticket);
+    }
+    if (status != STATUS_OK) {
+        pending_destroy(pending);
         answer_error(store, to, request->type, &error);
         return;
     }
-    answer_persona(store, request, to, persona);
+    pending->to = to;
+    pending->type = request->type;
+    pending->uid = request->uid;
+    pending_start_ticket(store, pending, ticket);
 }
 
 void catalog_answer_get(struct store *store, const struct request *request, struct reply_to to)
@@ -224,7 +236,7 @@ void catalog_answer_get(struct store *store, const struct request *request, stru
         answer_error(store, to, request->type, &error);
         return;
     }
-    answer_persona(store, request, to, persona);
+    answer_persona(store, to, request->type, request->uid, persona);
 }
 
 void catalog_answer_list(struct store *store, const struct request *request, struct reply_to to)

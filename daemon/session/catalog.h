@@ -15,9 +15,10 @@ struct catalog_put {
     bool is_built_in; /* the card may choose its visibility */
 };
 
-/* BAD_INPUT, LIMIT, UNSUPPORTED, MEMORY. */
+/* *ticket names its commit (pending.h), 0 when nothing new is to be stored. BAD_INPUT, LIMIT,
+ * UNSUPPORTED, STORAGE, MEMORY. */
 MUST_USE enum status catalog_put(struct store *store, const struct catalog_put *put,
-                                 struct error *error, struct persona **out);
+                                 struct error *error, uint64_t *ticket, struct persona **out);
 
 /* By id, or by name: the newest version of the caller's own, else of the built-in ones, else of
  * other users' public ones. Both empty: the default persona. NOT_FOUND, DENIED. */

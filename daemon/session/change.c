@@ -5,12 +5,18 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "session/record.h"
 
 enum status change_init(struct change *change, struct store *store, struct session *session,
                         uint32_t count_max, struct error *error)
 {
     *change =
         (struct change){.store = store, .session = session, .error = error, .count_max = count_max};
+    if (session->is_foreign) {
+        return error_set(error, STATUS_CONFLICT,
+                         "session %llu was made with another model: it can be read, not continued",
+                         (unsigned long long)session->id);
+    }
     change->nodes = memory_alloc(count_max, sizeof(struct node *));
     if (change->nodes == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory for %u nodes", count_max);
@@ -29,6 +35,7 @@ void change_finish(struct change *change)
     memory_free(change->nodes);
     pending_destroy(change->pending);
     key_destroy(change->key);
+    journal_batch_destroy(change->batch);
     memset(change, 0, sizeof(*change));
 }
 
@@ -79,6 +86,7 @@ enum status change_give(struct change *change, const struct change_given *given,
     node->opens_turn = given->opens_turn;
     node->is_greeting = given->is_greeting;
     node->created_us = clock_wall_us();
+    node->finished_us = node->created_us;
     change->nodes[change->count++] = node;
     change->given_count = change->count;
     *out = (struct place){node, node->id_count};
@@ -96,22 +104,10 @@ enum status change_generate(struct change *change, const struct generate_query *
 
 /* ---- committing ---- */
 
-/* Every node needs an intent and a finish, and the journal refuses nothing that has a place. */
 static enum status check_journal(struct change *change)
 {
-    struct store *store = change->store;
-    const uint64_t wanted = (uint64_t)journal_pending_count(store->settings.journal) +
-                            store->intent_open_count + 2 * (uint64_t)change->count;
-
-    if (!journal_is_writable(store->settings.journal)) {
-        return error_set(change->error, STATUS_STORAGE,
-                         "the journal cannot be written any more; the daemon serves reads only");
-    }
-    if (wanted > JOURNAL_QUEUE_COUNT_MAX) {
-        return error_set_limit(change->error, "JOURNAL_QUEUE_COUNT_MAX", JOURNAL_QUEUE_COUNT_MAX,
-                               "too many nodes wait to be stored; try again");
-    }
-    return STATUS_OK;
+    return journal_check(change->store->settings.journal, change->count,
+                         change->count - change->given_count, change->error);
 }
 
 static enum status check_counts(struct change *change)
@@ -176,33 +172,14 @@ static enum status prepare_answer(struct change *change, const struct change_ans
     }
     if (change->key != NULL) {
         change->key->type = answer->type;
-        change->key->session = change->session;
-        memcpy(change->key->nodes, change->nodes, change->count * sizeof(struct node *));
+        change->key->session_id = change->session->id;
+        for (uint32_t i = 0; i < change->count; i++) {
+            change->key->nodes[i] = change->nodes[i]->id;
+        }
         TRY(key_remember(change->store, change->key, change->error));
         change->key = NULL; /* handed over */
     }
     return STATUS_OK;
-}
-
-static void give_to_journal(struct store *store, struct node *node)
-{
-    const struct journal_intent intent = {
-        .node_id = node->id,
-        .session_id = node->session->id,
-        .parent_id = node->parent->id,
-        .parent_offset_tokens = node->parent_offset,
-        .ordinal = node->ordinal,
-    };
-    const struct journal_finish row = {
-        .node_id = node->id,
-        .finish_reason = NODE_WHOLE,
-    };
-    struct journal *journal = store->settings.journal;
-
-    if (journal_intent(journal, &intent, node->id) != STATUS_OK ||
-        journal_finish(journal, &row, node->id) != STATUS_OK) {
-        pending_wake(store, node, STATUS_STORAGE);
-    }
 }
 
 static void account_given(struct change *change)
@@ -223,6 +200,8 @@ static void apply(struct change *change)
     const uint32_t count = change->count;
     struct pending *pending = change->pending;
     struct node **nodes = change->nodes;
+    enum status status;
+    uint64_t ticket;
 
     for (uint32_t i = 0; i < count; i++) {
         const uint32_t ordinal = nodes[i]->ordinal;
@@ -233,13 +212,26 @@ static void apply(struct change *change)
     account_given(change);
     change->generation = NULL;
     change->pending = NULL;
-    change->nodes = NULL; /* all handed over */
-    pending_start(store, pending, false);
+    change->nodes = NULL;                          /* all handed over */
+    ticket = count > 0 ? 0 : ++store->last_ticket; /* without nodes the batch itself is told */
+    change->batch->ticket = ticket;
+    status = journal_submit(store->settings.journal, change->batch);
+    if (status == STATUS_OK) {
+        change->batch = NULL; /* handed over */
+    }
+    if (ticket != 0) {
+        pending_start_ticket(store, pending, ticket);
+    } else {
+        pending_start(store, pending, false);
+    }
+    if (ticket != 0 && status != STATUS_OK) {
+        pending_wake_ticket(store, ticket, STATUS_STORAGE);
+    }
     for (uint32_t i = 0; i < count; i++) {
         if (nodes[i]->sampled != NULL) {
-            generate_give_intent(store, nodes[i]);
-        } else {
-            give_to_journal(store, nodes[i]);
+            generate_intent_given(store, nodes[i], status);
+        } else if (status != STATUS_OK) {
+            pending_wake(store, nodes[i], STATUS_STORAGE);
         }
     }
     memory_free(nodes);
@@ -261,6 +253,16 @@ enum status change_commit(struct change *change, const struct change_answer *ans
         status = prepare_answer(change, answer);
         is_remembered = status == STATUS_OK;
     }
+    if (status == STATUS_OK) {
+        status = record_change(change, answer, &change->batch);
+        if (status == STATUS_LIMIT) {
+            error_set_limit(change->error, "JOURNAL_QUEUE_COUNT_MAX", JOURNAL_QUEUE_COUNT_MAX,
+                            "too much waits to be stored; try again");
+        } else if (status != STATUS_OK) {
+            error_set(change->error, status, "a change could not be stored: %s",
+                      status_text(status));
+        }
+    }
     if (status == STATUS_OK && change->generation != NULL) {
         status = generate_submit(store, change->generation, change->nodes + change->given_count,
                                  change->error);
@@ -278,15 +280,11 @@ enum status change_commit(struct change *change, const struct change_answer *ans
     return STATUS_OK;
 }
 
-void change_given_committed(struct store *store, struct node *node, enum journal_kind kind,
-                            enum status status)
+void change_given_committed(struct store *store, struct node *node, enum status status)
 {
-    if (status != STATUS_OK) {
-        pending_wake(store, node, status);
-    } else if (kind == JOURNAL_FINISH) {
+    if (status == STATUS_OK) {
         node->is_visible = true;
         node->is_finish_visible = true;
-        node->finished_us = clock_wall_us();
-        pending_wake(store, node, STATUS_OK);
     }
+    pending_wake(store, node, status);
 }

@@ -1,8 +1,8 @@
 /* A change of a session's tree: all of it happens, or nothing.
  *
  * Thread: loop. A change is collected (nodes are made, but stand in no tree), and then committed:
- * branches are lent to the engine, nodes are linked, the journal gets its entries, and an answer
- * waits for the commit. What can fail fails before the first visible step.
+ * branches are lent to the engine, nodes are linked, the journal gets one batch, and an answer
+ * waits for its commit. What can fail fails before the first visible step.
  *
  *   change_init -> change_give, change_generate ... -> change_commit -> change_finish
  */
@@ -27,6 +27,7 @@ struct change {
     struct generation *generation; /* owned until committed */
     struct pending *pending;       /* owned until committed */
     struct key *key;               /* owned until committed */
+    struct journal_batch *batch;   /* owned until committed */
 };
 
 /* A change that makes at most so many nodes. */
@@ -57,6 +58,7 @@ struct change_answer {
     struct bytes key;
     const struct request_generation *generation; /* NULL: none */
     bool context;                                /* with the context's ids */
+    struct node *head; /* the session's reader moves to its end; NULL: stays */
 };
 
 /* Does it. The answer comes when all is committed. */
@@ -66,7 +68,6 @@ MUST_USE enum status change_commit(struct change *change, const struct change_an
 void change_finish(struct change *change);
 
 /* The journal's answer for a given node. */
-void change_given_committed(struct store *store, struct node *node, enum journal_kind kind,
-                            enum status status);
+void change_given_committed(struct store *store, struct node *node, enum status status);
 
 #endif

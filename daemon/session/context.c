@@ -242,10 +242,11 @@ static enum status add_segments(struct building *building)
     return STATUS_OK;
 }
 
+/* Frames of a context that was loaded lie elsewhere than the cast's: their ids decide. */
 static bool is_same(const struct segment *a, const struct segment *b)
 {
-    return a->kind == b->kind && a->count == b->count && a->ids == b->ids && a->node == b->node &&
-           a->from == b->from;
+    return a->kind == b->kind && a->count == b->count && a->node == b->node && a->from == b->from &&
+           (a->ids == b->ids || memcmp(a->ids, b->ids, a->count * sizeof(uint32_t)) == 0);
 }
 
 /* How many leading segments the ancestor has too. */

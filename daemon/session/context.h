@@ -35,6 +35,7 @@ struct segment {
 };
 
 struct context {
+    uint64_t id; /* in the journal: the first node that was sampled from it */
     uint32_t reference_count;
     const struct prompt *prompt;
     uint32_t speaker;

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "session/branching.h"
 #include "session/pending.h"
+#include "session/record.h"
 #include "session/seed.h"
 
 /* ---- preparing ---- */
@@ -76,6 +77,8 @@ static enum status make_node(struct store *store, const struct generate_query *q
     node->created_us = clock_wall_us();
     node->sampled->sampler = sampler_acquire(generation->sampler);
     node->sampled->context = context_acquire(generation->context);
+    node->sampled->cue_list = cue_list_acquire(generation->cue_list);
+    node->sampled->room = generation->room;
     *out = node;
     return STATUS_OK;
 }
@@ -215,7 +218,6 @@ static void finish_visibly(struct store *store, struct node *node)
 {
     node->is_finish_visible = true;
     node->sampled->shown = node->sampled->event;
-    node->finished_us = clock_wall_us();
     pending_wake(store, node, STATUS_OK);
     store->settings.events.on_progress(store->settings.events.context, node->id);
 }
@@ -242,35 +244,17 @@ static void end_unstored(struct store *store, struct node *node)
 
 static void give_finish(struct store *store, struct node *node)
 {
-    const struct journal_finish row = {
-        .node_id = node->id,
-        .sampled_token_count = node->sampled->event.sampled_count,
-        .kept_token_count = node->sampled->event.kept,
-        .finish_reason = node->finish,
-    };
-
-    store->intent_open_count--;
-    if (journal_finish(store->settings.journal, &row, node->id) != STATUS_OK) {
+    if (record_finish(store, node) != STATUS_OK) {
+        journal_unreserve(store->settings.journal);
         end_unstored(store, node);
     }
 }
 
 static void end(struct store *store, struct node *node);
 
-void generate_give_intent(struct store *store, struct node *node)
+void generate_intent_given(struct store *store, struct node *node, enum status status)
 {
-    const struct journal_intent intent = {
-        .node_id = node->id,
-        .session_id = node->session->id,
-        .parent_id = node->parent->id,
-        .seed = node->sampled->seed,
-        .parent_offset_tokens = node->parent_offset,
-        .ordinal = node->ordinal,
-    };
-    const enum status status = journal_intent(store->settings.journal, &intent, node->id);
-
     if (status == STATUS_OK) {
-        store->intent_open_count++;
         node->sampled->has_intent = true;
     } else {
         generate_cancel(store, node);
@@ -281,7 +265,7 @@ void generate_give_intent(struct store *store, struct node *node)
     }
 }
 
-void generate_commit(struct store *store, struct node *node, enum journal_kind kind,
+void generate_commit(struct store *store, struct node *node, enum journal_told told,
                      enum status status)
 {
     if (status != STATUS_OK) {
@@ -289,7 +273,7 @@ void generate_commit(struct store *store, struct node *node, enum journal_kind k
         end_unstored(store, node);
         return;
     }
-    if (kind == JOURNAL_FINISH) {
+    if (told == JOURNAL_TOLD_FINISH) {
         finish_visibly(store, node);
         return;
     }
@@ -362,6 +346,7 @@ static void end(struct store *store, struct node *node)
     enum status status;
 
     node->finish = finish_of(&sampled->event);
+    node->finished_us = clock_wall_us();
     node_settle(node);
     status = encode_tail(store, node);
     if (status != STATUS_OK) {
@@ -377,10 +362,23 @@ static void end(struct store *store, struct node *node)
     }
     if (node->finish == NODE_INTERRUPTED) {
         /* Its intent stays: it goes on after the next start. */
-        store->intent_open_count--;
+        record_checkpoint(store, node);
+        journal_unreserve(store->settings.journal);
         finish_visibly(store, node);
     } else {
         give_finish(store, node);
+    }
+}
+
+/* A branch that went on and ended before the engine had read its tokens keeps those it had. */
+static void keep_counts(struct branch_event *event, const struct branch_event *before)
+{
+    if (event->finish != FINISH_NONE && event->sampled_count < before->sampled_count) {
+        event->sampled_count = before->sampled_count;
+        event->released_count = before->released_count;
+        event->released_bytes = before->released_bytes;
+        event->kept = before->released_count;
+        event->content_bytes = before->released_bytes;
     }
 }
 
@@ -393,14 +391,51 @@ void generate_take(struct store *store)
         struct node *node = slot < BRANCH_COUNT_MAX ? store->slots[slot] : NULL;
 
         CHECK(node != NULL);
+        keep_counts(&event, &node->sampled->event);
         node->sampled->event = event;
         if (event.finish != FINISH_NONE) {
             end(store, node);
         } else if (node->is_visible) {
             node->sampled->shown = event;
             store->settings.events.on_progress(store->settings.events.context, node->id);
+            if (event.sampled_count >= node->sampled->stored_count + CHECKPOINT_TOKEN_COUNT) {
+                record_checkpoint(store, node);
+            }
         }
     }
+}
+
+enum status generate_resume(struct store *store, struct node *node, struct error *error)
+{
+    struct generation *generation = NULL;
+    enum status status;
+
+    TRY(branching_resume(store, node, error, &generation));
+    if (store->free_slot_count == 0) {
+        status = error_set_limit(error, "BRANCH_COUNT_MAX", BRANCH_COUNT_MAX,
+                                 "too many replies go on at once");
+    } else {
+        status = generate_submit(store, generation, &node, error);
+    }
+    if (status != STATUS_OK) {
+        branching_destroy(generation);
+        return status;
+    }
+    journal_reserve(store->settings.journal);
+    return STATUS_OK;
+}
+
+void generate_interrupt(struct store *store, struct node *node)
+{
+    struct branch_event *event = &node->sampled->event;
+
+    event->kept = event->released_count;
+    event->content_bytes = event->released_bytes;
+    event->finish = FINISH_FAILED;
+    node->finish = NODE_INTERRUPTED;
+    node->finished_us = clock_wall_us();
+    journal_reserve(store->settings.journal);
+    give_finish(store, node);
 }
 
 void generate_cancel(struct store *store, struct node *node)

@@ -44,14 +44,20 @@ void generate_abandon(struct generation *generation, struct node **nodes);
 MUST_USE enum status generate_submit(struct store *store, struct generation *generation,
                                      struct node **nodes, struct error *error);
 
-/* Gives the intent of a node that was submitted. */
-void generate_give_intent(struct store *store, struct node *node);
+/* The journal has taken the intent of a node that was submitted, or refused it. */
+void generate_intent_given(struct store *store, struct node *node, enum status status);
+
+/* Lends a node that was loaded without an end: it goes on behind the tokens that it has. */
+MUST_USE enum status generate_resume(struct store *store, struct node *node, struct error *error);
+
+/* Ends a node that was loaded without an end where it stands: INTERRUPTED. */
+void generate_interrupt(struct store *store, struct node *node);
 
 /* Takes all events that are there. */
 void generate_take(struct store *store);
 
 /* The journal's answer for a sampled node. */
-void generate_commit(struct store *store, struct node *node, enum journal_kind kind,
+void generate_commit(struct store *store, struct node *node, enum journal_told told,
                      enum status status);
 
 /* Asks the engine to end it. Harmless when it has ended. */

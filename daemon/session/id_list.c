@@ -39,6 +39,21 @@ enum status id_list_append(struct id_list *list, const uint32_t *ids, uint32_t c
     return STATUS_OK;
 }
 
+enum status id_list_append_bytes(struct id_list *list, struct bytes bytes)
+{
+    const size_t count = bytes.size / sizeof(uint32_t);
+
+    if (bytes.size % sizeof(uint32_t) != 0 || count > UINT32_MAX - list->count) {
+        return STATUS_BAD_INPUT;
+    }
+    TRY(id_list_reserve(list, (uint32_t)count));
+    if (count > 0) {
+        memcpy(list->ids + list->count, bytes.data, bytes.size);
+        list->count += (uint32_t)count;
+    }
+    return STATUS_OK;
+}
+
 void id_list_finish(struct id_list *list)
 {
     memory_free(list->ids);

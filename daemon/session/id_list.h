@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "base/bytes.h"
 #include "base/status.h"
 
 struct id_list {
@@ -18,6 +19,9 @@ struct id_list {
 /* Room for `extra` more. MEMORY. */
 MUST_USE enum status id_list_reserve(struct id_list *list, uint32_t extra);
 MUST_USE enum status id_list_append(struct id_list *list, const uint32_t *ids, uint32_t count);
+
+/* Little endian u32 from the journal. BAD_INPUT when the bytes are no whole number of them. */
+MUST_USE enum status id_list_append_bytes(struct id_list *list, struct bytes bytes);
 void id_list_finish(struct id_list *list);
 
 #endif

@@ -50,7 +50,7 @@ enum status key_create(const struct store *store, uint32_t uid, struct bytes tex
     if (key != NULL) {
         key->uid = uid;
         key->text = bytes_of(memory_copy_text((const char *)text.data, text.size), text.size);
-        key->nodes = memory_alloc(node_count, sizeof(struct node *));
+        key->nodes = memory_alloc(node_count, sizeof(*key->nodes));
         key->node_count = node_count;
     }
     if (key == NULL || key->text.data == NULL || key->nodes == NULL) {

@@ -1,7 +1,8 @@
 /* Client keys: a repeat of a changing request by the same user gives the same nodes.
  *
  * Thread: loop. A key is remembered from the moment its request has taken effect, with what the
- * request made: the nodes, or the session. It is forgotten if that could not be stored.
+ * request made: the nodes, or the session. It is forgotten if that could not be stored. The journal
+ * keeps it in the same commit as what was made.
  */
 #ifndef PERSONAD_SESSION_KEY_H
 #define PERSONAD_SESSION_KEY_H
@@ -12,9 +13,9 @@ struct key {
     uint32_t uid;
     struct bytes text; /* owned */
     enum request_type type;
-    struct session *session; /* SESSION_OPEN */
+    uint64_t session_id;
     uint32_t node_count;
-    struct node **nodes; /* owned array */
+    uint64_t *nodes; /* owned array of ids */
 };
 
 /* NULL when the key is empty or new. */

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "session/context.h"
+#include "session/cue_list.h"
 
 static const uint32_t no_ids[1];
 
@@ -169,25 +170,35 @@ uint64_t node_block_bytes(uint32_t token_count_max, uint32_t token_bytes_max, ui
     return layout_of(token_count_max, (uint64_t)token_count_max * token_bytes_max, top_count).bytes;
 }
 
-enum status node_sampled_create(uint32_t token_count_max, uint32_t token_bytes_max,
-                                uint32_t top_count, struct node_sampled **out)
+enum status node_sampled_create_sized(uint32_t token_count_max, uint32_t text_bytes_max,
+                                      uint32_t top_count, struct node_sampled **out)
 {
-    const uint64_t text_bytes = (uint64_t)token_count_max * token_bytes_max;
     struct node_sampled *sampled = memory_alloc(1, sizeof(*sampled));
 
-    if (sampled == NULL || text_bytes > UINT32_MAX) {
-        memory_free(sampled);
+    if (sampled == NULL) {
         return STATUS_MEMORY;
     }
-    sampled->block_bytes = node_block_bytes(token_count_max, token_bytes_max, top_count);
-    sampled->block = memory_alloc_aligned(64, 1, sampled->block_bytes);
+    sampled->block_bytes = layout_of(token_count_max, text_bytes_max, top_count).bytes;
+    sampled->block =
+        memory_alloc_aligned(64, 1, sampled->block_bytes > 0 ? sampled->block_bytes : 1);
     if (sampled->block == NULL) {
         memory_free(sampled);
         return STATUS_MEMORY;
     }
-    carve(&sampled->output, sampled->block, token_count_max, (uint32_t)text_bytes, top_count);
+    carve(&sampled->output, sampled->block, token_count_max, text_bytes_max, top_count);
     *out = sampled;
     return STATUS_OK;
+}
+
+enum status node_sampled_create(uint32_t token_count_max, uint32_t token_bytes_max,
+                                uint32_t top_count, struct node_sampled **out)
+{
+    const uint64_t text_bytes = (uint64_t)token_count_max * token_bytes_max;
+
+    if (text_bytes > UINT32_MAX) {
+        return STATUS_MEMORY;
+    }
+    return node_sampled_create_sized(token_count_max, (uint32_t)text_bytes, top_count, out);
 }
 
 static void copy_output(struct branch_output *to, const struct branch_output *from, uint32_t count,
@@ -238,6 +249,7 @@ void node_destroy(struct node *node)
             sampler_release(node->sampled->sampler);
         }
         context_release(node->sampled->context);
+        cue_list_release(node->sampled->cue_list);
         memory_free(node->sampled->block);
         memory_free(node->sampled);
     }

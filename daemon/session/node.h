@@ -29,6 +29,7 @@ struct session;
 struct context;
 struct waiter;
 struct generation;
+struct cue_list;
 
 /* Children by (offset, ordinal). */
 struct node_children {
@@ -47,13 +48,19 @@ struct node_sampled {
     struct branch_event shown; /* what readers may see of it */
     struct sampler *sampler;   /* acquired */
     struct context *context;   /* acquired */
+    struct cue_list *cue_list; /* acquired */
     uint64_t seed;
+    uint32_t room;                 /* context and reply together, tokens */
     struct generation *generation; /* borrowed; NULL once the branch has ended */
     uint32_t slot;                 /* while generation is set */
     uint32_t follower_count;
     uint64_t unfollowed_since_ns; /* 0: followed, or never to be parked */
     bool has_intent;              /* the journal has taken it */
-    bool is_refused;              /* the engine has not */
+    bool is_finish_given;         /* likewise */
+    bool is_foreign;              /* another model or other arithmetic sampled it */
+    uint32_t stored_count;        /* tokens that it has taken */
+    uint32_t stored_released_count;
+    bool is_refused; /* the engine has not */
     bool is_parked;
 };
 
@@ -97,6 +104,10 @@ struct node_view node_view_of(const struct node *node);
 /* The output block for so many tokens. MEMORY. */
 MUST_USE enum status node_sampled_create(uint32_t token_count_max, uint32_t token_bytes_max,
                                          uint32_t top_count, struct node_sampled **out);
+
+/* The same for a node that is loaded, with room for so many bytes of text. */
+MUST_USE enum status node_sampled_create_sized(uint32_t token_count_max, uint32_t text_bytes_max,
+                                               uint32_t top_count, struct node_sampled **out);
 
 /* Bytes that such a block takes. */
 uint64_t node_block_bytes(uint32_t token_count_max, uint32_t token_bytes_max, uint32_t top_count);

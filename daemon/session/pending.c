@@ -46,6 +46,10 @@ static void complete(struct store *store, struct pending *pending)
         error_set(&error, pending->status, "%s", status_text(pending->status));
         key_forget(store, pending->uid, pending->key);
         answer_error(store, pending->to, pending->type, &error);
+    } else if (pending->type == REQUEST_PERSONA_PUT) {
+        answer_persona(store, pending->to, pending->type, pending->uid, pending->persona);
+    } else if (pending->type == REQUEST_HEAD) {
+        answer_head(store, pending->to, pending->head);
     } else if (pending->type == REQUEST_CANCEL) {
         answer_done(store, pending->to, pending->type);
     } else if (pending->type == REQUEST_SESSION_OPEN) {
@@ -74,6 +78,25 @@ void pending_start(struct store *store, struct pending *pending, bool for_finish
         pending->outstanding++;
     }
     if (pending->outstanding == 0) {
+        complete(store, pending);
+    }
+}
+
+void pending_start_ticket(struct store *store, struct pending *pending, uint64_t ticket)
+{
+    store->pending_count++;
+    if (table_insert(&store->tickets, ticket, pending) != STATUS_OK) {
+        pending->status = STATUS_MEMORY; /* stored it will be, but nobody will be told so */
+        complete(store, pending);
+    }
+}
+
+void pending_wake_ticket(struct store *store, uint64_t ticket, enum status status)
+{
+    struct pending *pending = ticket == 0 ? NULL : table_remove(&store->tickets, ticket);
+
+    if (pending != NULL) {
+        pending->status = status;
         complete(store, pending);
     }
 }

@@ -28,7 +28,9 @@ struct pending {
     struct session *session; /* SESSION_OPEN */
     enum delivery delivery;  /* SAY, GENERATE */
     bool numbers, context;
-    struct bytes key; /* owned copy: the client key that is forgotten if this fails */
+    struct persona *persona; /* PERSONA_PUT */
+    struct position head;    /* HEAD */
+    struct bytes key;        /* owned copy: the client key that is forgotten if this fails */
     uint32_t uid;
     enum status status; /* STORAGE once a node failed */
     uint32_t outstanding;
@@ -44,6 +46,10 @@ void pending_destroy(struct pending *pending); /* before it waits; NULL is fine 
 
 /* From here on the pending belongs to itself. Answers at once if nothing is outstanding. */
 void pending_start(struct store *store, struct pending *pending, bool for_finish);
+
+/* The same for an answer that waits for one batch (record.h). */
+void pending_start_ticket(struct store *store, struct pending *pending, uint64_t ticket);
+void pending_wake_ticket(struct store *store, uint64_t ticket, enum status status);
 
 /* A node became visible, or finished, or failed before either (status). */
 void pending_wake(struct store *store, struct node *node, enum status status);

@@ -4,6 +4,7 @@
 #include <strings.h>
 
 #include "base/memory.h"
+#include "journal/record.h"
 #include "limits.h"
 #include "session/example.h"
 
@@ -65,18 +66,13 @@ static enum status merge_variables(struct making *making, const struct prompt_va
     return STATUS_OK;
 }
 
-static enum status set_names(struct making *making, const struct prompt_values *values)
+static enum status set_names(struct prompt *prompt, struct bytes character, struct bytes user)
 {
-    struct prompt *prompt = making->prompt;
-    const struct bytes character = prompt->persona->card->character;
-
     buffer_init(&prompt->names, (size_t)2 * PERSONA_NAME_BYTES_MAX);
-    if (buffer_append(&prompt->names, character) != STATUS_OK ||
-        buffer_append(&prompt->names, values->user) != STATUS_OK) {
-        return fail(making, STATUS_MEMORY);
-    }
+    TRY(buffer_append(&prompt->names, character));
+    TRY(buffer_append(&prompt->names, user));
     prompt->character = bytes_of(prompt->names.data, character.size);
-    prompt->user = bytes_of(prompt->names.data + character.size, values->user.size);
+    prompt->user = bytes_of(prompt->names.data + character.size, user.size);
     return STATUS_OK;
 }
 
@@ -221,7 +217,9 @@ static enum status make(struct making *making, const struct prompt_values *value
     enum status status;
 
     TRY(merge_variables(making, values));
-    TRY(set_names(making, values));
+    if (set_names(prompt, prompt->persona->card->character, values->user) != STATUS_OK) {
+        return fail(making, STATUS_MEMORY);
+    }
     making->render = (struct render){
         .character = prompt->character,
         .user = prompt->user,
@@ -288,6 +286,77 @@ enum status prompt_create(const struct persona *persona, const struct template *
     memory_free(making.variables);
     prompt_destroy(prompt);
     return status;
+}
+
+/* ---- from the journal ---- */
+
+static enum status restore_greetings(struct prompt *prompt, struct bytes stored)
+{
+    const uint32_t count = prompt->persona->card->greeting_count;
+    size_t at = 0;
+
+    prompt->greetings = memory_alloc(count, sizeof(*prompt->greetings));
+    if (prompt->greetings == NULL) {
+        return STATUS_MEMORY;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct id_list ids = {0};
+
+        if (stored.size - at < sizeof(uint32_t)) {
+            return STATUS_BAD_INPUT;
+        }
+        const uint32_t length = bytes_load_u32(stored.data + at);
+        at += sizeof(uint32_t);
+        if ((stored.size - at) / sizeof(uint32_t) < length) {
+            return STATUS_BAD_INPUT;
+        }
+        TRY(id_list_append_bytes(&ids, bytes_of(stored.data + at, length * sizeof(uint32_t))));
+        prompt->greetings[i] = (struct prompt_greeting){ids.ids, ids.count};
+        at += length * sizeof(uint32_t);
+    }
+    return at == stored.size ? STATUS_OK : STATUS_BAD_INPUT;
+}
+
+static enum status restore(struct prompt *prompt, const struct journal_prompt *row)
+{
+    if (row->format > TEMPLATE_PLAIN || row->end_side > TEMPLATE_PERSONA) {
+        return STATUS_BAD_INPUT;
+    }
+    TRY(set_names(prompt, row->character, row->user));
+    TRY(buffer_append(&prompt->post_history, row->post_history));
+    TRY(id_list_append_bytes(&prompt->ids, row->ids));
+    TRY(restore_greetings(prompt, row->greetings));
+    prompt->end.side = (enum template_side)row->end_side;
+    if (prompt->end.side != TEMPLATE_START) {
+        prompt->end.name = prompt->end.side == TEMPLATE_PERSONA ? prompt->character : prompt->user;
+    }
+    return STATUS_OK;
+}
+
+enum status prompt_restore(const struct persona *persona, const struct template *model,
+                           const struct journal_prompt *row, struct error *error,
+                           struct prompt **out)
+{
+    struct prompt *prompt = memory_alloc(1, sizeof(*prompt));
+    enum status status;
+
+    if (prompt == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory while a prompt was restored");
+    }
+    prompt->persona = persona;
+    buffer_init(&prompt->post_history, TEXT_BYTES_MAX);
+    status = restore(prompt, row);
+    if (status != STATUS_OK) {
+        prompt_destroy(prompt);
+        return error_set(error, status, "a stored prompt of persona %llu cannot be restored: %s",
+                         (unsigned long long)persona->id, status_text(status));
+    }
+    prompt->template = template_with_format(model, (enum template_format)row->format);
+    prompt->scope = row->scope;
+    prompt->is_open = row->is_open != 0;
+    memcpy(prompt->digest, row->digest, sizeof(prompt->digest));
+    *out = prompt;
+    return STATUS_OK;
 }
 
 void prompt_destroy(struct prompt *prompt)

@@ -22,6 +22,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/sha256.h"
 #include "base/status.h"
 #include "session/encoder.h"
 #include "session/persona.h"
@@ -44,6 +45,7 @@ struct prompt {
     struct buffer post_history;        /* owned; rendered text */
     struct buffer names;               /* owned; character, then user */
     struct bytes character, user;
+    uint8_t digest[SHA256_BYTES]; /* its name in the journal, once it was recorded or restored */
 };
 
 struct prompt_values {
@@ -58,6 +60,11 @@ struct prompt_values {
 MUST_USE enum status prompt_create(const struct persona *persona, const struct template *model,
                                    struct encoder *encoder, const struct prompt_values *values,
                                    struct error *error, struct prompt **out);
+/* As it was recorded; nothing is rendered again. BAD_INPUT for what cannot have been recorded. */
+struct journal_prompt;
+MUST_USE enum status prompt_restore(const struct persona *persona, const struct template *model,
+                                    const struct journal_prompt *row, struct error *error,
+                                    struct prompt **out);
 void prompt_destroy(struct prompt *prompt); /* NULL is fine */
 
 /* Whether it hides nothing: no text of the card is in it. */

@@ -169,6 +169,7 @@ static enum status commit(struct change *change, const struct request *request, 
         .generation = generation,
         .context = generation != NULL && generation->context &&
                    may_see_context(change->session, head->speaker),
+        .head = head,
     };
     struct session *session = change->session;
 

@@ -5,6 +5,7 @@
 #include "session/answer.h"
 #include "session/generate.h"
 #include "session/pending.h"
+#include "session/record.h"
 
 static void send(struct store *store, struct reply_to to, const struct reply *reply, bool more)
 {
@@ -93,26 +94,54 @@ void service_follow(struct store *store, const struct request *request, struct r
     store->settings.events.on_follow(store->settings.events.context, to, &follow);
 }
 
+/* Moves the reader, and answers when that is committed. */
+static enum status move_head(struct store *store, const struct request *request, struct reply_to to,
+                             struct session *session, struct place place, struct error *error)
+{
+    const struct position asked = request->u.head.position;
+    struct node *before = session->head;
+    const uint32_t before_offset = session->head_offset;
+    struct pending *pending = NULL;
+    uint64_t ticket = 0;
+    enum status status;
+
+    TRY(pending_create(0, bytes_of(NULL, 0), error, &pending));
+    session->head = place.node;
+    session->head_offset = asked.offset == OFFSET_END ? OFFSET_END : place.offset;
+    status = record_head(store, session, error, &ticket);
+    if (status != STATUS_OK) {
+        session->head = before;
+        session->head_offset = before_offset;
+        pending_destroy(pending);
+        return status;
+    }
+    pending->to = to;
+    pending->type = request->type;
+    pending->uid = request->uid;
+    pending->head = (struct position){place.node->id, place.offset};
+    pending_start_ticket(store, pending, ticket);
+    return STATUS_OK;
+}
+
 void service_head(struct store *store, const struct request *request, struct reply_to to)
 {
     const struct request_head *head = &request->u.head;
-    struct reply reply = {.type = REPLY_HEAD, .request = request->type};
     struct session *session = NULL;
     struct place place;
     struct error error = {0};
+    enum status status = state_session_open(store, head->session, request->uid, &error, &session);
 
-    if (state_session_open(store, head->session, request->uid, &error, &session) != STATUS_OK ||
-        state_place(store, session, head->has_position, head->position, &error, &place) !=
-            STATUS_OK) {
+    if (status == STATUS_OK) {
+        status = state_place(store, session, head->has_position, head->position, &error, &place);
+    }
+    if (status == STATUS_OK && head->has_position) {
+        status = move_head(store, request, to, session, place, &error);
+    } else if (status == STATUS_OK) {
+        answer_head(store, to, (struct position){place.node->id, place.offset});
+    }
+    if (status != STATUS_OK) {
         answer_error(store, to, request->type, &error);
-        return;
     }
-    if (head->has_position) {
-        session->head = place.node;
-        session->head_offset = head->position.offset == OFFSET_END ? OFFSET_END : place.offset;
-    }
-    reply.u.head = (struct position){place.node->id, place.offset};
-    send(store, to, &reply, false);
 }
 
 /* ---- cancelling ---- */

@@ -49,8 +49,9 @@ struct store {
     struct node *slots[BRANCH_COUNT_MAX]; /* the branches that are lent out */
     uint32_t free_slots[BRANCH_COUNT_MAX];
     uint32_t free_slot_count;
-    uint32_t intent_open_count; /* journal: intents whose finish has not been given */
-    uint32_t pending_count;     /* answers that wait for a commit */
+    uint32_t pending_count; /* answers that wait for a commit */
+    struct table tickets;   /* ticket -> struct pending, of answers that wait for one batch */
+    uint64_t last_ticket;
     uint64_t park_checked_ns;
     uint64_t started_ns;
     bool is_stopping;

@@ -12,7 +12,9 @@
 #include "session/answer.h"
 #include "session/catalog.h"
 #include "session/change.h"
+#include "session/load.h"
 #include "session/open.h"
+#include "session/record.h"
 #include "session/say.h"
 #include "session/service.h"
 
@@ -26,6 +28,7 @@ static void init(struct store *store, const struct store_settings *settings)
     table_init(&store->prompts);
     table_init(&store->users);
     table_init(&store->keys);
+    table_init(&store->tickets);
     for (uint32_t i = 0; i < BRANCH_COUNT_MAX; i++) {
         /* Low slots first, so that logs of a quiet daemon are easy to read. */
         store->free_slots[i] = BRANCH_COUNT_MAX - 1 - i;
@@ -80,6 +83,11 @@ static void destroy_key(void *value)
     key_destroy(value);
 }
 
+static void destroy_pending(void *value)
+{
+    pending_destroy(value);
+}
+
 void store_destroy(struct store *store)
 {
     uint32_t cursor = 0;
@@ -92,6 +100,7 @@ void store_destroy(struct store *store)
     while (table_next(&store->nodes, &cursor, &id, &value)) {
         pending_drop(value);
     }
+    free_values(&store->tickets, destroy_pending);
     generate_finish(store);
     for (uint32_t i = 0; i < store->sessions.count; i++) {
         open_session_destroy(store, store->sessions.items[i]);
@@ -108,6 +117,11 @@ void store_destroy(struct store *store)
     table_finish(&store->nodes);
     encoder_finish(&store->encoder);
     memory_free(store);
+}
+
+enum status store_load(struct store *store, struct error *error)
+{
+    return load_all(store, error);
 }
 
 /* ---- personas from files ---- */
@@ -149,13 +163,14 @@ enum status store_persona_load(struct store *store, const char *path, struct err
     struct catalog_put put = {
         .owner_uid = (uint32_t)geteuid(), .visibility = VISIBILITY_PUBLIC, .is_built_in = true};
     struct persona *persona = NULL;
+    uint64_t ticket = 0;
     enum status status;
 
     buffer_init(&card, PERSONA_CARD_BYTES_MAX + 1);
     status = read_card(path, error, &card);
     if (status == STATUS_OK) {
         put.card = buffer_bytes(&card);
-        status = catalog_put(store, &put, error, &persona);
+        status = catalog_put(store, &put, error, &ticket, &persona);
         if (status != STATUS_OK) {
             error_prefix(error, "%s", path);
         }
@@ -180,6 +195,39 @@ static const struct request_generation *generation_of(const struct request *requ
     return request->type == REQUEST_GENERATE ? &request->u.generate.generation : NULL;
 }
 
+/* What the key names. */
+static enum status find_nodes(struct store *store, const struct key *key, struct error *error,
+                              struct pending *pending)
+{
+    pending->session = state_session_find(store, key->session_id);
+    if (pending->session == NULL) {
+        return error_set(error, STATUS_NOT_FOUND, "what this client key made is gone");
+    }
+    for (uint32_t i = 0; i < key->node_count; i++) {
+        pending->nodes[i] = table_find(&store->nodes, key->nodes[i]);
+        if (pending->nodes[i] == NULL) {
+            return error_set(error, STATUS_NOT_FOUND, "what this client key made is gone");
+        }
+    }
+    return STATUS_OK;
+}
+
+/* A session without greetings has no node to wait for: it waits for all that was given before. */
+static void start_repeat(struct store *store, struct pending *pending)
+{
+    struct error error = {0};
+    uint64_t ticket = 0;
+
+    if (pending->node_count > 0 || pending->session->is_open) {
+        pending_start(store, pending, false);
+    } else if (record_barrier(store, &error, &ticket) == STATUS_OK) {
+        pending_start_ticket(store, pending, ticket);
+    } else {
+        answer_error(store, pending->to, pending->type, &error);
+        pending_destroy(pending);
+    }
+}
+
 /* The same key again: the answer to what was made then. */
 static void repeat(struct store *store, const struct request *request, struct reply_to to,
                    const struct key *key)
@@ -193,22 +241,20 @@ static void repeat(struct store *store, const struct request *request, struct re
         answer_error(store, to, request->type, &error);
         return;
     }
-    if (pending_create(key->node_count, bytes_of(NULL, 0), &error, &pending) != STATUS_OK) {
+    if (pending_create(key->node_count, bytes_of(NULL, 0), &error, &pending) != STATUS_OK ||
+        find_nodes(store, key, &error, pending) != STATUS_OK) {
+        pending_destroy(pending);
         answer_error(store, to, request->type, &error);
         return;
     }
     pending->to = to;
     pending->type = request->type;
     pending->uid = request->uid;
-    pending->session = key->session;
-    if (key->node_count > 0) {
-        memcpy(pending->nodes, key->nodes, key->node_count * sizeof(struct node *));
-    }
     if (generation != NULL) {
         pending->delivery = generation->delivery;
         pending->numbers = generation->numbers;
     }
-    pending_start(store, pending, false);
+    start_repeat(store, pending);
 }
 
 static void dispatch(struct store *store, const struct request *request, struct reply_to to)
@@ -260,13 +306,17 @@ void store_pump(struct store *store)
 
     /* Commits first: what the engine tells then can be shown at once. */
     while (journal_completed_pop(store->settings.journal, &completion) == STATUS_OK) {
-        struct node *node = table_find(&store->nodes, completion.node_id);
+        if (completion.told == JOURNAL_TOLD_BATCH) {
+            pending_wake_ticket(store, completion.id, completion.status);
+            continue;
+        }
+        struct node *node = table_find(&store->nodes, completion.id);
 
         CHECK(node != NULL);
         if (node->sampled != NULL) {
-            generate_commit(store, node, completion.kind, completion.status);
+            generate_commit(store, node, completion.told, completion.status);
         } else {
-            change_given_committed(store, node, completion.kind, completion.status);
+            change_given_committed(store, node, completion.status);
         }
     }
     generate_take(store);

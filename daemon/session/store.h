@@ -42,6 +42,10 @@ MUST_USE enum status store_create(const struct store_settings *settings, struct 
                                   struct store **out);
 void store_destroy(struct store *store);
 
+/* What the journal keeps: personas and sessions come back, and nodes without an end go on. Once,
+ * before cards are loaded and before any thread starts. */
+MUST_USE enum status store_load(struct store *store, struct error *error);
+
 /* A card from a file that ships with the daemon or is named in the settings; owner: the daemon's
  * user, public. */
 MUST_USE enum status store_persona_load(struct store *store, const char *path, struct error *error);

@@ -81,19 +81,37 @@ enum status tree_node_create(struct session *session, struct place place, uint32
     return STATUS_OK;
 }
 
-void tree_link(struct node *node)
+static void insert(struct node *node, uint32_t at)
 {
-    const struct place place = {node->parent, node->parent_offset};
     struct node_children *children = &node->parent->children;
-    const uint32_t at = upper_bound(children, node->parent_offset, UINT64_MAX);
 
     CHECK(children->count < children->capacity);
-    node->ordinal = tree_next_ordinal(place);
     memmove(children->items + at + 1, children->items + at,
             (children->count - at) * sizeof(struct node *));
     children->items[at] = node;
     children->count++;
     node->session->node_count++;
+}
+
+void tree_link(struct node *node)
+{
+    const struct place place = {node->parent, node->parent_offset};
+
+    node->ordinal = tree_next_ordinal(place);
+    insert(node, upper_bound(&node->parent->children, node->parent_offset, UINT64_MAX));
+}
+
+enum status tree_link_stored(struct node *node)
+{
+    const struct node_children *children = &node->parent->children;
+    const uint32_t at = upper_bound(children, node->parent_offset, node->ordinal);
+
+    if (at > 0 && children->items[at - 1]->parent_offset == node->parent_offset &&
+        children->items[at - 1]->ordinal == node->ordinal) {
+        return STATUS_CONFLICT;
+    }
+    insert(node, at);
+    return STATUS_OK;
 }
 
 enum status tree_path_create(struct place place, struct tree_path *out)

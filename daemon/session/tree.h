@@ -28,8 +28,10 @@ struct session {
     struct cast cast;
     struct node *head; /* where its reader was: a node of this tree, the root included */
     uint32_t head_offset;
+    struct position stored_head; /* of a session that was loaded, until its tree is */
     uint32_t node_count;
-    bool is_open; /* its greetings are committed, so that it can be listed */
+    bool is_foreign; /* made with another model: it can be read, and nothing can be added */
+    bool is_open;    /* its greetings are committed, so that it can be listed */
 };
 
 /* A place inside a tree, checked. */
@@ -55,6 +57,9 @@ MUST_USE enum status tree_node_create(struct session *session, struct place plac
 
 /* Links it: the ordinal is the next one of its position. Room was made by tree_reserve. */
 void tree_link(struct node *node);
+
+/* Links a node that was loaded, where its stored ordinal says. CONFLICT when that is taken. */
+MUST_USE enum status tree_link_stored(struct node *node);
 
 /* Makes room for `extra` children of one node, so that linking cannot fail. */
 MUST_USE enum status tree_reserve(struct node *parent, uint32_t extra);

@@ -23,7 +23,8 @@ FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 600
 
 CODE = (".c", ".h", ".py", ".sh", ".js")
-TEXT = CODE + (".cmake", ".proto", ".md", ".json", ".ini", ".yml", ".1", ".5", ".in", ".map")
+TEXT = CODE + (".sql", ".cmake",
+               ".proto", ".md", ".json", ".ini", ".yml", ".1", ".5", ".in", ".map")
 TEXT_NAMES = ("dev", "run", "CMakeLists.txt", "cpu.Dockerfile", ".clang-tidy", ".clang-format")
 DATA_FOLDERS = ("tests/fixtures/", "tests/fuzz/corpus/", "tests/tiny/")
 
@@ -53,6 +54,8 @@ CONFINED = [
                 r"<jansson\.h>",
      r"daemon/session/card.*\.[ch]|daemon/model/(hf_|safetensors).*\.[ch]|clients/cli/.*"),
     ("nettle", r"\bnettle_\w+|\bsha256_ctx\b|<nettle/", r"daemon/base/sha256\.[ch]"),
+    ("SQLite", r"\bsqlite3_\w+|\bSQLITE_[A-Z]\w+|<sqlite3\.h>",
+     r"daemon/journal/.*|tests/unit/journal/.*"),
     ("inih", r"\bini_parse\w*|<ini\.h>", r"daemon/[^/]*\.c"),
     ("a thread", r"\bpthread_(?!sigmask\b)\w+|<(pthread|threads|semaphore)\.h>",
      r"daemon/base/queue\.c|kernels/cpu/pool\.c|daemon/daemon\.c|clients/cli/.*"),

@@ -123,9 +123,9 @@ void rig_restart(struct rig *rig, const char *chat_format)
     if (rig->engine != NULL) {
         fake_engine_destroy(rig->engine);
     }
-    journal_destroy(rig->journal);
+    journal_close(rig->journal);
     rig->engine = fake_engine_create(rig->tokenizer);
-    CHECK(journal_create(&rig->journal) == STATUS_OK);
+    CHECK(journal_open(NULL, NULL, &rig->journal) == STATUS_OK);
     settings.engine = rig->engine;
     settings.journal = rig->journal;
     rig->store = NULL;
@@ -155,7 +155,7 @@ void rig_finish(struct rig *rig)
 {
     store_destroy(rig->store);
     fake_engine_destroy(rig->engine);
-    journal_destroy(rig->journal);
+    journal_close(rig->journal);
     tokenizer_destroy(rig->tokenizer);
     vocabulary_fixture_free(&rig->vocabulary);
 }

@@ -1,0 +1,86 @@
+/* What is read back: the lists that a start needs, and one session's whole tree.
+ *
+ * Thread: the journal's, or the one that builds the daemon before the journal thread lives. Trees
+ * belong to the caller and travel by pointer; what a visitor is shown is borrowed for its call.
+ */
+#ifndef PERSONAD_JOURNAL_ROWS_H
+#define PERSONAD_JOURNAL_ROWS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/error.h"
+#include "base/status.h"
+#include "journal/record.h"
+
+struct database;
+
+/* A visitor that answers anything but OK ends the reading with that status. */
+struct rows_visitor {
+    void *context;
+    enum status (*on_persona)(void *context, const struct journal_persona *row,
+                              struct error *error);
+    enum status (*on_prompt)(void *context, const struct journal_prompt *row, struct error *error);
+    enum status (*on_session)(void *context, const struct journal_session *row, uint32_t node_count,
+                              struct error *error);
+    enum status (*on_member)(void *context, const struct journal_member *row, struct error *error);
+    enum status (*on_key)(void *context, const struct journal_key *row, struct error *error);
+    enum status (*on_unfinished)(void *context, uint64_t node_id, uint64_t session_id,
+                                 struct error *error);
+};
+
+/* All personas, prompts, sessions, members, client keys, and nodes without an end, in this order;
+ * what has an id by ascending id. */
+MUST_USE enum status rows_read_all(struct database *database, const struct rows_visitor *visitor,
+                                   struct error *error);
+
+/* The highest ids ever given. */
+struct rows_last {
+    uint64_t persona_id, session_id, node_id;
+};
+
+MUST_USE enum status rows_read_last(struct database *database, struct error *error,
+                                    struct rows_last *out);
+
+/* The session that a node belongs to. NOT_FOUND. */
+MUST_USE enum status rows_read_node_session(struct database *database, uint64_t node_id,
+                                            struct error *error, uint64_t *out);
+
+/* ---- one session ---- */
+
+struct rows_node {
+    struct journal_node node;
+    uint32_t finish; /* 0: it is not finished */
+    uint64_t finished_us;
+    bool is_sampled;
+    struct bytes ids, text; /* given */
+
+    /* sampled */
+    uint64_t seed, context_id;
+    uint32_t room, top_count, sampled_count, kept, content_bytes, cue_pattern;
+    uint32_t cached_count, computed_count, error_status;
+    uint64_t queued_ns, first_token_ns, last_token_ns;
+    struct bytes steps_digest, tail, error_text, model_hash, numerics_id;
+    uint32_t first_chunk, chunk_count; /* in the tree's chunks */
+};
+
+struct rows_tree {
+    uint64_t session_id;
+    struct arena arena;      /* owns all bytes */
+    struct rows_node *nodes; /* owned array, by ascending id: parents first */
+    uint32_t node_count, node_capacity;
+    struct journal_context *contexts; /* owned array, by ascending id: bases first */
+    uint32_t context_count, context_capacity;
+    struct journal_steps *steps; /* owned array */
+    uint32_t steps_count, steps_capacity;
+    struct journal_chunk *chunks; /* owned array */
+    uint32_t chunk_count, chunk_capacity;
+};
+
+/* LIMIT past TREE_BYTES_MAX, MEMORY, STORAGE. */
+MUST_USE enum status rows_read_tree(struct database *database, uint64_t session_id,
+                                    struct error *error, struct rows_tree **out);
+void rows_tree_destroy(struct rows_tree *tree); /* NULL is fine */
+
+#endif

@@ -1,0 +1,431 @@
+#include "session/load_tree.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/memory.h"
+#include "session/context.h"
+#include "session/cue_list.h"
+#include "session/filling.h"
+
+/* ---- nodes ---- */
+
+static uint8_t *copy_bytes(struct bytes bytes)
+{
+    uint8_t *copy = memory_alloc(1, bytes.size);
+
+    if (copy != NULL && bytes.size > 0) {
+        memcpy(copy, bytes.data, bytes.size);
+    }
+    return copy;
+}
+
+static enum status fill_given(struct node *node, const struct rows_node *row)
+{
+    struct id_list ids = {0};
+
+    TRY(id_list_append_bytes(&ids, row->ids));
+    node->ids = ids.ids;
+    node->id_count = ids.count;
+    node->text = copy_bytes(row->text);
+    node->text_bytes = (uint32_t)row->text.size;
+    return node->text != NULL ? STATUS_OK : STATUS_MEMORY;
+}
+
+static enum status find_place(const struct filling *filling, const struct rows_node *row,
+                              struct place *out)
+{
+    out->node = row->node.parent_id == 0 ? &filling->session->root
+                                         : table_find(&filling->store->nodes, row->node.parent_id);
+    out->offset = row->node.parent_offset;
+    if (out->node == NULL || out->node->session != filling->session) {
+        return filling_damaged(filling, "the parent of node", row->node.id);
+    }
+    return STATUS_OK;
+}
+
+static enum status link_node(struct filling *filling, struct node *node)
+{
+    if (tree_reserve(node->parent, 1) != STATUS_OK ||
+        table_insert(&filling->store->nodes, node->id, node) != STATUS_OK) {
+        return filling_out_of_memory(filling);
+    }
+    if (tree_link_stored(node) != STATUS_OK) {
+        (void)table_remove(&filling->store->nodes, node->id);
+        return filling_damaged(filling, "the ordinal of node", node->id);
+    }
+    return STATUS_OK;
+}
+
+static enum status add_node(struct filling *filling, const struct rows_node *row)
+{
+    struct place place = {0};
+    struct node *node = NULL;
+    enum status status;
+
+    if (row->node.origin > ORIGIN_IMPORTED || row->finish > NODE_WHOLE ||
+        (!row->is_sampled && row->finish == NODE_GOING) ||
+        row->node.speaker >= filling->session->cast.count) {
+        return filling_damaged(filling, "node", row->node.id);
+    }
+    TRY(find_place(filling, row, &place));
+    TRY(tree_node_create(filling->session, place, row->node.speaker, filling->error, &node));
+    node->id = row->node.id;
+    node->ordinal = row->node.ordinal;
+    node->origin = (enum node_origin)row->node.origin;
+    node->finish = (enum node_finish)row->finish;
+    node->opens_turn = (row->node.flags & JOURNAL_NODE_OPENS_TURN) != 0;
+    node->is_greeting = (row->node.flags & JOURNAL_NODE_GREETING) != 0;
+    node->created_us = row->node.created_us;
+    node->finished_us = row->finished_us;
+    node->is_visible = true;
+    node->is_finish_visible = row->finish != NODE_GOING;
+    if (!row->is_sampled) {
+        status = fill_given(node, row);
+        if (status != STATUS_OK) {
+            node_destroy(node);
+            return filling_failed(filling, status, "the content of node", row->node.id);
+        }
+    }
+    status = link_node(filling, node);
+    if (status != STATUS_OK) {
+        node_destroy(node);
+    }
+    return status;
+}
+
+/* ---- steps ---- */
+
+static enum status parse_steps(struct filling *filling)
+{
+    const uint32_t count = filling->rows->steps_count;
+    const uint32_t vocabulary_count =
+        tokenizer_vocabulary(filling->store->settings.tokenizer)->token_count;
+
+    filling->samplers = memory_alloc(count, sizeof(*filling->samplers));
+    filling->cues = memory_alloc(count, sizeof(*filling->cues));
+    if (filling->samplers == NULL || filling->cues == NULL) {
+        return filling_out_of_memory(filling);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct journal_steps *row = &filling->rows->steps[i];
+        enum status status = cue_list_parse(row->cues, &filling->cues[i]);
+
+        /* Steps name ids of a vocabulary, which for another model is not at hand. */
+        if (status == STATUS_OK && !filling->session->is_foreign) {
+            status = sampler_parse(row->sampler, vocabulary_count, NULL, &filling->samplers[i]);
+        }
+        if (status != STATUS_OK) {
+            return filling_failed(filling, status, "a list of sampler steps", i);
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status find_steps(const struct filling *filling, const struct rows_node *row,
+                              uint32_t *out)
+{
+    for (uint32_t i = 0; i < filling->rows->steps_count; i++) {
+        if (bytes_equal(row->steps_digest,
+                        bytes_of(filling->rows->steps[i].digest, JOURNAL_DIGEST_BYTES))) {
+            *out = i;
+            return STATUS_OK;
+        }
+    }
+    return filling_damaged(filling, "the sampler of node", row->node.id);
+}
+
+/* ---- what was sampled ---- */
+
+static enum status copy_chunk(struct branch_output *output, const struct journal_chunk *chunk,
+                              uint32_t text_from)
+{
+    const size_t row_bytes = (size_t)chunk->count * 4;
+    const uint32_t at = chunk->first;
+    const size_t top_bytes = (size_t)chunk->count * output->top_count * sizeof(struct sample_top);
+
+    if (at > output->token_count_max || chunk->count > output->token_count_max - at ||
+        chunk->count == 0 || chunk->tokens.size != row_bytes || chunk->logprobs.size != row_bytes ||
+        chunk->logprobs_sampler.size != row_bytes || chunk->entropies.size != row_bytes ||
+        chunk->text_ends.size != row_bytes || chunk->tops.size != top_bytes ||
+        chunk->text.size > output->text_bytes_max - text_from) {
+        return STATUS_BAD_INPUT;
+    }
+    memcpy(output->tokens + at, chunk->tokens.data, row_bytes);
+    memcpy(output->logprobs + at, chunk->logprobs.data, row_bytes);
+    memcpy(output->logprobs_sampler + at, chunk->logprobs_sampler.data, row_bytes);
+    memcpy(output->entropies + at, chunk->entropies.data, row_bytes);
+    memcpy(output->text_ends + at, chunk->text_ends.data, row_bytes);
+    if (top_bytes > 0) {
+        memcpy(output->tops + (size_t)at * output->top_count, chunk->tops.data, top_bytes);
+    }
+    if (chunk->text.size > 0) {
+        memcpy(output->text + text_from, chunk->text.data, chunk->text.size);
+    }
+    for (uint32_t i = 0; i < chunk->count; i++) {
+        const uint32_t before = i == 0 ? text_from : output->text_ends[at + i - 1];
+
+        if (output->text_ends[at + i] < before ||
+            output->text_ends[at + i] > text_from + chunk->text.size) {
+            return STATUS_BAD_INPUT;
+        }
+    }
+    return output->text_ends[at + chunk->count - 1] == text_from + chunk->text.size
+               ? STATUS_OK
+               : STATUS_BAD_INPUT;
+}
+
+static enum status copy_chunks(const struct filling *filling, const struct rows_node *row,
+                               struct branch_output *output)
+{
+    uint32_t count = 0;
+    uint32_t text_bytes = 0;
+
+    for (uint32_t i = 0; i < row->chunk_count; i++) {
+        const struct journal_chunk *chunk = &filling->rows->chunks[row->first_chunk + i];
+
+        if (chunk->first != count) {
+            return STATUS_BAD_INPUT;
+        }
+        TRY(copy_chunk(output, chunk, text_bytes));
+        count += chunk->count;
+        text_bytes += (uint32_t)chunk->text.size;
+    }
+    return count == row->sampled_count && row->kept <= count && row->content_bytes <= text_bytes
+               ? STATUS_OK
+               : STATUS_BAD_INPUT;
+}
+
+static uint64_t text_bytes_of(const struct filling *filling, const struct rows_node *row)
+{
+    uint64_t bytes = 0;
+
+    for (uint32_t i = 0; i < row->chunk_count; i++) {
+        bytes += filling->rows->chunks[row->first_chunk + i].text.size;
+    }
+    return bytes;
+}
+
+/* A block of exact size for what is over, of full size for what may go on. */
+static enum status make_block(const struct filling *filling, const struct rows_node *row,
+                              const struct sampler *sampler, const struct context *context,
+                              struct node_sampled **out)
+{
+    const uint64_t text_bytes = text_bytes_of(filling, row);
+
+    if (row->top_count > TOP_COUNT_MAX || row->sampled_count > REPLY_TOKEN_COUNT_MAX ||
+        text_bytes > UINT32_MAX) {
+        return STATUS_BAD_INPUT;
+    }
+    if (row->finish == NODE_GOING && sampler != NULL) {
+        const uint32_t wanted = sampler->settings.max_tokens;
+        const uint32_t room =
+            row->room > context->token_count ? row->room - context->token_count : 0;
+
+        if (room == 0 || sampler->settings.top_count != row->top_count) {
+            return STATUS_BAD_INPUT;
+        }
+        return node_sampled_create(wanted < room ? wanted : room,
+                                   tokenizer_token_bytes_max(filling->store->settings.tokenizer),
+                                   row->top_count, out);
+    }
+    return node_sampled_create_sized(row->sampled_count, (uint32_t)text_bytes, row->top_count, out);
+}
+
+static enum status copy_error(struct node *node, const struct rows_node *row)
+{
+    if (row->error_status == STATUS_OK) {
+        return STATUS_OK;
+    }
+    node->error = memory_alloc(1, sizeof(*node->error));
+    if (node->error == NULL) {
+        return STATUS_MEMORY;
+    }
+    error_set(node->error, (enum status)row->error_status, "%.*s", (int)row->error_text.size,
+              (const char *)row->error_text.data);
+    return STATUS_OK;
+}
+
+static void fill_event(struct node *node, const struct rows_node *row)
+{
+    struct node_sampled *sampled = node->sampled;
+
+    sampled->event = (struct branch_event){
+        .sampled_count = row->sampled_count,
+        .released_count = row->kept,
+        .released_bytes = row->content_bytes,
+        .kept = row->kept,
+        .content_bytes = row->content_bytes,
+        .cue_pattern = row->cue_pattern,
+        .context_cached_count = row->cached_count,
+        .context_computed_count = row->computed_count,
+        .queued_ns = row->queued_ns,
+        .first_token_ns = row->first_token_ns,
+        .last_token_ns = row->last_token_ns,
+        .status = row->error_status,
+    };
+    sampled->shown = sampled->event;
+    sampled->seed = row->seed;
+    sampled->room = row->room;
+    sampled->stored_count = row->sampled_count;
+    sampled->stored_released_count = row->kept;
+    sampled->has_intent = true;
+    sampled->is_finish_given = row->finish != NODE_GOING;
+    sampled->is_settled = row->finish != NODE_GOING;
+}
+
+static bool is_foreign(const struct store *store, const struct rows_node *row)
+{
+    return !bytes_equal(row->model_hash,
+                        bytes_of(store->settings.model_hash, JOURNAL_DIGEST_BYTES)) ||
+           !bytes_equal(row->numerics_id, bytes_of_text(store->settings.numerics_id));
+}
+
+static enum status fill_sampled(struct filling *filling, struct node *node,
+                                const struct rows_node *row, struct context *context,
+                                uint32_t steps)
+{
+    struct id_list tail = {0};
+
+    TRY(make_block(filling, row, filling->samplers[steps], context, &node->sampled));
+    TRY(copy_chunks(filling, row, &node->sampled->output));
+    TRY(copy_error(node, row));
+    fill_event(node, row);
+    node->sampled->is_foreign = is_foreign(filling->store, row);
+    node->sampled->context = context_acquire(context);
+    node->sampled->cue_list = cue_list_acquire(filling->cues[steps]);
+    if (filling->samplers[steps] != NULL) {
+        node->sampled->sampler = sampler_acquire(filling->samplers[steps]);
+    }
+    if (row->tail.size > 0) {
+        TRY(id_list_append_bytes(&tail, row->tail));
+        node->ids = tail.ids;
+        node->id_count = tail.count;
+    }
+    return STATUS_OK;
+}
+
+/* Contexts name nodes and nodes name contexts, so what was sampled comes after both. */
+static enum status add_sampled(struct filling *filling, const struct rows_node *row)
+{
+    struct node *node = table_find(&filling->store->nodes, row->node.id);
+    uint32_t context = 0;
+    uint32_t steps = 0;
+    enum status status;
+
+    CHECK(node != NULL);
+    if (!filling_find_context(filling, row->context_id, &context)) {
+        return filling_damaged(filling, "the context of node", row->node.id);
+    }
+    TRY(find_steps(filling, row, &steps));
+    status = fill_sampled(filling, node, row, filling->contexts[context], steps);
+    return status == STATUS_OK ? STATUS_OK : filling_failed(filling, status, "node", row->node.id);
+}
+
+/* Where nodes hang and what contexts name has to be there, once all content is. */
+static enum status check_offsets(const struct filling *filling)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < filling->rows->node_count; i++) {
+        const struct rows_node *row = &filling->rows->nodes[i];
+        const struct node *node = table_find(&filling->store->nodes, row->node.id);
+
+        node_content(node->parent, &count);
+        if (node->parent_offset > count) {
+            return filling_damaged(filling, "the offset of node", row->node.id);
+        }
+    }
+    for (uint32_t i = 0; i < filling->rows->context_count; i++) {
+        const struct context *context = filling->contexts[i];
+
+        for (uint32_t k = 0; k < context->own_count; k++) {
+            const struct segment *segment = &context->own[k];
+
+            if (segment->kind != SEGMENT_NODE) {
+                continue;
+            }
+            node_content(segment->node, &count);
+            if (segment->from > count || segment->count > count - segment->from) {
+                return filling_damaged(filling, "the context of node", context->id);
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+/* ---- all of it ---- */
+
+static enum status fill(struct filling *filling)
+{
+    const struct rows_tree *rows = filling->rows;
+
+    for (uint32_t i = 0; i < rows->node_count; i++) {
+        TRY(add_node(filling, &rows->nodes[i]));
+    }
+    TRY(parse_steps(filling));
+    TRY(filling_make_contexts(filling));
+    for (uint32_t i = 0; i < rows->node_count; i++) {
+        if (rows->nodes[i].is_sampled) {
+            TRY(add_sampled(filling, &rows->nodes[i]));
+        }
+    }
+    return check_offsets(filling);
+}
+
+static void release(struct filling *filling)
+{
+    for (uint32_t i = 0; filling->contexts != NULL && i < filling->rows->context_count; i++) {
+        context_release(filling->contexts[i]);
+    }
+    for (uint32_t i = 0; i < filling->rows->steps_count; i++) {
+        if (filling->samplers != NULL) {
+            sampler_release(filling->samplers[i]);
+        }
+        if (filling->cues != NULL) {
+            cue_list_release(filling->cues[i]);
+        }
+    }
+    memory_free(filling->contexts);
+    memory_free(filling->samplers);
+    memory_free(filling->cues);
+}
+
+/* Nodes that were added before a failure go again. */
+static void undo(struct filling *filling)
+{
+    for (uint32_t i = 0; i < filling->rows->node_count; i++) {
+        (void)table_remove(&filling->store->nodes, filling->rows->nodes[i].node.id);
+    }
+    tree_finish(filling->session);
+    memset(&filling->session->root.children, 0, sizeof(filling->session->root.children));
+    filling->session->node_count = 0;
+}
+
+/* A head that is gone, or that was never stored, is the root. */
+static void place_head(struct store *store, struct session *session)
+{
+    struct node *head = session->stored_head.node == 0
+                            ? NULL
+                            : table_find(&store->nodes, session->stored_head.node);
+
+    session->head = head != NULL && head->session == session ? head : &session->root;
+    session->head_offset = session->stored_head.offset;
+}
+
+enum status load_tree(struct store *store, struct session *session, const struct rows_tree *rows,
+                      struct error *error)
+{
+    struct filling filling = {.store = store, .session = session, .rows = rows, .error = error};
+    enum status status;
+
+    session->node_count = 0;
+    status = fill(&filling);
+    release(&filling);
+    if (status == STATUS_OK) {
+        place_head(store, session);
+    } else {
+        undo(&filling);
+    }
+    return status;
+}
