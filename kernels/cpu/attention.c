@@ -372,26 +372,56 @@ static void prefetch_page(const struct attention_run *run, const struct attentio
     }
 }
 
-static void load_chunk(const struct attention_run *run, struct attention_task *task, uint32_t begin,
-                       uint32_t visible_max)
+/* Finds the pages of a chunk up to visible_max positions, and asks for the next chunk's. */
+static void find_pages(const struct attention_run *run, const struct attention_task *task,
+                       uint32_t begin, uint32_t visible_max, struct attention_pages *out)
 {
     const struct attention_args *args = run->args;
     const uint32_t page_first =
         task->item->page_first + (begin - task->item->begin) / KV_PAGE_TOKEN_COUNT;
 
-    for (uint32_t first = 0; first < visible_max; first += KV_PAGE_TOKEN_COUNT) {
-        const uint32_t quarter = first / KV_PAGE_TOKEN_COUNT;
+    for (uint32_t quarter = 0; quarter < ATTENTION_CHUNK_TOKENS / KV_PAGE_TOKEN_COUNT; quarter++) {
+        const uint32_t first = quarter * KV_PAGE_TOKEN_COUNT;
+
+        if (first >= visible_max) {
+            out->k[quarter] = out->k[0];
+            out->v[quarter] = out->v[0];
+            continue;
+        }
         const uint32_t page = run->step->plan->pages[page_first + quarter];
-        const uint32_t left = visible_max - first;
         CHECK(page < args->kv->shape.page_count);
         if (begin + first + ATTENTION_CHUNK_TOKENS < task->item->end) {
             const uint32_t ahead = ATTENTION_CHUNK_TOKENS / KV_PAGE_TOKEN_COUNT;
             prefetch_page(run, task, run->step->plan->pages[page_first + quarter + ahead]);
         }
-        run->attention->kernels->load(&task->chunk, quarter,
-                                      left < KV_PAGE_TOKEN_COUNT ? left : KV_PAGE_TOKEN_COUNT,
-                                      cpu_kv_k(args->kv, args->layer, task->kv_head, page),
-                                      cpu_kv_v(args->kv, args->layer, task->kv_head, page));
+        out->k[quarter] = cpu_kv_k(args->kv, args->layer, task->kv_head, page);
+        out->v[quarter] = cpu_kv_v(args->kv, args->layer, task->kv_head, page);
+    }
+}
+
+static void attend_chunk(const struct attention_run *run, struct attention_task *task,
+                         const struct attention_pages *pages, uint32_t visible_max, uint32_t count)
+{
+    const struct attention_kernels *kernels = run->attention->kernels;
+
+    if (kernels->few != NULL && count <= ATTENTION_TILE_MAX &&
+        task->chunk.head_size % ATTENTION_CHUNK_TOKENS == 0) {
+        kernels->few(&task->chunk, pages, task->columns, count);
+        return;
+    }
+    for (uint32_t first = 0; first < visible_max; first += KV_PAGE_TOKEN_COUNT) {
+        const uint32_t quarter = first / KV_PAGE_TOKEN_COUNT;
+        const uint32_t left = visible_max - first;
+
+        kernels->load(&task->chunk, quarter,
+                      left < KV_PAGE_TOKEN_COUNT ? left : KV_PAGE_TOKEN_COUNT, pages->k[quarter],
+                      pages->v[quarter]);
+    }
+    for (uint32_t i = 0; i < count; i += ATTENTION_TILE_MAX) {
+        const uint32_t left = count - i;
+
+        kernels->tile(&task->chunk, &task->columns[i],
+                      left < ATTENTION_TILE_MAX ? left : ATTENTION_TILE_MAX);
     }
 }
 
@@ -424,6 +454,7 @@ static void attend(void *context, uint32_t index, uint32_t worker)
     const struct attention_args *args = run->args;
     struct attention_task task = {.kv_head = index % args->kv_head_count};
     float *work = run->attention->work + work_float_count(run->attention->stride_max) * worker;
+    struct attention_pages pages;
     uint32_t visible_max = 0;
 
     find_item(run, index / args->kv_head_count, &task);
@@ -445,12 +476,8 @@ static void attend(void *context, uint32_t index, uint32_t worker)
         if (count == 0) {
             break; /* an item may reach further than its rows see */
         }
-        load_chunk(run, &task, begin, visible_max);
-        for (uint32_t i = 0; i < count; i += ATTENTION_TILE_MAX) {
-            const uint32_t left = count - i;
-            run->attention->kernels->tile(&task.chunk, &task.columns[i],
-                                          left < ATTENTION_TILE_MAX ? left : ATTENTION_TILE_MAX);
-        }
+        find_pages(run, &task, begin, visible_max, &pages);
+        attend_chunk(run, &task, &pages, visible_max, count);
         task.chunk.first = false;
     }
     finish_rows(run, &task);

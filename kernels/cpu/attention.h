@@ -20,7 +20,7 @@
 enum {
     ATTENTION_LANES = 16,
     ATTENTION_GROUP_MAX = 64,  /* query heads a KV head */
-    ATTENTION_COLUMN_MAX = 64, /* columns that share one conversion of K and V to float */
+    ATTENTION_COLUMN_MAX = 96, /* columns that share one conversion of K and V to float */
     ATTENTION_TILE_MAX = 6,    /* columns held in registers */
 };
 
@@ -45,6 +45,12 @@ struct attention_chunk {
     bool first; /* of its block: sets the partial instead of folding into it */
 };
 
+/* The pages of a chunk. Those past the last visible position repeat an earlier one. */
+struct attention_pages {
+    const uint16_t *k[ATTENTION_CHUNK_TOKENS / KV_PAGE_TOKEN_COUNT];
+    const uint16_t *v[ATTENTION_CHUNK_TOKENS / KV_PAGE_TOKEN_COUNT];
+};
+
 struct attention_kernels {
     /* Converts one page into quarter `quarter` of the chunk; of V only the first slot_count slots.
      */
@@ -53,6 +59,10 @@ struct attention_kernels {
     /* Folds the chunk into at most ATTENTION_TILE_MAX columns. */
     void (*tile)(const struct attention_chunk *chunk, const struct attention_column *columns,
                  uint32_t column_count);
+    /* The same straight from the pages, without load(), where a chunk serves no second tile. NULL:
+     * this instruction set always loads. Only for heads that are a multiple of 64. */
+    void (*few)(const struct attention_chunk *chunk, const struct attention_pages *pages,
+                const struct attention_column *columns, uint32_t column_count);
     /* acc = acc * a + more * b */
     void (*fold)(float *acc, const float *more, float a, float b, uint32_t count);
     /* out = acc / sum */

@@ -37,12 +37,11 @@ static void load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_
     }
 }
 
-/* out[t][16 v + lane] = chain over i < n of fmaf(a[t][i], b[i][16 v + lane]) from 0 */
+/* sums[t][v], lane = chain over i < n of fmaf(a[t][i], b[i][16 v + lane]) from 0 */
 static ALWAYS_INLINE void product(int tile, int vectors, const float *const *a, const float *b,
-                                  size_t b_stride, uint32_t n, float *out, size_t out_stride)
+                                  size_t b_stride, uint32_t n,
+                                  __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
 {
-    __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX];
-
     for (int t = 0; t < tile; t++) {
         for (int v = 0; v < vectors; v++) {
             sums[t][v] = _mm512_setzero_ps();
@@ -60,9 +59,36 @@ static ALWAYS_INLINE void product(int tile, int vectors, const float *const *a, 
             }
         }
     }
-    for (int t = 0; t < tile; t++) {
+}
+
+/* The same over halves as the pages have them: for so few columns that converting a chunk once
+ * would cost more than its use. n ends a run of positions or dimensions. */
+static ALWAYS_INLINE void product_halves(int tile, int vectors, const float *const *a,
+                                         const uint16_t *const *b, size_t b_stride, uint32_t first,
+                                         uint32_t end, __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
+{
+    for (uint32_t i = first; i < end; i++) {
+        __m512 row[VECTOR_MAX];
         for (int v = 0; v < vectors; v++) {
-            _mm512_store_ps(out + (size_t)t * out_stride + 16 * (size_t)v, sums[t][v]);
+            row[v] = _mm512_cvtph_ps(
+                _mm256_load_si256((const __m256i *)(b[v] + (i - first) * b_stride)));
+        }
+        for (int t = 0; t < tile; t++) {
+            const __m512 factor = _mm512_set1_ps(a[t][i]);
+            for (int v = 0; v < vectors; v++) {
+                sums[t][v] = _mm512_fmadd_ps(factor, row[v], sums[t][v]);
+            }
+        }
+    }
+}
+
+static ALWAYS_INLINE void store_scores(int tile, const struct attention_chunk *chunk,
+                                       __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
+{
+    for (int t = 0; t < tile; t++) {
+        for (int v = 0; v < VECTOR_MAX; v++) {
+            _mm512_store_ps(chunk->scores + (size_t)t * ATTENTION_CHUNK_TOKENS + 16 * (size_t)v,
+                            sums[t][v]);
         }
     }
 }
@@ -94,36 +120,179 @@ static ALWAYS_INLINE void softmax(float *scores, uint32_t visible, float scale, 
     *sum = avx512_sum(lanes);
 }
 
+/* What a tile's columns and the chunk are to be multiplied by: attention_factors of each column. */
+struct factors {
+    float old[16], more[16];
+};
+
+static ALWAYS_INLINE void take_factors(int tile, const struct attention_chunk *chunk,
+                                       const struct attention_column *columns, const float *max,
+                                       const float *sum, struct factors *out)
+{
+    float old_max[16] = {0}, old_sum[16] = {0};
+
+    if (chunk->first) {
+        for (int t = 0; t < tile; t++) {
+            *columns[t].max = max[t];
+            *columns[t].sum = sum[t];
+        }
+        return;
+    }
+    for (int t = 0; t < tile; t++) {
+        old_max[t] = *columns[t].max;
+        old_sum[t] = *columns[t].sum;
+    }
+    const __m512 one = _mm512_set1_ps(1.0f);
+    const __m512 before = _mm512_loadu_ps(old_max);
+    const __m512 now = _mm512_loadu_ps(max);
+    const __mmask16 above = _mm512_cmp_ps_mask(now, before, _CMP_GT_OQ);
+    const __m512 less = _mm512_mask_sub_ps(_mm512_sub_ps(now, before), above, before, now);
+    const __m512 weight = avx512_exp(less);
+    const __m512 old = _mm512_mask_mov_ps(one, above, weight);
+    const __m512 more = _mm512_mask_mov_ps(weight, above, one);
+    const __m512 total =
+        _mm512_fmadd_ps(_mm512_loadu_ps(old_sum), old, _mm512_mul_ps(_mm512_loadu_ps(sum), more));
+
+    _mm512_storeu_ps(out->old, old);
+    _mm512_storeu_ps(out->more, more);
+    _mm512_storeu_ps(old_max, _mm512_mask_mov_ps(before, above, now));
+    _mm512_storeu_ps(old_sum, total);
+    for (int t = 0; t < tile; t++) {
+        *columns[t].max = old_max[t];
+        *columns[t].sum = old_sum[t];
+    }
+}
+
+/* The chunk's part of dimensions d to d + 16 vectors, into the columns' partials. */
+static ALWAYS_INLINE void accept(int tile, int vectors, const struct attention_chunk *chunk,
+                                 const struct attention_column *columns,
+                                 const struct factors *factors, uint32_t d,
+                                 __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
+{
+    for (int t = 0; t < tile; t++) {
+        float *acc = columns[t].acc + d;
+
+        for (int v = 0; v < vectors; v++) {
+            __m512 value = sums[t][v];
+
+            if (!chunk->first) {
+                value = _mm512_fmadd_ps(_mm512_load_ps(acc + 16 * (size_t)v),
+                                        _mm512_set1_ps(factors->old[t]),
+                                        _mm512_mul_ps(value, _mm512_set1_ps(factors->more[t])));
+            }
+            _mm512_store_ps(acc + 16 * (size_t)v, value);
+        }
+    }
+}
+
+static ALWAYS_INLINE void weigh(int tile, const struct attention_chunk *chunk,
+                                const struct attention_column *columns, const float **weights,
+                                struct factors *factors)
+{
+    float max[16] = {0}, sum[16] = {0};
+
+    for (int t = 0; t < tile; t++) {
+        float *scores = chunk->scores + (size_t)t * ATTENTION_CHUNK_TOKENS;
+
+        softmax(scores, columns[t].visible, chunk->scale, &max[t], &sum[t]);
+        weights[t] = scores;
+    }
+    take_factors(tile, chunk, columns, max, sum, factors);
+}
+
+static ALWAYS_INLINE uint32_t most_visible(int tile, const struct attention_column *columns)
+{
+    uint32_t most = 0;
+
+    for (int t = 0; t < tile; t++) {
+        most = columns[t].visible > most ? columns[t].visible : most;
+    }
+    return most;
+}
+
 static ALWAYS_INLINE void tile_of(int tile, const struct attention_chunk *chunk,
                                   const struct attention_column *columns)
 {
+    const uint32_t visible = most_visible(tile, columns);
     const float *a[ATTENTION_TILE_MAX];
-    float max[ATTENTION_TILE_MAX], sum[ATTENTION_TILE_MAX];
-    uint32_t visible_max = 0;
+    __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX];
+    struct factors factors;
     uint32_t d = 0;
 
     for (int t = 0; t < tile; t++) {
         a[t] = columns[t].q;
-        visible_max = columns[t].visible > visible_max ? columns[t].visible : visible_max;
     }
-    product(tile, VECTOR_MAX, a, chunk->k, ATTENTION_CHUNK_TOKENS, chunk->head_size, chunk->scores,
-            ATTENTION_CHUNK_TOKENS);
-    for (int t = 0; t < tile; t++) {
-        a[t] = chunk->scores + (size_t)t * ATTENTION_CHUNK_TOKENS;
-        softmax(chunk->scores + (size_t)t * ATTENTION_CHUNK_TOKENS, columns[t].visible,
-                chunk->scale, &max[t], &sum[t]);
-    }
+    product(tile, VECTOR_MAX, a, chunk->k, ATTENTION_CHUNK_TOKENS, chunk->head_size, sums);
+    store_scores(tile, chunk, sums);
+    weigh(tile, chunk, columns, a, &factors);
     for (; d + 64 <= chunk->stride; d += 64) {
-        product(tile, 4, a, chunk->v + d, chunk->stride, visible_max, chunk->products + d,
-                chunk->stride);
+        product(tile, 4, a, chunk->v + d, chunk->stride, visible, sums);
+        accept(tile, 4, chunk, columns, &factors, d, sums);
     }
     for (; d < chunk->stride; d += 16) {
-        product(tile, 1, a, chunk->v + d, chunk->stride, visible_max, chunk->products + d,
-                chunk->stride);
+        product(tile, 1, a, chunk->v + d, chunk->stride, visible, sums);
+        accept(tile, 1, chunk, columns, &factors, d, sums);
     }
+}
+
+static ALWAYS_INLINE void few_of(int tile, const struct attention_chunk *chunk,
+                                 const struct attention_pages *pages,
+                                 const struct attention_column *columns)
+{
+    const uint32_t visible = most_visible(tile, columns);
+    const float *a[ATTENTION_TILE_MAX];
+    __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX];
+    struct factors factors;
+
     for (int t = 0; t < tile; t++) {
-        attention_accept(chunk, &columns[t], max[t], sum[t],
-                         chunk->products + (size_t)t * chunk->stride);
+        a[t] = columns[t].q;
+        for (int v = 0; v < VECTOR_MAX; v++) {
+            sums[t][v] = _mm512_setzero_ps();
+        }
+    }
+    product_halves(tile, VECTOR_MAX, a, pages->k, KV_PAGE_TOKEN_COUNT, 0, chunk->head_size, sums);
+    store_scores(tile, chunk, sums);
+    weigh(tile, chunk, columns, a, &factors);
+    for (uint32_t d = 0; d < chunk->stride; d += 64) {
+        for (int t = 0; t < tile; t++) {
+            for (int v = 0; v < VECTOR_MAX; v++) {
+                sums[t][v] = _mm512_setzero_ps();
+            }
+        }
+        for (uint32_t first = 0; first < visible; first += KV_PAGE_TOKEN_COUNT) {
+            const uint16_t *v_page = pages->v[first / KV_PAGE_TOKEN_COUNT] + d;
+            const uint16_t *const b[VECTOR_MAX] = {v_page, v_page + 16, v_page + 32, v_page + 48};
+            const uint32_t end = first + KV_PAGE_TOKEN_COUNT;
+
+            product_halves(tile, VECTOR_MAX, a, b, chunk->head_size, first,
+                           end < visible ? end : visible, sums);
+        }
+        accept(tile, VECTOR_MAX, chunk, columns, &factors, d, sums);
+    }
+}
+
+static void few(const struct attention_chunk *chunk, const struct attention_pages *pages,
+                const struct attention_column *columns, uint32_t column_count)
+{
+    switch (column_count) {
+    case 1:
+        few_of(1, chunk, pages, columns);
+        break;
+    case 2:
+        few_of(2, chunk, pages, columns);
+        break;
+    case 3:
+        few_of(3, chunk, pages, columns);
+        break;
+    case 4:
+        few_of(4, chunk, pages, columns);
+        break;
+    case 5:
+        few_of(5, chunk, pages, columns);
+        break;
+    default:
+        few_of(ATTENTION_TILE_MAX, chunk, pages, columns);
+        break;
     }
 }
 
@@ -165,6 +334,7 @@ static void divide(const float *acc, float sum, float *out, uint32_t count)
 const struct attention_kernels attention_kernels_avx512 = {
     .load = load,
     .tile = tile,
+    .few = few,
     .fold = fold,
     .divide = divide,
 };
