@@ -48,6 +48,9 @@ enum {
     LEAD_IN_BYTES_MAX = 4096,             /* of an open turn, that the cue reader sees */
     WALK_PAGE_NODE_COUNT_MAX = 1024,
     LIST_PAGE_COUNT_MAX = 1024,
+    MARK_NODE_COUNT_MAX = 4096,          /* nodes of one Delete, Undelete or Purge */
+    BOOKMARK_COUNT_MAX = 4096,           /* of a session */
+    NOTE_BYTES_MAX = 1024 * 1024 * 1024, /* labels and bookmarks' names, while they are loaded */
 
     /* schedule */
     BRANCH_COUNT_MAX = 4096, /* alive at once: waiting or generating */

@@ -30,6 +30,7 @@ static const size_t part_offsets[JOURNAL_KIND_COUNT][PART_COUNT_MAX + 1] = {
     [JOURNAL_CHECKPOINT] = {CHUNK(checkpoint)},
     [JOURNAL_FINISH] = {CHUNK(finish), AT(finish.tail), AT(finish.error_text)},
     [JOURNAL_KEY] = {AT(key.key), AT(key.nodes)},
+    [JOURNAL_NOTE] = {AT(note.name), AT(note.label)},
 };
 
 static struct bytes *part_of(struct journal_record *record, size_t offset)

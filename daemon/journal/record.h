@@ -26,6 +26,8 @@ enum journal_kind {
     JOURNAL_CHECKPOINT, /* tokens that a node got since the last one */
     JOURNAL_FINISH,     /* its last tokens, and how it ended */
     JOURNAL_KEY,
+    JOURNAL_NODE_MARK, /* deleted, purged; purging erases what the node holds */
+    JOURNAL_NOTE,      /* replaces the one with that kind, id and name */
     JOURNAL_KIND_COUNT,
 };
 
@@ -81,7 +83,12 @@ struct journal_context {
     struct bytes segments;
 };
 
-enum { JOURNAL_NODE_OPENS_TURN = 1, JOURNAL_NODE_GREETING = 2 };
+enum {
+    JOURNAL_NODE_OPENS_TURN = 1,
+    JOURNAL_NODE_GREETING = 2,
+    JOURNAL_NODE_DELETED = 4,
+    JOURNAL_NODE_PURGED = 8,
+};
 
 /* The skeleton of a node. */
 struct journal_node {
@@ -133,6 +140,27 @@ struct journal_key {
     struct bytes nodes; /* [u64] */
 };
 
+struct journal_node_mark {
+    uint64_t node_id;
+    uint32_t flags; /* JOURNAL_NODE_DELETED, JOURNAL_NODE_PURGED */
+};
+
+enum journal_note_kind {
+    JOURNAL_NOTE_NODE = 0,
+    JOURNAL_NOTE_SESSION = 1,
+    JOURNAL_NOTE_PERSONA = 2,
+    JOURNAL_NOTE_BOOKMARK = 3,
+};
+
+enum { JOURNAL_NOTE_DELETED = 1, JOURNAL_NOTE_PURGED = 2 };
+
+/* A bookmark that was taken away is a deleted one. A purged session's content is erased. */
+struct journal_note {
+    uint32_t kind, flags, node_offset;
+    uint64_t id, node_id, created_us;
+    struct bytes name, label;
+};
+
 struct journal_record {
     enum journal_kind kind;
     union {
@@ -148,6 +176,8 @@ struct journal_record {
         struct journal_checkpoint checkpoint;
         struct journal_finish finish;
         struct journal_key key;
+        struct journal_node_mark node_mark;
+        struct journal_note note;
     } u;
 };
 

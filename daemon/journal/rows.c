@@ -143,11 +143,30 @@ static enum status on_key(const struct listing *listing, sqlite3_stmt *row)
     return listing->visitor->on_key(listing->visitor->context, &key, listing->error);
 }
 
+static enum status on_note(const struct listing *listing, sqlite3_stmt *row)
+{
+    const struct journal_note note = {
+        .kind = small(row, 0),
+        .id = number(row, 1),
+        .name = database_column(row, 2),
+        .flags = small(row, 3),
+        .label = database_column(row, 4),
+        .node_id = number(row, 5),
+        .node_offset = small(row, 6),
+        .created_us = number(row, 7),
+    };
+
+    return listing->visitor->on_note(listing->visitor->context, &note, listing->error);
+}
+
 static enum status on_unfinished(const struct listing *listing, sqlite3_stmt *row)
 {
     return listing->visitor->on_unfinished(listing->visitor->context, number(row, 0),
                                            number(row, 1), listing->error);
 }
+
+#define NOT_PURGED(session) \
+    "NOT EXISTS (SELECT 1 FROM note p WHERE p.kind = 1 AND p.id = " session " AND p.flags & 2)"
 
 enum status rows_read_all(struct database *database, const struct rows_visitor *visitor,
                           struct error *error)
@@ -165,14 +184,20 @@ enum status rows_read_all(struct database *database, const struct rows_visitor *
              "SELECT s.id, s.owner_uid, s.seed, s.created_us, s.context_tokens, s.label, "
              "s.head_node, s.head_offset, o.model_hash, o.numerics_id, "
              "(SELECT count(*) FROM node n WHERE n.session_id = s.id) "
-             "FROM session s JOIN origin o ON o.id = s.origin_id ORDER BY s.id",
+             "FROM session s JOIN origin o ON o.id = s.origin_id WHERE " NOT_PURGED(
+                 "s.id") " ORDER BY s.id",
              on_session));
     TRY(list(&listing,
              "SELECT session_id, speaker, name, prompt_digest FROM member "
-             "ORDER BY session_id, speaker",
+             "WHERE " NOT_PURGED("session_id") " ORDER BY session_id, speaker",
              on_member));
     TRY(list(&listing, "SELECT uid, key, request, session_id, nodes FROM client_key", on_key));
-    return list(&listing, "SELECT id, session_id FROM node WHERE finish = 0 ORDER BY id",
+    TRY(list(&listing,
+             "SELECT kind, id, name, flags, label, node_id, node_offset, created_us FROM note",
+             on_note));
+    return list(&listing,
+                "SELECT id, session_id FROM node WHERE finish = 0 AND " NOT_PURGED(
+                    "session_id") " ORDER BY id",
                 on_unfinished);
 }
 

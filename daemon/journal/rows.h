@@ -26,12 +26,13 @@ struct rows_visitor {
                               struct error *error);
     enum status (*on_member)(void *context, const struct journal_member *row, struct error *error);
     enum status (*on_key)(void *context, const struct journal_key *row, struct error *error);
+    enum status (*on_note)(void *context, const struct journal_note *row, struct error *error);
     enum status (*on_unfinished)(void *context, uint64_t node_id, uint64_t session_id,
                                  struct error *error);
 };
 
-/* All personas, prompts, sessions, members, client keys, and nodes without an end, in this order;
- * what has an id by ascending id. */
+/* All personas, prompts, sessions, members, client keys, notes, and nodes without an end, in this
+ * order; what has an id by ascending id. Purged sessions are left out with all that is theirs. */
 MUST_USE enum status rows_read_all(struct database *database, const struct rows_visitor *visitor,
                                    struct error *error);
 

@@ -78,13 +78,27 @@ CREATE TABLE node (
     ordinal        INTEGER NOT NULL,
     speaker        INTEGER NOT NULL,
     origin         INTEGER NOT NULL,        -- enum node_origin
-    flags          INTEGER NOT NULL,        -- 1 opens a turn, 2 greeting
+    flags          INTEGER NOT NULL,        -- 1 opens a turn, 2 greeting; these change: 4 deleted,
+                                            -- 8 purged
     created_us     INTEGER NOT NULL,
     finish         INTEGER NOT NULL,        -- changes once, from 0: enum node_finish
     finished_us    INTEGER NOT NULL         -- changes with it
 ) STRICT;
 CREATE INDEX node_by_session ON node(session_id, id);
 CREATE INDEX node_unfinished ON node(id) WHERE finish = 0;
+
+-- What people say about things, and where they put bookmarks. A row is replaced when it changes.
+CREATE TABLE note (
+    kind        INTEGER NOT NULL,           -- 0 node, 1 session, 2 persona, 3 bookmark of a session
+    id          INTEGER NOT NULL,           -- of the node, session or persona
+    name        BLOB NOT NULL,              -- of the bookmark; else empty
+    flags       INTEGER NOT NULL,           -- 1 deleted, 2 purged
+    label       BLOB NOT NULL,
+    node_id     INTEGER NOT NULL,           -- the bookmark's place; 0: the root
+    node_offset INTEGER NOT NULL,
+    created_us  INTEGER NOT NULL,
+    PRIMARY KEY (kind, id, name)
+) STRICT, WITHOUT ROWID;
 
 -- Content that was given: tokens and the text that they show.
 CREATE TABLE given (

@@ -41,6 +41,23 @@
               "WHERE node_id = ?1")                                                                \
     X(KEY, "INSERT INTO client_key (uid, key, request, session_id, nodes) "                        \
            "VALUES (?, ?, ?, ?, ?)")                                                               \
+    X(NODE_MARK, "UPDATE node SET flags = (flags & 3) | ?2 WHERE id = ?1")                         \
+    X(NODE_GIVEN_ERASE, "UPDATE given SET ids = x'', text = x'' WHERE node_id = ?1")               \
+    X(NODE_CHUNKS_ERASE, "DELETE FROM chunk WHERE key >= ?1 * 65536 AND key < (?1 + 1) * 65536")   \
+    X(NODE_SAMPLED_ERASE, "UPDATE sampled SET sampled_count = 0, kept = 0, content_bytes = 0, "    \
+                          "tail = x'' WHERE node_id = ?1")                                         \
+    X(NODE_NOTE_ERASE, "UPDATE note SET label = x'' WHERE kind = 0 AND id = ?1")                   \
+    X(NOTE, "INSERT OR REPLACE INTO note VALUES (?, ?, ?, ?, ?, ?, ?, ?)")                         \
+    X(SESSION_GIVEN_ERASE, "UPDATE given SET ids = x'', text = x'' WHERE node_id IN "              \
+                           "(SELECT id FROM node WHERE session_id = ?1)")                          \
+    X(SESSION_CHUNKS_ERASE, "DELETE FROM chunk WHERE key / 65536 IN "                              \
+                            "(SELECT id FROM node WHERE session_id = ?1)")                         \
+    X(SESSION_TAILS_ERASE, "UPDATE sampled SET tail = x'' WHERE node_id IN "                       \
+                           "(SELECT id FROM node WHERE session_id = ?1)")                          \
+    X(SESSION_CONTEXTS_ERASE, "UPDATE context SET segments = x'' WHERE session_id = ?1")           \
+    X(SESSION_LABEL_ERASE, "UPDATE session SET label = x'' WHERE id = ?1")                         \
+    X(SESSION_NOTES_ERASE, "DELETE FROM note WHERE kind = 3 AND id = ?1 OR kind = 0 AND id IN "    \
+                           "(SELECT id FROM node WHERE session_id = ?1)")                          \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                    \
     X(COMMIT, "COMMIT")                                                                            \
     X(ROLLBACK, "ROLLBACK")
@@ -434,17 +451,73 @@ static enum status write_key(struct writer *writer, const struct journal_record 
     return run(writer, error);
 }
 
+/* Runs statements whose one parameter is that id. */
+static enum status erase(struct writer *writer, const enum statement *statements, uint32_t count,
+                         uint64_t id, struct error *error)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        start(writer, statements[i]);
+        put(writer, id);
+        TRY(run(writer, error));
+    }
+    return STATUS_OK;
+}
+
+static enum status write_node_mark(struct writer *writer, const struct journal_record *record,
+                                   struct error *error)
+{
+    static const enum statement erasing[] = {
+        STATEMENT_NODE_GIVEN_ERASE, STATEMENT_NODE_CHUNKS_ERASE, STATEMENT_NODE_SAMPLED_ERASE,
+        STATEMENT_NODE_NOTE_ERASE};
+    const struct journal_node_mark *mark = &record->u.node_mark;
+
+    start(writer, STATEMENT_NODE_MARK);
+    put(writer, mark->node_id);
+    put(writer, mark->flags);
+    TRY(run_update(writer, "node", mark->node_id, error));
+    if ((mark->flags & JOURNAL_NODE_PURGED) == 0) {
+        return STATUS_OK;
+    }
+    return erase(writer, erasing, sizeof(erasing) / sizeof(erasing[0]), mark->node_id, error);
+}
+
+static enum status write_note(struct writer *writer, const struct journal_record *record,
+                              struct error *error)
+{
+    static const enum statement erasing[] = {
+        STATEMENT_SESSION_GIVEN_ERASE, STATEMENT_SESSION_CHUNKS_ERASE,
+        STATEMENT_SESSION_TAILS_ERASE, STATEMENT_SESSION_CONTEXTS_ERASE,
+        STATEMENT_SESSION_LABEL_ERASE, STATEMENT_SESSION_NOTES_ERASE};
+    const struct journal_note *note = &record->u.note;
+
+    start(writer, STATEMENT_NOTE);
+    put(writer, note->kind);
+    put(writer, note->id);
+    put_bytes(writer, note->name);
+    put(writer, note->flags);
+    put_bytes(writer, note->label);
+    put(writer, note->node_id);
+    put(writer, note->node_offset);
+    put(writer, note->created_us);
+    TRY(run(writer, error));
+    if (note->kind != JOURNAL_NOTE_SESSION || (note->flags & JOURNAL_NOTE_PURGED) == 0) {
+        return STATUS_OK;
+    }
+    return erase(writer, erasing, sizeof(erasing) / sizeof(erasing[0]), note->id, error);
+}
+
 static enum status write_batch(struct writer *writer, const struct journal_batch *batch,
                                struct error *error)
 {
     static enum status (*const writers[JOURNAL_KIND_COUNT])(
         struct writer * writer, const struct journal_record *record, struct error *error) = {
-        [JOURNAL_PERSONA] = write_persona, [JOURNAL_PROMPT] = write_prompt,
-        [JOURNAL_SESSION] = write_session, [JOURNAL_MEMBER] = write_member,
-        [JOURNAL_HEAD] = write_head,       [JOURNAL_STEPS] = write_steps,
-        [JOURNAL_CONTEXT] = write_context, [JOURNAL_GIVEN] = write_given,
-        [JOURNAL_INTENT] = write_intent,   [JOURNAL_CHECKPOINT] = write_checkpoint,
-        [JOURNAL_FINISH] = write_finish,   [JOURNAL_KEY] = write_key,
+        [JOURNAL_PERSONA] = write_persona,     [JOURNAL_PROMPT] = write_prompt,
+        [JOURNAL_SESSION] = write_session,     [JOURNAL_MEMBER] = write_member,
+        [JOURNAL_HEAD] = write_head,           [JOURNAL_STEPS] = write_steps,
+        [JOURNAL_CONTEXT] = write_context,     [JOURNAL_GIVEN] = write_given,
+        [JOURNAL_INTENT] = write_intent,       [JOURNAL_CHECKPOINT] = write_checkpoint,
+        [JOURNAL_FINISH] = write_finish,       [JOURNAL_KEY] = write_key,
+        [JOURNAL_NODE_MARK] = write_node_mark, [JOURNAL_NOTE] = write_note,
     };
 
     for (const struct journal_batch_record *at = batch->first; at != NULL; at = at->next) {

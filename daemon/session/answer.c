@@ -77,27 +77,32 @@ void answer_fill_session(const struct session *session, struct cast_view *cast,
         .label = bytes_of(session->label, session->label_bytes),
         .cast = cast,
         .cast_count = session->cast.count,
+        .is_deleted = session->is_deleted,
     };
     if (session->head->is_visible || session->head->parent == NULL) {
         out->head = (struct position){session->head->id, state_head(session).offset};
     }
 }
 
-void answer_session(struct store *store, struct reply_to to, struct session *session)
+void answer_session(struct store *store, struct reply_to to, enum request_type type,
+                    struct session *session)
 {
-    struct reply reply = {.type = REPLY_SESSION, .request = REQUEST_SESSION_OPEN};
+    struct reply reply = {.type = REPLY_SESSION, .request = type};
     struct cast_view cast[SESSION_CAST_COUNT_MAX];
     const struct node_children *children = &session->root.children;
     struct node_view *views = memory_alloc(children->count, sizeof(*views));
     uint32_t count = 0;
 
     if (views == NULL) {
-        answer_memory(store, to, REQUEST_SESSION_OPEN);
+        answer_memory(store, to, type);
         return;
     }
     for (uint32_t i = 0; i < children->count; i++) {
-        if (children->items[i]->is_greeting && children->items[i]->is_visible) {
-            views[count++] = node_view_of(children->items[i]);
+        const struct node *child = children->items[i];
+
+        if (type == REQUEST_SESSION_OPEN && child->is_greeting && child->is_visible &&
+            !child->is_purged) {
+            views[count++] = node_view_of(child);
         }
     }
     answer_fill_session(session, cast, &reply.u.session.session);
@@ -242,7 +247,11 @@ static enum status walk_path(struct walking *walking, struct place place)
 static void walk_children(struct walking *walking, const struct node *node)
 {
     for (uint32_t i = 0; i < node->children.count; i++) {
-        if (node->children.items[i]->is_visible && !add_node(walking, node->children.items[i])) {
+        const struct node *child = node->children.items[i];
+        const bool is_shown = child->is_visible && !child->is_purged &&
+                              (walking->walk->deleted || !child->is_deleted);
+
+        if (is_shown && !add_node(walking, child)) {
             return;
         }
     }
@@ -250,10 +259,10 @@ static void walk_children(struct walking *walking, const struct node *node)
 
 static void walk_subtree(struct walking *walking, struct node *top)
 {
-    struct node *node = tree_next(top, top);
+    struct node *node = tree_next(top, top, walking->walk->deleted);
 
     while (node != NULL && add_node(walking, node)) {
-        node = tree_next(top, node);
+        node = tree_next(top, node, walking->walk->deleted);
     }
 }
 

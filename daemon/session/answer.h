@@ -17,7 +17,9 @@ void answer_head(struct store *store, struct reply_to to, struct position head);
 /* With its card, if it is the caller's. */
 void answer_persona(struct store *store, struct reply_to to, enum request_type type, uint32_t uid,
                     const struct persona *persona);
-void answer_session(struct store *store, struct reply_to to, struct session *session);
+/* SESSION_OPEN: with its greetings. */
+void answer_session(struct store *store, struct reply_to to, enum request_type type,
+                    struct session *session);
 
 /* Created, and then the follow of its sampled nodes. */
 void answer_created(struct store *store, const struct pending *pending);

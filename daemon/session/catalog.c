@@ -186,6 +186,11 @@ enum status catalog_find(const struct store *store, uint64_t id, struct bytes na
             (int)(name.size < PERSONA_NAME_BYTES_MAX ? name.size : PERSONA_NAME_BYTES_MAX),
             (const char *)name.data);
     }
+    if (persona->is_deleted && persona->owner_uid == uid) {
+        return error_set(error, STATUS_NOT_FOUND,
+                         "persona %llu is deleted; putting its card again brings it back",
+                         (unsigned long long)id);
+    }
     if (!persona_is_playable(persona, uid)) {
         return error_set(error, STATUS_DENIED, "persona %llu belongs to another user",
                          (unsigned long long)id);
@@ -195,6 +200,26 @@ enum status catalog_find(const struct store *store, uint64_t id, struct bytes na
 }
 
 /* ---- answers ---- */
+
+/* A deleted version that is put again. */
+static enum status bring_back(struct store *store, struct persona *persona, struct error *error,
+                              uint64_t *ticket)
+{
+    const struct journal_note note = {.kind = JOURNAL_NOTE_PERSONA, .id = persona->id};
+    struct journal_batch *batch = NULL;
+    enum status status = journal_batch_create(&batch);
+
+    if (status == STATUS_OK) {
+        status = record_add_note(batch, &note);
+    }
+    if (status != STATUS_OK) {
+        journal_batch_destroy(batch);
+        return error_set(error, status, "out of memory while a persona was brought back");
+    }
+    TRY(record_submit(store, batch, error, ticket));
+    persona->is_deleted = false;
+    return STATUS_OK;
+}
 
 void catalog_answer_put(struct store *store, const struct request *request, struct reply_to to)
 {
@@ -211,7 +236,9 @@ void catalog_answer_put(struct store *store, const struct request *request, stru
     if (status == STATUS_OK) {
         status = catalog_put(store, &put, &error, &ticket, &pending->persona);
     }
-    if (status == STATUS_OK && ticket == 0) {
+    if (status == STATUS_OK && ticket == 0 && pending->persona->is_deleted) {
+        status = bring_back(store, pending->persona, &error, &ticket);
+    } else if (status == STATUS_OK && ticket == 0) {
         /* It is there, but maybe not on disk yet: whatever was given before is in this ticket. */
         status = record_barrier(store, &error, &ticket);
     }

@@ -188,8 +188,7 @@ static void account_given(struct change *change)
 
     CHECK(user != NULL);
     for (uint32_t i = 0; i < change->given_count; i++) {
-        user->content_bytes += sizeof(struct node) + change->nodes[i]->text_bytes +
-                               change->nodes[i]->id_count * sizeof(uint32_t);
+        user->content_bytes += node_stored_bytes(change->nodes[i]);
     }
 }
 

@@ -333,10 +333,9 @@ static enum status encode_tail(struct store *store, struct node *node)
     return STATUS_OK;
 }
 
-static void account(struct node *node, struct user *user)
+static void account(const struct node *node, struct user *user)
 {
-    user->content_bytes += sizeof(*node) + sizeof(*node->sampled) + node->sampled->block_bytes +
-                           node->id_count * sizeof(uint32_t);
+    user->content_bytes += node_stored_bytes(node);
 }
 
 static void end(struct store *store, struct node *node)

@@ -82,6 +82,26 @@ void key_forget(struct store *store, uint32_t uid, struct bytes text)
     }
 }
 
+static bool is_of(const struct store *store, const struct key *key, uint64_t session)
+{
+    const struct node *node = key->node_count > 0 ? table_find(&store->nodes, key->nodes[0]) : NULL;
+
+    return key->session_id == session || (node != NULL && node->session->id == session);
+}
+
+void key_forget_session(struct store *store, const struct session *session)
+{
+    uint32_t cursor = 0;
+    uint64_t place = 0;
+    void *value = NULL;
+
+    while (table_next(&store->keys, &cursor, &place, &value)) {
+        if (is_of(store, value, session->id)) {
+            key_destroy(table_remove(&store->keys, place));
+        }
+    }
+}
+
 void key_destroy(struct key *key)
 {
     if (key != NULL) {

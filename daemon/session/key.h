@@ -28,6 +28,8 @@ MUST_USE enum status key_create(const struct store *store, uint32_t uid, struct 
 /* Reserves its place, so that nothing can fail later; nodes are filled in by the caller. */
 MUST_USE enum status key_remember(struct store *store, struct key *key, struct error *error);
 void key_forget(struct store *store, uint32_t uid, struct bytes text);
+/* Those that made the session, or nodes in it. */
+void key_forget_session(struct store *store, const struct session *session);
 void key_destroy(struct key *key); /* NULL is fine */
 
 #endif

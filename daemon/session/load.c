@@ -2,10 +2,12 @@
 
 #include <string.h>
 
+#include "base/arena.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "session/bookmark.h"
 #include "session/key.h"
 #include "session/load_tree.h"
 #include "session/open.h"
@@ -19,6 +21,9 @@ struct loading {
         uint64_t *ids; /* owned */
         uint32_t count, capacity;
     } unfinished;
+    struct journal_note *notes; /* owned: of nodes and places, kept until trees are there */
+    struct arena note_bytes;    /* owns what they borrow */
+    uint32_t note_count, note_capacity;
 };
 
 static enum status damaged(struct error *error, const char *what, uint64_t id)
@@ -181,7 +186,7 @@ static enum status on_key(void *context, const struct journal_key *row, struct e
     struct key *key = NULL;
     enum status status;
 
-    if (row->nodes.size % sizeof(uint64_t) != 0 || row->request > REQUEST_DETOKENIZE) {
+    if (row->nodes.size % sizeof(uint64_t) != 0 || row->request >= REQUEST_COUNT) {
         return damaged(error, "a client key of user", row->uid);
     }
     status = key_create(store, row->uid, row->key, (uint32_t)(row->nodes.size / sizeof(uint64_t)),
@@ -203,6 +208,97 @@ static enum status on_key(void *context, const struct journal_key *row, struct e
         key_destroy(key);
     }
     return status;
+}
+
+static struct bytes copy_note(struct loading *loading, struct bytes bytes)
+{
+    return bytes_of(arena_copy(&loading->note_bytes, bytes.data, bytes.size), bytes.size);
+}
+
+static enum status keep_note(struct loading *loading, const struct journal_note *row)
+{
+    struct journal_note note = *row;
+
+    if (loading->note_count == loading->note_capacity) {
+        const uint32_t capacity = loading->note_capacity == 0 ? 64 : loading->note_capacity * 2;
+        struct journal_note *notes = memory_resize(loading->notes, capacity, sizeof(*notes));
+
+        if (notes == NULL) {
+            return STATUS_MEMORY;
+        }
+        loading->notes = notes;
+        loading->note_capacity = capacity;
+    }
+    note.name = copy_note(loading, row->name);
+    note.label = copy_note(loading, row->label);
+    if (note.name.data == NULL || note.label.data == NULL) {
+        return STATUS_MEMORY;
+    }
+    loading->notes[loading->note_count++] = note;
+    return STATUS_OK;
+}
+
+static enum status set_label(char **label, uint32_t *bytes, struct bytes text)
+{
+    char *copy = memory_copy_text((const char *)text.data, text.size);
+
+    if (copy == NULL) {
+        return STATUS_MEMORY;
+    }
+    memory_free(*label);
+    *label = copy;
+    *bytes = (uint32_t)text.size;
+    return STATUS_OK;
+}
+
+static enum status on_note(void *context, const struct journal_note *row, struct error *error)
+{
+    struct loading *loading = context;
+    struct session *session = state_session_find(loading->store, row->id);
+    struct persona *persona = state_persona_find(loading->store, row->id);
+    const bool is_deleted = (row->flags & JOURNAL_NOTE_DELETED) != 0;
+    enum status status = STATUS_OK;
+
+    if (row->name.size > LABEL_BYTES_MAX || row->label.size > LABEL_BYTES_MAX ||
+        row->kind > JOURNAL_NOTE_BOOKMARK) {
+        return damaged(error, "a note about", row->id);
+    }
+    if (row->kind == JOURNAL_NOTE_SESSION && session != NULL) {
+        session->is_deleted = is_deleted;
+        status = set_label(&session->label, &session->label_bytes, row->label);
+    } else if (row->kind == JOURNAL_NOTE_PERSONA && persona != NULL) {
+        persona->is_deleted = is_deleted;
+    } else if (row->kind == JOURNAL_NOTE_NODE || row->kind == JOURNAL_NOTE_BOOKMARK) {
+        status = keep_note(loading, row);
+    }
+    return status == STATUS_OK ? STATUS_OK
+                               : error_set(error, status, "out of memory while notes were loaded");
+}
+
+/* What a note is about may be purged. */
+static enum status apply_notes(struct loading *loading, struct error *error)
+{
+    struct store *store = loading->store;
+    enum status status = STATUS_OK;
+
+    for (uint32_t i = 0; i < loading->note_count && status == STATUS_OK; i++) {
+        const struct journal_note *note = &loading->notes[i];
+        struct node *node =
+            table_find(&store->nodes, note->kind == JOURNAL_NOTE_NODE ? note->id : note->node_id);
+        struct session *session = state_session_find(store, note->id);
+
+        if (note->kind == JOURNAL_NOTE_NODE && node != NULL && !node->is_purged &&
+            note->label.size > 0) {
+            status = set_label(&node->label, &node->label_bytes, note->label);
+        } else if (note->kind == JOURNAL_NOTE_BOOKMARK && session != NULL) {
+            status = bookmark_load(store, session, note);
+        }
+    }
+    for (uint32_t i = 0; i < store->sessions.count; i++) {
+        state_head_leave(store->sessions.items[i]);
+    }
+    return status == STATUS_OK ? STATUS_OK
+                               : error_set(error, status, "out of memory while notes were loaded");
 }
 
 static enum status on_unfinished(void *context, uint64_t node_id, uint64_t session_id,
@@ -286,17 +382,21 @@ enum status load_all(struct store *store, struct error *error)
 {
     const uint64_t started_ns = clock_monotonic_ns();
     struct loading loading = {.store = store};
-    const struct rows_visitor visitor = {&loading,  on_persona, on_prompt,    on_session,
-                                         on_member, on_key,     on_unfinished};
+    const struct rows_visitor visitor = {&loading,  on_persona, on_prompt, on_session,
+                                         on_member, on_key,     on_note,   on_unfinished};
     enum status status;
 
     table_init(&loading.prompts);
+    arena_init(&loading.note_bytes, NOTE_BYTES_MAX);
     status = rows_read_all(journal_database(store->settings.journal), &visitor, error);
     if (status == STATUS_OK) {
         status = load_last(store, error);
     }
     if (status == STATUS_OK) {
         status = load_sessions(store, error);
+    }
+    if (status == STATUS_OK) {
+        status = apply_notes(&loading, error);
     }
     if (status == STATUS_OK) {
         go_on(store, &loading);
@@ -306,5 +406,7 @@ enum status load_all(struct store *store, struct error *error)
     }
     release_prompts(&loading);
     memory_free(loading.unfinished.ids);
+    memory_free(loading.notes);
+    arena_finish(&loading.note_bytes);
     return status;
 }

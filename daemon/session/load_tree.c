@@ -76,6 +76,8 @@ static enum status add_node(struct filling *filling, const struct rows_node *row
     node->finish = (enum node_finish)row->finish;
     node->opens_turn = (row->node.flags & JOURNAL_NODE_OPENS_TURN) != 0;
     node->is_greeting = (row->node.flags & JOURNAL_NODE_GREETING) != 0;
+    node->is_deleted = (row->node.flags & JOURNAL_NODE_DELETED) != 0;
+    node->is_purged = (row->node.flags & JOURNAL_NODE_PURGED) != 0;
     node->created_us = row->node.created_us;
     node->finished_us = row->finished_us;
     node->is_visible = true;
@@ -332,7 +334,7 @@ static enum status check_offsets(const struct filling *filling)
         const struct node *node = table_find(&filling->store->nodes, row->node.id);
 
         node_content(node->parent, &count);
-        if (node->parent_offset > count) {
+        if (!node->is_purged && node->parent_offset > count) {
             return filling_damaged(filling, "the offset of node", row->node.id);
         }
     }
@@ -342,13 +344,32 @@ static enum status check_offsets(const struct filling *filling)
         for (uint32_t k = 0; k < context->own_count; k++) {
             const struct segment *segment = &context->own[k];
 
-            if (segment->kind != SEGMENT_NODE) {
-                continue;
+            if (segment->kind != SEGMENT_NODE || segment->node->is_purged) {
+                continue; /* only contexts of purged nodes name purged ones */
             }
             node_content(segment->node, &count);
             if (segment->from > count || segment->count > count - segment->from) {
                 return filling_damaged(filling, "the context of node", context->id);
             }
+        }
+    }
+    return STATUS_OK;
+}
+
+/* What is purged has nothing below it that is not, and holds nothing. */
+static enum status drop_purged(const struct filling *filling)
+{
+    for (uint32_t i = 0; i < filling->rows->node_count; i++) {
+        struct node *node = table_find(&filling->store->nodes, filling->rows->nodes[i].node.id);
+
+        if (node->parent->is_purged && !node->is_purged) {
+            return filling_damaged(filling, "the purged parent of node", node->id);
+        }
+        if (node->is_purged && filling->rows->nodes[i].finish == NODE_GOING) {
+            return filling_damaged(filling, "the purged node", node->id);
+        }
+        if (node->is_purged) {
+            node_purge(node);
         }
     }
     return STATUS_OK;
@@ -370,7 +391,8 @@ static enum status fill(struct filling *filling)
             TRY(add_sampled(filling, &rows->nodes[i]));
         }
     }
-    return check_offsets(filling);
+    TRY(check_offsets(filling));
+    return drop_purged(filling);
 }
 
 static void release(struct filling *filling)

@@ -65,7 +65,7 @@ uint32_t node_child_count(const struct node *node)
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < node->children.count; i++) {
-        count += node->children.items[i]->is_visible;
+        count += node->children.items[i]->is_visible && !node->children.items[i]->is_deleted;
     }
     return count;
 }
@@ -108,6 +108,8 @@ struct node_view node_view_of(const struct node *node)
         .origin = node->origin,
         .finish = node->is_finish_visible ? node->finish : NODE_GOING,
         .opens_turn = node->opens_turn,
+        .is_deleted = node->is_deleted,
+        .label = bytes_of(node->label, node->label_bytes),
         .text = text_of(node),
         .text_bytes = shown_bytes(node),
     };
@@ -239,11 +241,18 @@ void node_settle(struct node *node)
     sampled->output = output;
 }
 
-void node_destroy(struct node *node)
+uint64_t node_stored_bytes(const struct node *node)
 {
-    if (node == NULL) {
-        return;
+    uint64_t bytes = sizeof(*node) + node->text_bytes + node->id_count * sizeof(uint32_t);
+
+    if (node->sampled != NULL) {
+        bytes += sizeof(*node->sampled) + node->sampled->block_bytes;
     }
+    return bytes;
+}
+
+static void free_parts(struct node *node)
+{
     if (node->sampled != NULL) {
         if (node->sampled->sampler != NULL) {
             sampler_release(node->sampled->sampler);
@@ -253,9 +262,33 @@ void node_destroy(struct node *node)
         memory_free(node->sampled->block);
         memory_free(node->sampled);
     }
-    memory_free(node->children.items);
     memory_free(node->ids);
     memory_free(node->text);
     memory_free(node->error);
+    memory_free(node->label);
+}
+
+void node_purge(struct node *node)
+{
+    CHECK(node->waiters == NULL && (node->sampled == NULL || node->sampled->generation == NULL));
+    free_parts(node);
+    node->sampled = NULL;
+    node->ids = NULL;
+    node->id_count = 0;
+    node->text = NULL;
+    node->text_bytes = 0;
+    node->error = NULL;
+    node->label = NULL;
+    node->label_bytes = 0;
+    node->is_purged = true;
+}
+
+void node_destroy(struct node *node)
+{
+    if (node == NULL) {
+        return;
+    }
+    free_parts(node);
+    memory_free(node->children.items);
     memory_free(node);
 }

@@ -77,6 +77,8 @@ struct node {
     bool opens_turn;
     bool is_greeting; /* whole greeting of the session's first persona, child of the root */
     bool is_visible, is_finish_visible;
+    bool is_deleted; /* marked: it and all below it are hidden */
+    bool is_purged;  /* holds nothing any more; only its id and ordinal are kept */
     struct node_children children;
     uint64_t created_us, finished_us;
     uint32_t *ids; /* owned; given nodes, and sampled ones with a tail: the content */
@@ -86,6 +88,8 @@ struct node {
     struct node_sampled *sampled; /* owned; NULL for given nodes */
     struct waiter *waiters;       /* who waits for a commit of this node (pending.h) */
     struct error *error;          /* owned; why it failed, or NULL */
+    char *label;                  /* owned, or NULL */
+    uint32_t label_bytes;
 };
 
 /* The content as far as it is fixed: whole, or what is released. */
@@ -95,7 +99,13 @@ const uint32_t *node_content(const struct node *node, uint32_t *count);
 struct bytes node_text_until(const struct node *node, uint32_t offset,
                              const struct tokenizer *tokenizer);
 
-/* Visible children only. */
+/* Bytes that count towards what its user may store. */
+uint64_t node_stored_bytes(const struct node *node);
+
+/* Frees what it holds: is_purged from then on. Nothing may borrow from it. */
+void node_purge(struct node *node);
+
+/* Children that readers see: visible and not deleted. */
 uint32_t node_child_count(const struct node *node);
 
 /* What a reader sees; the node must be visible. */

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "session/answer.h"
+#include "session/bookmark.h"
 #include "session/catalog.h"
 #include "session/change.h"
 
@@ -211,6 +212,7 @@ void open_session_destroy(struct store *store, struct session *session)
     if (session == NULL) {
         return;
     }
+    bookmark_finish(session);
     tree_finish(session);
     cast_finish(&session->cast, state_prompt_release, store);
     memory_free(session->label);
@@ -218,6 +220,12 @@ void open_session_destroy(struct store *store, struct session *session)
 }
 
 /* ---- listing ---- */
+
+static bool is_listed(const struct session *session, const struct request *request)
+{
+    return session->owner_uid == request->uid && session->is_open &&
+           (request->u.page.deleted || !session->is_deleted);
+}
 
 void open_answer_list(struct store *store, const struct request *request, struct reply_to to)
 {
@@ -232,7 +240,7 @@ void open_answer_list(struct store *store, const struct request *request, struct
     for (uint32_t i = at, count = 0; i < store->sessions.count && count < page->count; i++) {
         const struct session *session = store->sessions.items[i];
 
-        if (session->owner_uid == request->uid && session->is_open) {
+        if (is_listed(session, request)) {
             cast_count += session->cast.count;
             count++;
         }
@@ -247,7 +255,7 @@ void open_answer_list(struct store *store, const struct request *request, struct
     while (at < store->sessions.count && reply.u.sessions.count < page->count) {
         const struct session *session = store->sessions.items[at++];
 
-        if (session->owner_uid == request->uid && session->is_open) {
+        if (is_listed(session, request)) {
             answer_fill_session(session, casts + cast_count, &views[reply.u.sessions.count++]);
             cast_count += session->cast.count;
         }

@@ -37,6 +37,14 @@ void pending_destroy(struct pending *pending)
     }
 }
 
+/* Those that are answered by Done once they are committed. */
+static bool is_note(enum request_type type)
+{
+    return type == REQUEST_DELETE || type == REQUEST_UNDELETE || type == REQUEST_PURGE ||
+           type == REQUEST_LABEL || type == REQUEST_BOOKMARK || type == REQUEST_SESSION_DELETE ||
+           type == REQUEST_PERSONA_DELETE;
+}
+
 static void complete(struct store *store, struct pending *pending)
 {
     store->pending_count--;
@@ -50,11 +58,13 @@ static void complete(struct store *store, struct pending *pending)
         answer_persona(store, pending->to, pending->type, pending->uid, pending->persona);
     } else if (pending->type == REQUEST_HEAD) {
         answer_head(store, pending->to, pending->head);
-    } else if (pending->type == REQUEST_CANCEL) {
+    } else if (pending->type == REQUEST_SESSION_SET) {
+        answer_session(store, pending->to, pending->type, pending->session);
+    } else if (pending->type == REQUEST_CANCEL || is_note(pending->type)) {
         answer_done(store, pending->to, pending->type);
     } else if (pending->type == REQUEST_SESSION_OPEN) {
         pending->session->is_open = true;
-        answer_session(store, pending->to, pending->session);
+        answer_session(store, pending->to, pending->type, pending->session);
     } else {
         answer_created(store, pending);
     }

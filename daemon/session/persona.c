@@ -54,7 +54,8 @@ void persona_destroy(struct persona *persona)
 
 bool persona_is_playable(const struct persona *persona, uint32_t uid)
 {
-    return persona->visibility == VISIBILITY_PUBLIC || persona->owner_uid == uid;
+    return !persona->is_deleted &&
+           (persona->visibility == VISIBILITY_PUBLIC || persona->owner_uid == uid);
 }
 
 struct persona_view persona_view_of(const struct persona *persona)

@@ -21,6 +21,7 @@ struct persona {
     uint32_t owner_uid;
     enum visibility visibility;
     bool is_built_in;
+    bool is_deleted; /* hidden; sessions that play it go on */
     uint64_t created_us;
     struct card *card;       /* owned */
     struct bytes *variables; /* owned; names that its texts use, for views */
@@ -31,7 +32,7 @@ struct persona {
 MUST_USE enum status persona_create(struct card *card, struct persona **out);
 void persona_destroy(struct persona *persona); /* NULL is fine */
 
-/* Whether that user may play it. */
+/* Whether that user may open a session with it: it is the user's or public, and not deleted. */
 bool persona_is_playable(const struct persona *persona, uint32_t uid);
 
 struct persona_view persona_view_of(const struct persona *persona);

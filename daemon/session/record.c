@@ -455,6 +455,40 @@ enum status record_barrier(struct store *store, struct error *error, uint64_t *t
     return submit_one(store, NULL, error, ticket);
 }
 
+enum status record_add_mark(struct journal_batch *batch, const struct node *node, bool is_deleted,
+                            bool is_purged)
+{
+    const struct journal_record record = {
+        .kind = JOURNAL_NODE_MARK,
+        .u.node_mark =
+            {
+                .node_id = node->id,
+                .flags = (is_deleted ? JOURNAL_NODE_DELETED : 0u) |
+                         (is_purged ? JOURNAL_NODE_PURGED : 0u),
+            },
+    };
+
+    return journal_batch_add(batch, &record);
+}
+
+enum status record_add_note(struct journal_batch *batch, const struct journal_note *note)
+{
+    const struct journal_record record = {.kind = JOURNAL_NOTE, .u.note = *note};
+
+    return journal_batch_add(batch, &record);
+}
+
+enum status record_add_head(struct journal_batch *batch, const struct session *session,
+                            const struct node *head, uint32_t offset)
+{
+    const struct journal_record record = {
+        .kind = JOURNAL_HEAD,
+        .u.head = {.session_id = session->id, .node_id = head->id, .offset = offset},
+    };
+
+    return journal_batch_add(batch, &record);
+}
+
 enum status record_head(struct store *store, const struct session *session, struct error *error,
                         uint64_t *ticket)
 {

@@ -38,6 +38,13 @@ MUST_USE enum status record_barrier(struct store *store, struct error *error, ui
 MUST_USE enum status record_head(struct store *store, const struct session *session,
                                  struct error *error, uint64_t *ticket);
 
+/* What is said about a node, a session, a persona; added to a batch of the caller's. MEMORY. */
+MUST_USE enum status record_add_mark(struct journal_batch *batch, const struct node *node,
+                                     bool is_deleted, bool is_purged);
+MUST_USE enum status record_add_note(struct journal_batch *batch, const struct journal_note *note);
+MUST_USE enum status record_add_head(struct journal_batch *batch, const struct session *session,
+                                     const struct node *head, uint32_t offset);
+
 /* A batch of small records of your own: submits it and gives its ticket. Takes the batch over. */
 MUST_USE enum status record_submit(struct store *store, struct journal_batch *batch,
                                    struct error *error, uint64_t *ticket);

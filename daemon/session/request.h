@@ -47,6 +47,17 @@ enum request_type {
     REQUEST_HEAD,
     REQUEST_TOKENIZE,
     REQUEST_DETOKENIZE,
+    REQUEST_PERSONA_DELETE,
+    REQUEST_SESSION_DELETE,
+    REQUEST_SESSION_SET,
+    REQUEST_BOOKMARK,
+    REQUEST_BOOKMARK_LIST,
+    REQUEST_DELETE,
+    REQUEST_UNDELETE,
+    REQUEST_PURGE,
+    REQUEST_LABEL,
+    REQUEST_CONTEXT,
+    REQUEST_COUNT, /* stays last: numbers are stored with client keys, so append */
 };
 
 enum visibility { VISIBILITY_PRIVATE = 0, VISIBILITY_PUBLIC = 1 };
@@ -75,6 +86,7 @@ struct variable {
 struct request_page {
     uint64_t after;
     uint32_t count; /* 1 to LIST_PAGE_COUNT_MAX */
+    bool deleted;   /* SESSION_LIST: those that are marked as deleted too */
 };
 
 struct request_persona_put {
@@ -153,6 +165,7 @@ struct request_walk {
     uint32_t skip;
     uint32_t count; /* 1 to WALK_PAGE_NODE_COUNT_MAX */
     bool text, content, numbers;
+    bool deleted; /* also what is marked as deleted */
 };
 
 struct request_follow {
@@ -188,6 +201,50 @@ struct request_detokenize {
     bool names; /* control tokens as the vocabulary writes them */
 };
 
+struct request_session_delete {
+    uint64_t session;
+    bool undo, purge; /* not both */
+};
+
+struct request_session_set {
+    uint64_t session;
+    bool has_label;
+    struct bytes label; /* valid UTF-8, at most LABEL_BYTES_MAX */
+};
+
+struct request_bookmark {
+    uint64_t session;
+    struct bytes name; /* valid UTF-8, 1 to LABEL_BYTES_MAX bytes */
+    bool has_position;
+    struct position position;
+    bool remove;
+};
+
+/* A page by number: BOOKMARK_LIST. */
+struct request_bookmark_list {
+    uint64_t session;
+    uint32_t skip;
+    uint32_t count; /* 1 to LIST_PAGE_COUNT_MAX */
+};
+
+/* DELETE, UNDELETE, PURGE. */
+struct request_nodes {
+    const uint64_t *nodes;
+    uint32_t count; /* 1 to MARK_NODE_COUNT_MAX */
+};
+
+struct request_label {
+    uint64_t node;
+    struct bytes label; /* valid UTF-8, at most LABEL_BYTES_MAX */
+};
+
+struct request_context {
+    uint64_t node;
+    bool tokens, text;
+    uint32_t skip;
+    uint32_t count; /* 1 to LIST_PAGE_COUNT_MAX */
+};
+
 struct request {
     enum request_type type;
     uint32_t uid;            /* of the peer */
@@ -206,6 +263,14 @@ struct request {
         struct request_head head;
         struct request_tokenize tokenize;
         struct request_detokenize detokenize;
+        uint64_t persona_delete; /* its id */
+        struct request_session_delete session_delete;
+        struct request_session_set session_set;
+        struct request_bookmark bookmark;
+        struct request_bookmark_list bookmark_list;
+        struct request_nodes nodes;
+        struct request_label label;
+        struct request_context context;
     } u;
 };
 
@@ -236,6 +301,7 @@ struct session_view {
     const struct cast_view *cast;
     uint32_t cast_count;
     struct position head;
+    bool is_deleted;
 };
 
 /* A node as readers see it. Released entries never change; pointers stay valid until the next turn
@@ -246,7 +312,7 @@ struct node_view {
     uint32_t ordinal, speaker, child_count;
     enum node_origin origin;
     enum node_finish finish; /* visible finish: after its row was committed */
-    bool opens_turn;
+    bool opens_turn, is_deleted;
     uint32_t context_token_count, turns_left_out;
     const uint32_t *content; /* ids: kept + tail; while going: released tokens */
     uint32_t content_count;
@@ -280,13 +346,51 @@ struct stats_view {
     uint64_t failed_count, kv_page_count, kv_page_free_count, kv_page_cached_count;
 };
 
+struct bookmark_view {
+    struct bytes name;
+    struct position position;
+    uint64_t created_us;
+};
+
+enum context_part {
+    CONTEXT_PROMPT = 0,
+    CONTEXT_NODE = 1,
+    CONTEXT_FRAME = 2,
+    CONTEXT_INSERT = 3,
+    CONTEXT_START = 4
+};
+
+struct segment_view {
+    enum context_part kind;
+    uint64_t node; /* CONTEXT_NODE */
+    uint32_t from, count;
+    const uint32_t *ids; /* NULL unless asked for, or when hidden */
+    struct bytes text;   /* likewise */
+    bool is_hidden;
+};
+
+struct range_view {
+    uint64_t node;
+    uint32_t from, count;
+};
+
+struct context_view {
+    const struct segment_view *segments;
+    uint32_t count;
+    bool end;
+    uint32_t segment_count, token_count, speaker, turns_left_out;
+    uint64_t persona;
+    const struct range_view *omitted;
+    uint32_t omitted_count;
+};
+
 enum reply_type {
     REPLY_ERROR,
     REPLY_INFO,
     REPLY_STATS,
     REPLY_PERSONA, /* PersonaPut, PersonaGet */
     REPLY_PERSONA_LIST,
-    REPLY_SESSION, /* SessionOpen */
+    REPLY_SESSION, /* SessionOpen, SessionSet */
     REPLY_SESSION_LIST,
     REPLY_CREATED,
     REPLY_WALK,
@@ -294,6 +398,8 @@ enum reply_type {
     REPLY_TOKENS, /* Tokenize */
     REPLY_TEXT,   /* Detokenize */
     REPLY_DONE,
+    REPLY_BOOKMARK_LIST,
+    REPLY_CONTEXT,
 };
 
 struct reply {
@@ -341,6 +447,12 @@ struct reply {
             uint32_t count;
         } tokens;
         struct bytes text;
+        struct {
+            const struct bookmark_view *items;
+            uint32_t count;
+            bool end;
+        } bookmarks;
+        struct context_view context;
     } u;
 };
 

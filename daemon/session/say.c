@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "session/answer.h"
 #include "session/change.h"
+#include "session/inspect.h"
 
 /* ---- text that enters ---- */
 
@@ -95,14 +96,11 @@ static enum status check_speaker(const struct session *session, uint32_t speaker
     return STATUS_OK;
 }
 
-/* Only who owns a persona sees its prompt; others are given no context, as they are given no card.
- */
 static bool may_see_context(const struct session *session, uint32_t speaker)
 {
     const uint32_t viewpoint = cast_viewpoint(&session->cast, speaker);
-    const struct prompt *prompt = session->cast.members[viewpoint].prompt;
 
-    return prompt->persona->owner_uid == session->owner_uid || prompt_is_bare(prompt);
+    return inspect_may_see(session, session->cast.members[viewpoint].prompt);
 }
 
 /* Going on in a turn: whose it is, and that there is one. */

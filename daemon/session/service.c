@@ -61,8 +61,8 @@ void service_walk(struct store *store, const struct request *request, struct rep
     struct error error = {0};
 
     if (state_session_open(store, walk->session, request->uid, &error, &session) != STATUS_OK ||
-        state_place(store, session, walk->has_position, walk->position, &error, &place) !=
-            STATUS_OK) {
+        state_place_any(store, session, walk->has_position, walk->position, walk->deleted, &error,
+                        &place) != STATUS_OK) {
         answer_error(store, to, request->type, &error);
         return;
     }
@@ -156,8 +156,8 @@ static uint32_t list_going(const struct session *session, struct node **out)
     struct session *open = (struct session *)(uintptr_t)session;
     uint32_t count = 0;
 
-    for (struct node *node = tree_next(&open->root, &open->root); node != NULL;
-         node = tree_next(&open->root, node)) {
+    for (struct node *node = tree_next(&open->root, &open->root, true); node != NULL;
+         node = tree_next(&open->root, node, true)) {
         if (is_going(node)) {
             if (out != NULL) {
                 out[count] = node;

@@ -90,6 +90,11 @@ enum status state_session_open(const struct store *store, uint64_t id, uint32_t 
         return error_set(error, STATUS_DENIED, "session %llu belongs to another user",
                          (unsigned long long)id);
     }
+    if (session->is_deleted) {
+        return error_set(error, STATUS_NOT_FOUND,
+                         "session %llu is deleted; SessionDelete with undo brings it back",
+                         (unsigned long long)id);
+    }
     *out = session;
     return STATUS_OK;
 }
@@ -105,6 +110,12 @@ enum status state_node_open(const struct store *store, uint64_t id, uint32_t uid
     if (node->session->owner_uid != uid) {
         return error_set(error, STATUS_DENIED, "node %llu belongs to another user",
                          (unsigned long long)id);
+    }
+    if (node->is_purged || node->session->is_deleted) {
+        return error_set(error, STATUS_NOT_FOUND, "%s %llu is %s",
+                         node->is_purged ? "node" : "session",
+                         (unsigned long long)(node->is_purged ? id : node->session->id),
+                         node->is_purged ? "purged" : "deleted");
     }
     *out = node;
     return STATUS_OK;
@@ -123,6 +134,24 @@ struct place state_head(const struct session *session)
 enum status state_place(const struct store *store, struct session *session, bool has_position,
                         struct position position, struct error *error, struct place *out)
 {
+    return state_place_any(store, session, has_position, position, false, error, out);
+}
+
+static enum status check_hidden(struct node *node, struct error *error)
+{
+    const struct node *hidden_by = tree_hidden_by(node);
+
+    if (hidden_by == NULL) {
+        return STATUS_OK;
+    }
+    return error_set(error, STATUS_NOT_FOUND, "node %llu is deleted; Undelete brings it back",
+                     (unsigned long long)hidden_by->id);
+}
+
+enum status state_place_any(const struct store *store, struct session *session, bool has_position,
+                            struct position position, bool deleted, struct error *error,
+                            struct place *out)
+{
     struct place place = {&session->root, 0};
     uint32_t count = 0;
 
@@ -136,6 +165,9 @@ enum status state_place(const struct store *store, struct session *session, bool
             return error_set(error, STATUS_BAD_INPUT, "node %llu is not in session %llu",
                              (unsigned long long)position.node, (unsigned long long)session->id);
         }
+        if (!deleted) {
+            TRY(check_hidden(place.node, error));
+        }
     }
     node_content(place.node, &count);
     place.offset = position.offset == OFFSET_END ? count : position.offset;
@@ -146,6 +178,15 @@ enum status state_place(const struct store *store, struct session *session, bool
     }
     *out = place;
     return STATUS_OK;
+}
+
+void state_head_leave(struct session *session)
+{
+    for (struct node *hidden_by = tree_hidden_by(session->head); hidden_by != NULL;
+         hidden_by = tree_hidden_by(session->head)) {
+        session->head = hidden_by->parent;
+        session->head_offset = hidden_by->parent_offset;
+    }
 }
 
 enum status state_user(struct store *store, uint32_t uid, struct error *error, struct user **out)

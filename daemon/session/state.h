@@ -73,13 +73,22 @@ MUST_USE enum status state_session_open(const struct store *store, uint64_t id, 
 MUST_USE enum status state_node_open(const struct store *store, uint64_t id, uint32_t uid,
                                      struct error *error, struct node **out);
 
-/* A position of that session, checked; absent: the session's head. */
+/* A position of that session, checked; absent: the session's head. What is deleted, and what hangs
+ * below it, is no place: NOT_FOUND. */
 MUST_USE enum status state_place(const struct store *store, struct session *session,
                                  bool has_position, struct position position, struct error *error,
                                  struct place *out);
 
+/* The same; deleted: there too. */
+MUST_USE enum status state_place_any(const struct store *store, struct session *session,
+                                     bool has_position, struct position position, bool deleted,
+                                     struct error *error, struct place *out);
+
 /* The session's head as a place. */
 struct place state_head(const struct session *session);
+
+/* A head that stands in what is deleted goes to where the deleted node hangs. */
+void state_head_leave(struct session *session);
 
 /* LIMIT past USER_COUNT_MAX. */
 MUST_USE enum status state_user(struct store *store, uint32_t uid, struct error *error,

@@ -10,9 +10,13 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "session/answer.h"
+#include "session/bookmark.h"
 #include "session/catalog.h"
 #include "session/change.h"
+#include "session/discard.h"
+#include "session/inspect.h"
 #include "session/load.h"
+#include "session/mark.h"
 #include "session/open.h"
 #include "session/record.h"
 #include "session/say.h"
@@ -277,6 +281,16 @@ static void dispatch(struct store *store, const struct request *request, struct 
         [REQUEST_HEAD] = service_head,
         [REQUEST_TOKENIZE] = service_tokenize,
         [REQUEST_DETOKENIZE] = service_detokenize,
+        [REQUEST_PERSONA_DELETE] = discard_persona,
+        [REQUEST_SESSION_DELETE] = discard_session,
+        [REQUEST_SESSION_SET] = discard_set_session,
+        [REQUEST_BOOKMARK] = bookmark_execute,
+        [REQUEST_BOOKMARK_LIST] = bookmark_answer_list,
+        [REQUEST_DELETE] = mark_delete,
+        [REQUEST_UNDELETE] = mark_undelete,
+        [REQUEST_PURGE] = mark_purge,
+        [REQUEST_LABEL] = mark_label,
+        [REQUEST_CONTEXT] = inspect_context,
     };
 
     CHECK((size_t)request->type < sizeof(handlers) / sizeof(handlers[0]));

@@ -187,28 +187,60 @@ enum status tree_turn_text(struct place place, const struct tokenizer *tokenizer
     return STATUS_OK;
 }
 
-static struct node *first_visible(const struct node_children *children, uint32_t from)
+static struct node *first_shown(const struct node_children *children, uint32_t from, bool deleted)
 {
     for (uint32_t i = from; i < children->count; i++) {
-        if (children->items[i]->is_visible) {
+        const struct node *node = children->items[i];
+
+        if (node->is_visible && !node->is_purged && (deleted || !node->is_deleted)) {
             return children->items[i];
         }
     }
     return NULL;
 }
 
-struct node *tree_next(const struct node *top, struct node *node)
+struct node *tree_next(const struct node *top, struct node *node, bool deleted)
 {
-    struct node *next = first_visible(&node->children, 0);
+    struct node *next = first_shown(&node->children, 0, deleted);
 
     while (next == NULL && node != top) {
         const uint32_t at =
             upper_bound(&node->parent->children, node->parent_offset, node->ordinal);
 
-        next = first_visible(&node->parent->children, at);
+        next = first_shown(&node->parent->children, at, deleted);
         node = node->parent;
     }
     return next;
+}
+
+struct node *tree_next_of_all(const struct node *top, struct node *node)
+{
+    if (node->children.count > 0) {
+        return node->children.items[0];
+    }
+    while (node != top) {
+        const struct node_children *siblings = &node->parent->children;
+        const uint32_t next = tree_child_index(node) + 1;
+
+        if (next < siblings->count) {
+            return siblings->items[next];
+        }
+        node = node->parent;
+    }
+    return NULL;
+}
+
+uint32_t tree_child_index(const struct node *node)
+{
+    return upper_bound(&node->parent->children, node->parent_offset, node->ordinal) - 1;
+}
+
+struct node *tree_hidden_by(struct node *node)
+{
+    while (node != NULL && !node->is_deleted) {
+        node = node->parent;
+    }
+    return node;
 }
 
 void tree_finish(struct session *session)

@@ -30,6 +30,10 @@ struct session {
     uint32_t head_offset;
     struct position stored_head; /* of a session that was loaded, until its tree is */
     uint32_t node_count;
+    struct bookmark *bookmarks; /* owned, by name (bookmark.h) */
+    uint32_t bookmark_count;
+    uint32_t loan_count; /* computations beside its branches that borrow from its nodes */
+    bool is_deleted;
     bool is_foreign; /* made with another model: it can be read, and nothing can be added */
     bool is_open;    /* its greetings are committed, so that it can be listed */
 };
@@ -78,8 +82,17 @@ MUST_USE enum status tree_turn_text(struct place place, const struct tokenizer *
                                     size_t bytes_max, struct buffer *out);
 
 /* The node after `node` in depth first order below `top`, or NULL. Children that are not visible
- * are left out. */
-struct node *tree_next(const struct node *top, struct node *node);
+ * are left out, purged ones too, and deleted ones with all below them unless asked for. */
+struct node *tree_next(const struct node *top, struct node *node, bool deleted);
+
+/* The same, with every node that stands in the tree. */
+struct node *tree_next_of_all(const struct node *top, struct node *node);
+
+/* Where it stands among its parent's children. */
+uint32_t tree_child_index(const struct node *node);
+
+/* The nearest node from that one upwards that is marked as deleted, or NULL. */
+struct node *tree_hidden_by(struct node *node);
 
 /* Frees all nodes. */
 void tree_finish(struct session *session);

@@ -194,7 +194,8 @@ enum status codec_decode_hello(const struct codec_message *message, struct error
 }
 
 /* Those without fields, or with a page only, need no decoder of their own. */
-static enum status plain_decode(const Personad__V1__Request *from, struct request *out)
+static enum status plain_decode(const Personad__V1__Request *from, struct error *error,
+                                struct request *out)
 {
     switch (from->op_case) {
     case PERSONAD__V1__REQUEST__OP_INFO:
@@ -212,6 +213,7 @@ static enum status plain_decode(const Personad__V1__Request *from, struct reques
         out->type = REQUEST_SESSION_LIST;
         out->u.page = codec_page(from->session_list->has_after, from->session_list->after,
                                  from->session_list->has_count, from->session_list->count);
+        out->u.page.deleted = from->session_list->has_deleted && from->session_list->deleted;
         return STATUS_OK;
     case PERSONAD__V1__REQUEST__OP_WALK:
         codec_decode_walk(from->walk, out);
@@ -222,7 +224,7 @@ static enum status plain_decode(const Personad__V1__Request *from, struct reques
         codec_position(from->head->position, &out->u.head.has_position, &out->u.head.position);
         return STATUS_OK;
     default:
-        return STATUS_UNSUPPORTED;
+        return codec_decode_tree(from, error, out);
     }
 }
 
@@ -251,7 +253,7 @@ static enum status op_decode(const Personad__V1__Request *from, struct arena *ar
     case PERSONAD__V1__REQUEST__OP_DETOKENIZE:
         return codec_decode_detokenize(from->detokenize, error, out);
     default:
-        return plain_decode(from, out);
+        return plain_decode(from, error, out);
     }
 }
 
@@ -373,6 +375,10 @@ static enum status reply_build(const struct reply *reply, const struct codec_dae
         return codec_build_tokenize(reply, arena, out);
     case REPLY_TEXT:
         return codec_build_detokenize(reply, arena, out);
+    case REPLY_BOOKMARK_LIST:
+        return codec_build_bookmarks(reply, arena, out);
+    case REPLY_CONTEXT:
+        return codec_build_context(reply, arena, out);
     case REPLY_DONE:
         out->result_case = PERSONAD__V1__REPLY__RESULT_DONE;
         out->done = codec_new(arena, &personad__v1__done_reply__descriptor);

@@ -117,6 +117,14 @@ MUST_USE enum status codec_fill_numbers(const struct node_view *view, uint32_t f
                                         uint32_t count, struct arena *arena,
                                         Personad__V1__Numbers *out);
 
+/* codec_tree.c: UNSUPPORTED when it is none of its family. */
+MUST_USE enum status codec_decode_tree(const Personad__V1__Request *from, struct error *error,
+                                       struct request *out);
+MUST_USE enum status codec_build_bookmarks(const struct reply *reply, struct arena *arena,
+                                           Personad__V1__Reply *out);
+MUST_USE enum status codec_build_context(const struct reply *reply, struct arena *arena,
+                                         Personad__V1__Reply *out);
+
 /* codec_text.c */
 MUST_USE enum status codec_decode_tokenize(const Personad__V1__TokenizeRequest *from,
                                            struct error *error, struct request *out);

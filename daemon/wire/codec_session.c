@@ -57,6 +57,9 @@ static enum status session_fill(const struct session_view *view, struct arena *a
     CODEC_SET(out, context_tokens, view->context_tokens);
     CODEC_SET(out, node_count, view->node_count);
     CODEC_SET(out, created_us, view->created_us);
+    if (view->is_deleted) {
+        CODEC_SET(out, deleted, true);
+    }
     out->head = codec_build_position(view->head, arena);
     out->cast = codec_new_list(arena, &personad__v1__cast_member__descriptor, view->cast_count);
     if (out->head == NULL || out->cast == NULL) {
@@ -94,9 +97,29 @@ static enum status greetings_fill(const struct reply *reply, struct arena *arena
     return STATUS_OK;
 }
 
+static enum status session_set_build(const struct reply *reply, struct arena *arena,
+                                     Personad__V1__Reply *out)
+{
+    Personad__V1__SessionSetReply *body =
+        codec_new(arena, &personad__v1__session_set_reply__descriptor);
+    if (body == NULL) {
+        return STATUS_MEMORY;
+    }
+    body->session = codec_new(arena, &personad__v1__session_info__descriptor);
+    if (body->session == NULL) {
+        return STATUS_MEMORY;
+    }
+    out->result_case = PERSONAD__V1__REPLY__RESULT_SESSION_SET;
+    out->session_set = body;
+    return session_fill(&reply->u.session.session, arena, body->session);
+}
+
 enum status codec_build_session(const struct reply *reply, struct arena *arena,
                                 Personad__V1__Reply *out)
 {
+    if (reply->request == REQUEST_SESSION_SET) {
+        return session_set_build(reply, arena, out);
+    }
     Personad__V1__SessionOpenReply *body =
         codec_new(arena, &personad__v1__session_open_reply__descriptor);
     if (body == NULL) {

@@ -20,6 +20,7 @@ void codec_decode_walk(const Personad__V1__WalkRequest *from, struct request *ou
     walk->text = from->has_text && from->text;
     walk->content = from->has_content && from->content;
     walk->numbers = from->has_numbers && from->numbers;
+    walk->deleted = from->has_deleted && from->deleted;
 }
 
 /* ---------------------------------------------------------------- nodes */
@@ -106,6 +107,9 @@ enum status codec_fill_node(const struct node_view *view, struct codec_parts par
     CODEC_SET(out, child_count, view->child_count);
     CODEC_SET(out, created_us, view->created_us);
     CODEC_SET_BYTES(out, label, view->label);
+    if (view->is_deleted) {
+        CODEC_SET(out, deleted, true);
+    }
     if (view->finished_us != 0) {
         CODEC_SET(out, finished_us, view->finished_us);
     }

@@ -34,6 +34,16 @@ static const char *const request_names[] = {
     [REQUEST_HEAD] = "Head",
     [REQUEST_TOKENIZE] = "Tokenize",
     [REQUEST_DETOKENIZE] = "Detokenize",
+    [REQUEST_PERSONA_DELETE] = "PersonaDelete",
+    [REQUEST_SESSION_DELETE] = "SessionDelete",
+    [REQUEST_SESSION_SET] = "SessionSet",
+    [REQUEST_BOOKMARK] = "Bookmark",
+    [REQUEST_BOOKMARK_LIST] = "BookmarkList",
+    [REQUEST_DELETE] = "Delete",
+    [REQUEST_UNDELETE] = "Undelete",
+    [REQUEST_PURGE] = "Purge",
+    [REQUEST_LABEL] = "Label",
+    [REQUEST_CONTEXT] = "Context",
 };
 
 /* Streams that the request will open. */

@@ -48,6 +48,39 @@ static void check_open(const struct request_session_open *open)
     }
 }
 
+static void check_tree(const struct request *request)
+{
+    switch (request->type) {
+    case REQUEST_SESSION_DELETE:
+        CHECK(!(request->u.session_delete.undo && request->u.session_delete.purge));
+        break;
+    case REQUEST_SESSION_SET:
+        check_text(request->u.session_set.label, LABEL_BYTES_MAX);
+        break;
+    case REQUEST_BOOKMARK:
+        CHECK(request->u.bookmark.name.size > 0);
+        check_text(request->u.bookmark.name, LABEL_BYTES_MAX);
+        break;
+    case REQUEST_BOOKMARK_LIST:
+        CHECK(request->u.bookmark_list.count >= 1);
+        CHECK(request->u.bookmark_list.count <= LIST_PAGE_COUNT_MAX);
+        break;
+    case REQUEST_DELETE:
+    case REQUEST_UNDELETE:
+    case REQUEST_PURGE:
+        CHECK(request->u.nodes.count >= 1 && request->u.nodes.count <= MARK_NODE_COUNT_MAX);
+        break;
+    case REQUEST_LABEL:
+        check_text(request->u.label.label, LABEL_BYTES_MAX);
+        break;
+    case REQUEST_CONTEXT:
+        CHECK(request->u.context.count >= 1 && request->u.context.count <= LIST_PAGE_COUNT_MAX);
+        break;
+    default:
+        break;
+    }
+}
+
 static void check_small(const struct request *request)
 {
     switch (request->type) {
@@ -79,7 +112,7 @@ static void check_small(const struct request *request)
         CHECK(request->u.detokenize.token_count <= TEXT_TOKEN_COUNT_MAX);
         break;
     default:
-        break;
+        check_tree(request);
     }
 }
 

@@ -186,7 +186,7 @@ struct personad_node {
     uint32_t ordinal, speaker, content_tokens, child_count, context_tokens, turns_left_out;
     int origin; /* enum personad_origin */
     int finish; /* enum personad_finish */
-    bool opens_turn;
+    bool opens_turn, deleted;
     struct personad_text text, label;
     const uint32_t *content; /* [content_count], when asked for */
     size_t content_count;
@@ -236,6 +236,7 @@ struct personad_walk_options {
     uint32_t skip;
     uint32_t count; /* 0: as many as a reply holds */
     bool text, content, numbers;
+    bool deleted; /* also what is marked as deleted */
 };
 
 int personad_walk(personad_client *client, const struct personad_walk_options *options,
@@ -256,6 +257,62 @@ struct personad_append_options {
 
 int personad_append(personad_client *client, const struct personad_append_options *options,
                     const struct personad_node **out);
+
+/* Marks nodes as deleted and back; purging frees those that are marked, for ever. */
+int personad_delete(personad_client *client, const uint64_t *nodes, size_t node_count);
+int personad_undelete(personad_client *client, const uint64_t *nodes, size_t node_count);
+int personad_purge(personad_client *client, const uint64_t *nodes, size_t node_count);
+
+/* The same for a whole session; undo and purge exclude each other. */
+int personad_session_delete(personad_client *client, uint64_t session, bool undo, bool purge);
+int personad_persona_delete(personad_client *client, uint64_t persona);
+
+/* Text of size 0 takes the label away. */
+int personad_label(personad_client *client, uint64_t node, struct personad_text label);
+int personad_session_label(personad_client *client, uint64_t session, struct personad_text label);
+
+struct personad_bookmark {
+    struct personad_text name;
+    struct personad_position position;
+    uint64_t created_us;
+};
+
+/* position NULL: the session's head. A name that exists moves. */
+int personad_bookmark(personad_client *client, uint64_t session, struct personad_text name,
+                      const struct personad_position *position);
+int personad_bookmark_remove(personad_client *client, uint64_t session, struct personad_text name);
+/* One page, by name: `skip` bookmarks are left out. */
+int personad_bookmark_list(personad_client *client, uint64_t session, uint32_t skip,
+                           const struct personad_bookmark **out, size_t *count, bool *end);
+
+enum personad_segment_kind {
+    PERSONAD_SEGMENT_PROMPT,
+    PERSONAD_SEGMENT_NODE,
+    PERSONAD_SEGMENT_FRAME,
+    PERSONAD_SEGMENT_INSERT,
+    PERSONAD_SEGMENT_START,
+};
+
+struct personad_segment {
+    int kind; /* enum personad_segment_kind */
+    uint64_t node;
+    uint32_t from, count;   /* tokens of that node's content */
+    const uint32_t *tokens; /* [count], or NULL when hidden */
+    struct personad_text text;
+    bool hidden; /* the persona is another user's */
+};
+
+struct personad_context {
+    const struct personad_segment *segments;
+    size_t count;
+    bool end;
+    uint32_t token_count, segment_count, speaker, turns_left_out;
+    uint64_t persona;
+};
+
+/* What the model saw before a sampled node; one page, `skip` segments are left out. */
+int personad_context(personad_client *client, uint64_t node, uint32_t skip,
+                     struct personad_context *out);
 
 /* Ends these nodes, or (node_count 0) all of the session's; returns once their cut is final. */
 int personad_cancel(personad_client *client, const uint64_t *nodes, size_t node_count,

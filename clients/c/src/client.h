@@ -75,6 +75,13 @@ int64_t client_now_ms(void); /* monotonic */
 int client_call(struct personad_client *client, Personad__V1__Request *request, int timeout_ms,
                 const Personad__V1__Reply **reply);
 
+/* client_call() without a time limit, for a reply of that kind (Personad__V1__Reply__ResultCase).
+ */
+int client_ask(struct personad_client *client, Personad__V1__Request *request, int wanted,
+               const Personad__V1__Reply **reply);
+int client_no_memory(struct personad_client *client);
+Personad__V1__Position client_position(const struct personad_position *position);
+
 /* Takes the oldest queued message, reading for at most timeout_ms when there is none. */
 int client_receive(struct personad_client *client, int timeout_ms, struct message **out);
 

@@ -65,6 +65,7 @@ struct personad_node node_of(const Personad__V1__NodeInfo *node)
         .origin = (int)node->origin,
         .finish = (int)node->finish,
         .opens_turn = node->opens_turn,
+        .deleted = node->deleted,
         .text = text_of(node->has_text, node->text),
         .label = text_of(node->has_label, node->label),
         .content = node->content,

@@ -5,8 +5,8 @@
 #include "client.h"
 
 /* Takes the call's reply when it is of the wanted kind. */
-static int call(struct personad_client *client, Personad__V1__Request *request, int wanted,
-                const Personad__V1__Reply **reply)
+int client_ask(struct personad_client *client, Personad__V1__Request *request, int wanted,
+               const Personad__V1__Reply **reply)
 {
     const int code = client_call(client, request, -1, reply);
     if (code != PERSONAD_OK) {
@@ -18,7 +18,7 @@ static int call(struct personad_client *client, Personad__V1__Request *request, 
     return PERSONAD_OK;
 }
 
-static int no_memory(struct personad_client *client)
+int client_no_memory(struct personad_client *client)
 {
     return client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
 }
@@ -28,7 +28,7 @@ static ProtobufCBinaryData data_of(const char *text)
     return (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
 }
 
-static Personad__V1__Position position_to(const struct personad_position *position)
+Personad__V1__Position client_position(const struct personad_position *position)
 {
     Personad__V1__Position made = PERSONAD__V1__POSITION__INIT;
     made.has_node = true;
@@ -45,7 +45,7 @@ int personad_info(personad_client *client, const struct personad_info **out)
     request.op_case = PERSONAD__V1__REQUEST__OP_INFO;
     request.info = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = call(client, &request, PERSONAD__V1__REPLY__RESULT_INFO, &reply);
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_INFO, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -53,7 +53,7 @@ int personad_info(personad_client *client, const struct personad_info **out)
     struct personad_info *info = message_alloc(client->current, 1, sizeof *info);
     struct personad_limit *limits = message_alloc(client->current, from->n_limits, sizeof *limits);
     if (info == NULL || limits == NULL) {
-        return no_memory(client);
+        return client_no_memory(client);
     }
     for (size_t i = 0; i < from->n_limits; i++) {
         limits[i].name = text_of(from->limits[i]->has_name, from->limits[i]->name);
@@ -91,7 +91,7 @@ int personad_stats(personad_client *client, struct personad_stats *out)
     request.op_case = PERSONAD__V1__REQUEST__OP_STATS;
     request.stats = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = call(client, &request, PERSONAD__V1__REPLY__RESULT_STATS, &reply);
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_STATS, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -135,7 +135,7 @@ static int persona_take(struct personad_client *client, const Personad__V1__Pers
     }
     struct personad_persona *persona = message_alloc(client->current, 1, sizeof *persona);
     if (persona == NULL) {
-        return no_memory(client);
+        return client_no_memory(client);
     }
     *persona = persona_of(from);
     *out = persona;
@@ -155,7 +155,7 @@ int personad_persona_put(personad_client *client, struct personad_text card, boo
     request.op_case = PERSONAD__V1__REQUEST__OP_PERSONA_PUT;
     request.persona_put = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = call(client, &request, PERSONAD__V1__REPLY__RESULT_PERSONA_PUT, &reply);
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_PERSONA_PUT, &reply);
     return code != PERSONAD_OK ? code : persona_take(client, reply->persona_put->persona, out);
 }
 
@@ -173,7 +173,7 @@ int personad_persona_get(personad_client *client, uint64_t id, const char *name,
     request.op_case = PERSONAD__V1__REQUEST__OP_PERSONA_GET;
     request.persona_get = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = call(client, &request, PERSONAD__V1__REPLY__RESULT_PERSONA_GET, &reply);
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_PERSONA_GET, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -193,14 +193,14 @@ int personad_persona_list(personad_client *client, uint64_t after,
     request.op_case = PERSONAD__V1__REQUEST__OP_PERSONA_LIST;
     request.persona_list = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = call(client, &request, PERSONAD__V1__REPLY__RESULT_PERSONA_LIST, &reply);
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_PERSONA_LIST, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
     const Personad__V1__PersonaListReply *from = reply->persona_list;
     struct personad_persona *made = message_alloc(client->current, from->n_personas, sizeof *made);
     if (made == NULL) {
-        return no_memory(client);
+        return client_no_memory(client);
     }
     for (size_t i = 0; i < from->n_personas; i++) {
         made[i] = persona_of(from->personas[i]);
@@ -242,7 +242,7 @@ int personad_session_open(personad_client *client, const struct personad_open_op
     request.op_case = PERSONAD__V1__REQUEST__OP_SESSION_OPEN;
     request.session_open = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = call(client, &request, PERSONAD__V1__REPLY__RESULT_SESSION_OPEN, &reply);
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_SESSION_OPEN, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -254,7 +254,7 @@ int personad_session_open(personad_client *client, const struct personad_open_op
     const struct personad_node *nodes =
         nodes_of(client->current, from->greetings, from->n_greetings);
     if (session == NULL || nodes == NULL || !session_of(client->current, from->session, session)) {
-        return no_memory(client);
+        return client_no_memory(client);
     }
     *out = session;
     if (greetings != NULL) {
@@ -274,18 +274,18 @@ int personad_session_list(personad_client *client, uint64_t after,
     request.op_case = PERSONAD__V1__REQUEST__OP_SESSION_LIST;
     request.session_list = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = call(client, &request, PERSONAD__V1__REPLY__RESULT_SESSION_LIST, &reply);
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_SESSION_LIST, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
     const Personad__V1__SessionListReply *from = reply->session_list;
     struct personad_session *made = message_alloc(client->current, from->n_sessions, sizeof *made);
     if (made == NULL) {
-        return no_memory(client);
+        return client_no_memory(client);
     }
     for (size_t i = 0; i < from->n_sessions; i++) {
         if (!session_of(client->current, from->sessions[i], &made[i])) {
-            return no_memory(client);
+            return client_no_memory(client);
         }
     }
     *out = made;
@@ -304,7 +304,7 @@ int personad_walk(personad_client *client, const struct personad_walk_options *o
     body.has_session = true;
     body.session = options->session;
     if (options->position != NULL) {
-        position = position_to(options->position);
+        position = client_position(options->position);
         body.position = &position;
     }
     body.has_what = true;
@@ -317,18 +317,20 @@ int personad_walk(personad_client *client, const struct personad_walk_options *o
     body.text = options->text;
     body.content = options->content;
     body.numbers = options->numbers;
+    body.has_deleted = options->deleted;
+    body.deleted = options->deleted;
     Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
     request.op_case = PERSONAD__V1__REQUEST__OP_WALK;
     request.walk = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = call(client, &request, PERSONAD__V1__REPLY__RESULT_WALK, &reply);
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_WALK, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
     const struct personad_node *nodes =
         nodes_of(client->current, reply->walk->nodes, reply->walk->n_nodes);
     if (nodes == NULL) {
-        return no_memory(client);
+        return client_no_memory(client);
     }
     *out = nodes;
     *count = reply->walk->n_nodes;
@@ -344,14 +346,14 @@ int personad_head(personad_client *client, uint64_t session,
     body.has_session = true;
     body.session = session;
     if (position != NULL) {
-        place = position_to(position);
+        place = client_position(position);
         body.position = &place;
     }
     Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
     request.op_case = PERSONAD__V1__REQUEST__OP_HEAD;
     request.head = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = call(client, &request, PERSONAD__V1__REPLY__RESULT_HEAD, &reply);
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_HEAD, &reply);
     if (code == PERSONAD_OK && out != NULL) {
         *out = position_of(reply->head->position);
     }
@@ -366,7 +368,7 @@ int personad_append(personad_client *client, const struct personad_append_option
     body.has_session = true;
     body.session = options->session;
     if (options->position != NULL) {
-        position = position_to(options->position);
+        position = client_position(options->position);
         body.position = &position;
     }
     body.has_speaker = true;
@@ -380,7 +382,7 @@ int personad_append(personad_client *client, const struct personad_append_option
     request.op_case = PERSONAD__V1__REQUEST__OP_APPEND;
     request.append = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = call(client, &request, PERSONAD__V1__REPLY__RESULT_CREATED, &reply);
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_CREATED, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -389,7 +391,7 @@ int personad_append(personad_client *client, const struct personad_append_option
     }
     const struct personad_node *nodes = nodes_of(client->current, reply->created->nodes, 1);
     if (nodes == NULL) {
-        return no_memory(client);
+        return client_no_memory(client);
     }
     *out = nodes;
     return PERSONAD_OK;
@@ -407,7 +409,7 @@ int personad_cancel(personad_client *client, const uint64_t *nodes, size_t node_
     request.op_case = PERSONAD__V1__REQUEST__OP_CANCEL;
     request.cancel = &body;
     const Personad__V1__Reply *reply = NULL;
-    return call(client, &request, PERSONAD__V1__REPLY__RESULT_DONE, &reply);
+    return client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_DONE, &reply);
 }
 
 /* ---------------------------------------------------------------- text */
@@ -425,7 +427,7 @@ int personad_tokenize(personad_client *client, struct personad_text text, bool s
     request.op_case = PERSONAD__V1__REQUEST__OP_TOKENIZE;
     request.tokenize = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = call(client, &request, PERSONAD__V1__REPLY__RESULT_TOKENIZE, &reply);
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_TOKENIZE, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -436,7 +438,7 @@ int personad_tokenize(personad_client *client, struct personad_text text, bool s
         }
         struct personad_text *made = message_alloc(client->current, from->n_pieces, sizeof *made);
         if (made == NULL) {
-            return no_memory(client);
+            return client_no_memory(client);
         }
         for (size_t i = 0; i < from->n_pieces; i++) {
             made[i] = text_of(true, from->pieces[i]);
@@ -460,7 +462,7 @@ int personad_detokenize(personad_client *client, const uint32_t *tokens, size_t 
     request.op_case = PERSONAD__V1__REQUEST__OP_DETOKENIZE;
     request.detokenize = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = call(client, &request, PERSONAD__V1__REPLY__RESULT_DETOKENIZE, &reply);
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_DETOKENIZE, &reply);
     if (code == PERSONAD_OK) {
         *text = text_of(reply->detokenize->has_text, reply->detokenize->text);
     }

@@ -190,8 +190,8 @@ static void test_a_walk_meets_every_visible_node_once_and_parents_first(void **s
     }
     memset(seen, 0, sizeof(seen));
     seen[0] = true; /* the root */
-    for (struct node *node = tree_next(&session.root, &session.root); node != NULL;
-         node = tree_next(&session.root, node)) {
+    for (struct node *node = tree_next(&session.root, &session.root, false); node != NULL;
+         node = tree_next(&session.root, node, false)) {
         assert_true(node->is_visible && !seen[node->id] && seen[node->parent->id]);
         seen[node->id] = true;
         met++;
