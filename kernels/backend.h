@@ -57,7 +57,14 @@ struct weight_source {
     uint64_t size_bytes;
 };
 
-/* KV: for each page, layer and KV head, K and V of 16 positions in IEEE half precision. */
+/* How keys and values are stored. It is part of the arithmetic, so of the numerics id. */
+enum kv_type {
+    KV_TYPE_F16,  /* IEEE half precision; finite values saturate */
+    KV_TYPE_BF16, /* finite values saturate */
+    KV_TYPE_FP8,  /* codes of kernels/steps/fp8.h with a scale for each token and KV head */
+};
+
+/* KV: for each page, layer and KV head, K and V of 16 positions in the settings' kv_type. */
 struct kv_shape {
     uint32_t layer_count;
     uint32_t kv_head_count;
@@ -73,6 +80,7 @@ struct backend_settings {
     uint32_t history_tokens_max; /* tokens of history a slot */
     uint32_t vocabulary_count;
     uint32_t partial_count_max; /* attention partials of one plan (row x block) */
+    enum kv_type kv_type;       /* UNSUPPORTED where the backend has another only; CPU: F16 */
     const char *isa;            /* CPU: NULL or "auto", "scalar", "avx2", "avx512" */
 };
 

@@ -95,6 +95,10 @@ static enum status cpu_create(const struct backend_settings *settings, struct er
         return error_set(error, STATUS_LIMIT, "%u threads are wanted; the most is %d",
                          settings->thread_count, CPU_THREAD_COUNT_MAX);
     }
+    if (settings->kv_type != KV_TYPE_F16) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "the cpu backend keeps keys and values in half precision (f16) only");
+    }
     TRY(cpu_isa_choose(settings->isa, error, &isa));
     backend = memory_alloc(1, sizeof(*backend));
     if (backend == NULL) {

@@ -1,11 +1,12 @@
-/* Attention, a block per tile of 64 query columns and KV head, then a fold per row and query head.
+/* Attention, a block per tile of up to 64 query columns and KV head, then a fold per row and query
+ * head.
  *
  * Maths and shapes: struct attention_args in backend.h.
- * Bound by: memory in decode, 4 * head_size bytes a position and KV head; tensor cores in prefill.
- * Launch:   grid = as many blocks as fill the card, or rows, x heads; blocks stride over the tiles
- *           that the plan has.
- * Order:    attention.cuh: a column's bits depend on its own query and positions only.
- * Checked:  tests/emulator/test_attention.cpp, against double; rows alone and in batches by memcmp.
+ * Bound by: memory in decode, 4 * head_size bytes a position and KV head (fp8: half, and 8); tensor
+ * cores in prefill. Launch:   grid = as many blocks as fill the card, or rows, x heads; blocks
+ * stride over the tiles that the plan has. Order:    attention.cuh: a column's bits depend on its
+ * own query and positions only. Checked:  tests/emulator/test_attention.cpp, against double; rows
+ * alone and in batches by memcmp.
  */
 #include "kernels/cuda/attention.cuh"
 
@@ -14,8 +15,7 @@
 enum {
     GRID_X_MAX = 4096,         /* blocks for each head; a kernel strides over more */
     BLOCKS_MULTIPROCESSOR = 4, /* how many fit at the most */
-    FOLD_THREADS = 128,
-    GROUP_MAX = 64, /* query heads a KV head */
+    GROUP_MAX = 64,            /* query heads a KV head */
 };
 
 static const float log2_of_e = 1.44269504f;
@@ -66,12 +66,12 @@ enum status cuda_attention(struct backend_program *program, const struct attenti
     CHECK(args->kv->shape.head_size == args->head_size);
     CHECK(args->kv->shape.kv_head_count == args->kv_head_count);
     CHECK(args->layer < args->kv->shape.layer_count);
-    if (attention_shared_bytes(args->head_size) > backend->facts.shared_bytes_max) {
+    const uint32_t shared_bytes = attention_shared_bytes(args->head_size, args->kv->type);
+    if (shared_bytes > backend->facts.shared_bytes_max) {
         return error_set(error, STATUS_UNSUPPORTED,
                          "attention heads of size %u need %u bytes of shared memory, this card has "
                          "%u; use the cpu backend",
-                         args->head_size, attention_shared_bytes(args->head_size),
-                         backend->facts.shared_bytes_max);
+                         args->head_size, shared_bytes, backend->facts.shared_bytes_max);
     }
     TRY(cuda_scratch_want(backend, &backend->partials,
                           partial_heads(backend, args) * (args->head_size + 2) * sizeof(float),
@@ -82,18 +82,41 @@ enum status cuda_attention(struct backend_program *program, const struct attenti
 }
 
 template <uint32_t D>
-static enum status launch(const struct cuda_step *step, const struct attention_view *view)
+static enum status launch_fold(const struct cuda_step *step, const struct attention_view *view)
 {
-    struct device *device = step->backend->device;
-    const uint32_t fill = step->backend->facts.multiprocessor_count * BLOCKS_MULTIPROCESSOR;
-    const uint32_t blocks = (fill + view->kv_head_count - 1) / view->kv_head_count;
     const uint32_t rows =
         step->most.row_count < GRID_X_MAX ? step->most.row_count : (uint32_t)GRID_X_MAX;
 
-    TRY(device_launch<attention_kernel<D>>(device, blocks, view->kv_head_count, ATTENTION_THREADS,
-                                           attention_shared_bytes(D), step->view, *view));
-    return device_launch<attention_fold_kernel<D>>(device, rows, view->head_count, FOLD_THREADS, 0,
-                                                   step->view, *view);
+    return device_launch<attention_fold_kernel<D>>(step->backend->device, rows, view->head_count,
+                                                   ATTENTION_FOLD_THREADS, 0, step->view, *view);
+}
+
+template <uint32_t D, enum kv_type T>
+static enum status launch_type(const struct cuda_step *step, const struct attention_view *view)
+{
+    const uint32_t fill = step->backend->facts.multiprocessor_count * BLOCKS_MULTIPROCESSOR;
+    const uint32_t blocks = (fill + view->kv_head_count - 1) / view->kv_head_count;
+
+    return device_launch<attention_kernel<D, T>>(step->backend->device, blocks, view->kv_head_count,
+                                                 ATTENTION_THREADS(D), attention_shared_bytes(D, T),
+                                                 step->view, *view);
+}
+
+template <uint32_t D>
+static enum status launch(const struct cuda_step *step, const struct attention_view *view)
+{
+    switch (view->kv.type) {
+    case KV_TYPE_F16:
+        TRY((launch_type<D, KV_TYPE_F16>(step, view)));
+        break;
+    case KV_TYPE_BF16:
+        TRY((launch_type<D, KV_TYPE_BF16>(step, view)));
+        break;
+    case KV_TYPE_FP8:
+        TRY((launch_type<D, KV_TYPE_FP8>(step, view)));
+        break;
+    }
+    return launch_fold<D>(step, view);
 }
 
 enum status cuda_attention_run(const struct cuda_step *step, const struct cuda_op *entry)
@@ -105,16 +128,13 @@ enum status cuda_attention_run(const struct cuda_step *step, const struct cuda_o
 
     view.q = args->q->data;
     view.out = args->out->data;
-    view.k = kv.k;
-    view.v = kv.v;
+    view.kv = kv;
     view.acc = (float *)step->backend->partials.data;
     view.max = view.acc + heads * args->head_size;
     view.sum = view.max + heads;
     view.scale_log2 = args->scale * log2_of_e;
     view.head_count = args->head_count;
     view.kv_head_count = args->kv_head_count;
-    view.head_size = args->head_size;
-    view.page_count = kv.page_count;
     switch (args->head_size) {
     case 64:
         return launch<64>(step, &view);

@@ -4,110 +4,57 @@
  * `acc`, `max` and `sum` hold one partial for each (plan partial, query head) and are written by
  * attention_kernel before attention_fold_kernel reads them.
  *
- * A tile is 64 query columns (a column is one query head of one row of an item's list) over the 16
- * to 512 positions of the item, and one KV head. Its four warps have 16 columns each and share K
- * and V, which pass through shared memory a chunk of 64 positions at a time:
+ * A tile is up to 64 query columns (a column is one query head of one row of an item's list) over
+ * the 16 to 512 positions of the item, and one KV head, the block's y. K and V pass through shared
+ * memory once for the whole tile, a chunk of 64 positions at a time:
  *
- *   q [64][D + 8]   k [64][D + 8]   v [64][D + 8]   halves; 8 of padding spread rows over the banks
+ *   q [64][D + 8]   k [64][D + 8]   v [64][D + 8]   16 bits each; 8 of padding spread rows over the
+ *                                                   banks
+ *   fp8 only: codes of k and v [64][D] bytes as they come, scales of k and v [64] floats
  *
  * The padding of a column's q holds two words of its own: `query`, row * head_count + head, and
  * `seen`, how many of the item's positions it attends to (0: no such column). With them elsewhere
  * heads of 256 would not fit the 99 KiB of sm_89.
  *
- * The bits of a column and chunk, of which the column sees the first n positions (D: head size):
- *   s_j = chain of m16n8k16 steps ascending over D from 0, q and k as halves
- *   t_j = s_j * (scale * log2(e));  m = max t_j;  w_j = half(exp2(t_j - m)), 0 from n on
- *   l   = lane i of 4 adds w_j of j = 8 t + 2 i, 8 t + 2 i + 1, t ascending; then lanes i ^ 1, i ^
- * 2 c_d = chain of four m16n8k16 steps ascending over the chunk's positions from 0 Chunks fold left
- * inside the item, items fold left in the second kernel, each by the rule of
- * kernels/cpu/attention.h with exp2 for exp.
+ * Warps share a tile in one of two ways. Parts = warps that have the same 16 columns:
+ *   tall    more than 16 columns. A warp has 16 columns and all dimensions of V; with heads of 256
+ *           two warps have the same columns and half of the dimensions each, for want of registers
+ *   small   at most 16. Each warp scores 16 positions, all scores meet in the rows of q that have
+ * no column, each warp weighs all of them and has its share of the dimensions of V
+ *
+ * The bits of a column and chunk, of which the column sees the first n positions (D: head size),
+ * are the same either way. T is half (f16), bf16, or for fp8 half in q k and bf16 in w v: s_j =
+ * chain of m16n8k16 steps ascending over D from 0, q and k as T; fp8: times k's scale t_j = s_j *
+ * (scale * log2(e));  m = max t_j;  w_j = T(exp2(t_j - m)), 0 from n on l   = lane i of 4 adds w_j
+ * of j = 8 t + 2 i, 8 t + 2 i + 1, t ascending; then lanes i ^ 1, i ^ 2 c_d = chain of four
+ * m16n8k16 steps ascending over the chunk's positions from 0, of w_j and v_j; fp8: of bf16(w_j *
+ * v's scale) and v's codes Chunks fold left inside the item, items fold left in the second kernel,
+ * each by the rule of kernels/cpu/attention.h with exp2 for exp.
  */
 #ifndef PERSONAD_KERNELS_CUDA_ATTENTION_CUH
 #define PERSONAD_KERNELS_CUDA_ATTENTION_CUH
 
-#include "kernels/cuda/cuda.cuh"
-#include "kernels/cuda/prim.cuh"
-#include "kernels/steps/math.h"
-
-enum {
-    ATTENTION_THREADS = 128,
-    ATTENTION_TILE_COLUMNS = 64,
-    ATTENTION_WARP_COLUMNS = 16,
-    ATTENTION_PADDING_HALVES = 8,
-    ATTENTION_SCORE_TILES = ATTENTION_CHUNK_TOKENS / 8,
-    ATTENTION_PRODUCT_STEPS = ATTENTION_CHUNK_TOKENS / 16,
-    ATTENTION_PIECE_HALVES = 8, /* one asynchronous copy */
-};
-
-static_assert(ATTENTION_TILE_COLUMNS == ATTENTION_THREADS / 32 * ATTENTION_WARP_COLUMNS,
-              "each warp has its columns");
-static_assert((int)ATTENTION_TILE_COLUMNS == (int)ATTENTION_CHUNK_TOKENS,
-              "one stride of shared rows");
-
-/* What one layer's attention reads and writes. Pages: [kv_head][page][16][head_size] halves. */
-struct attention_view {
-    const float *q; /* [row][head_count * head_size] */
-    float *out;     /* [row][head_count * head_size] */
-    const uint16_t *k, *v;
-    float *acc;       /* [partial][head_count][head_size] */
-    float *max;       /* [partial][head_count] */
-    float *sum;       /* [partial][head_count] */
-    float scale_log2; /* scale * log2(e) */
-    uint32_t head_count, kv_head_count, head_size, page_count;
-};
-
-#define ATTENTION_STRIDE(head_size) ((head_size) + ATTENTION_PADDING_HALVES)
-
-static inline uint32_t attention_shared_bytes(uint32_t head_size)
-{
-    return 3 * ATTENTION_TILE_COLUMNS * ATTENTION_STRIDE(head_size) * (uint32_t)sizeof(uint16_t);
-}
-
-struct attention_shared {
-    uint16_t *q, *k, *v;
-};
-
-struct attention_column {
-    uint32_t query, seen;
-};
-
-template <uint32_t D>
-DEVICE_INLINE struct attention_column *attention_column_of(const struct attention_shared *shared,
-                                                           uint32_t column)
-{
-    return (struct attention_column *)(shared->q + column * ATTENTION_STRIDE(D) + D);
-}
-
-/* A walk over the items, 32 at a time: work items are tiles, counted through all items. */
-struct attention_search {
-    uint32_t item_base; /* first of the 32 items at hand */
-    uint32_t tile_base; /* tiles of all items before it */
-};
+#include "kernels/cuda/attention_chunk.cuh"
 
 struct attention_tile {
     struct plan_item item;
     uint32_t column_first;
-    uint32_t kv_head;
-    uint32_t seen_max;  /* by any column */
-    uint32_t warp_seen; /* by any column of this warp */
+    uint32_t column_count; /* that the item has from there on, at most the tile's */
+    uint32_t seen_max;     /* by any column */
+    uint32_t warp_seen;    /* by any column of this warp */
 };
 
-/* Of one thread's two columns, lane / 4 and lane / 4 + 8 of its warp. */
-template <uint32_t D> struct attention_total {
-    float acc[D / 8][4];
-    float max[2], sum[2];
-    uint32_t seen[2];
-};
-
-/* Finds work item `index` (ascending between calls); false past the last. Every lane of a warp
- * gets the same answer. */
+/* Finds tile `index`, counted through all items, 32 items at a time; false past the last. Every
+ * lane of a warp gets the same answer. Begins at the first item each time: what it would keep from
+ * the last search costs registers that heads of 128 do not have. */
 DEVICE_INLINE bool attention_find(const struct cuda_plan_view *plan, uint32_t group, uint32_t index,
-                                  struct attention_search *search, struct attention_tile *tile)
+                                  struct attention_tile *tile)
 {
     const uint32_t lane = PRIM_THREAD % 32;
+    uint32_t tile_base = 0;
 
-    while (search->item_base < plan->item_count) {
-        const uint32_t mine = search->item_base + lane;
+    for (uint32_t item_base = 0; item_base < plan->item_count; item_base += 32) {
+        const uint32_t mine = item_base + lane;
         uint32_t tiles = 0;
         if (mine < plan->item_count) {
             const uint32_t columns = plan->items[mine].row_count * group;
@@ -119,18 +66,20 @@ DEVICE_INLINE bool attention_find(const struct cuda_plan_view *plan, uint32_t gr
             before += lane >= delta ? other : 0;
         }
         const uint32_t total = prim_shuffle(before, 31);
-        if (index < search->tile_base + total) {
-            uint32_t found = search->tile_base + before <= index ? 1 : 0;
+        if (index < tile_base + total) {
+            uint32_t found = tile_base + before <= index ? 1 : 0;
             for (uint32_t lanes = 16; lanes > 0; lanes /= 2) {
                 found += prim_shuffle_xor(found, lanes);
             }
-            const uint32_t first = search->tile_base + prim_shuffle(before - tiles, found);
-            tile->item = plan->items[search->item_base + found];
+            const uint32_t first = tile_base + prim_shuffle(before - tiles, found);
+            tile->item = plan->items[item_base + found];
             tile->column_first = (index - first) * ATTENTION_TILE_COLUMNS;
+            const uint32_t left = tile->item.row_count * group - tile->column_first;
+            tile->column_count =
+                left < ATTENTION_TILE_COLUMNS ? left : (uint32_t)ATTENTION_TILE_COLUMNS;
             return true;
         }
-        search->tile_base += total;
-        search->item_base += 32;
+        tile_base += total;
     }
     return false;
 }
@@ -139,7 +88,8 @@ DEVICE_INLINE bool attention_find(const struct cuda_plan_view *plan, uint32_t gr
 template <uint32_t D>
 DEVICE_INLINE void
 attention_list_columns(const struct cuda_plan_view *plan, const struct attention_view *view,
-                       const struct attention_shared *shared, struct attention_tile *tile)
+                       const struct attention_shared *shared, const struct attention_part *part,
+                       struct attention_tile *tile)
 {
     const uint32_t group = view->head_count / view->kv_head_count;
     const uint32_t lane = PRIM_THREAD % 32;
@@ -147,21 +97,21 @@ attention_list_columns(const struct cuda_plan_view *plan, const struct attention
     if (PRIM_THREAD < ATTENTION_TILE_COLUMNS) {
         const uint32_t column = tile->column_first + PRIM_THREAD;
         uint32_t seen = 0, query = 0;
-        if (column / group < tile->item.row_count) {
+        if (PRIM_THREAD < tile->column_count) {
             const uint32_t row = plan->item_rows[tile->item.row_first + column / group];
             const uint32_t past = plan->rows[row].position + 1;
             const uint32_t end = past < tile->item.end ? past : tile->item.end;
             seen = end > tile->item.begin ? end - tile->item.begin : 0;
-            query = row * view->head_count + tile->kv_head * group + column % group;
+            query = row * view->head_count + PRIM_BLOCK_Y * group + column % group;
         }
         *attention_column_of<D>(shared, PRIM_THREAD) = {query, seen};
     }
     prim_sync();
     const uint32_t low = attention_column_of<D>(shared, lane)->seen;
     const uint32_t high = attention_column_of<D>(shared, lane + 32)->seen;
-    const uint32_t warp = PRIM_THREAD / 32 * ATTENTION_WARP_COLUMNS;
     uint32_t most = high > low ? high : low;
-    uint32_t warp_most = attention_column_of<D>(shared, warp + lane % ATTENTION_WARP_COLUMNS)->seen;
+    uint32_t warp_most =
+        attention_column_of<D>(shared, part->column_first + lane % ATTENTION_WARP_COLUMNS)->seen;
     for (uint32_t lanes = 16; lanes > 0; lanes /= 2) {
         const uint32_t other = prim_shuffle_xor(most, lanes);
         const uint32_t warp_other = prim_shuffle_xor(warp_most, lanes);
@@ -172,298 +122,249 @@ attention_list_columns(const struct cuda_plan_view *plan, const struct attention
     tile->warp_seen = warp_most;
 }
 
-/* Queries as halves; columns that are not there as zeros. */
-template <uint32_t D>
+/* Queries rounded; those that are not there as zeros. The first `columns` of the tile. */
+template <uint32_t D, enum kv_type T>
 DEVICE_INLINE void attention_load_queries(const struct attention_view *view,
-                                          const struct attention_shared *shared)
+                                          const struct attention_shared *shared, uint32_t columns)
 {
-    for (uint32_t i = PRIM_THREAD; i < ATTENTION_TILE_COLUMNS * D / 2; i += ATTENTION_THREADS) {
+    for (uint32_t i = PRIM_THREAD; i < columns * D / 2; i += ATTENTION_THREADS(D)) {
         const uint32_t column = i / (D / 2);
         const uint32_t d = i % (D / 2) * 2;
         uint32_t pair = 0;
         const struct attention_column of = *attention_column_of<D>(shared, column);
         if (of.seen > 0) {
             const float *q = view->q + (uint64_t)of.query * D + d;
-            pair = steps_half_from_float(q[0]) | (uint32_t)steps_half_from_float(q[1]) << 16;
+            pair = T == KV_TYPE_BF16
+                       ? prim_pack_bf16(q[0], q[1])
+                       : steps_half_from_float(q[0]) | (uint32_t)steps_half_from_float(q[1]) << 16;
         }
         *(uint32_t *)(shared->q + column * ATTENTION_STRIDE(D) + d) = pair;
     }
 }
 
-/* Starts the copy of one chunk of K or V; positions that no column sees become zeros, so that what
- * a page held before never meets a product. */
-template <uint32_t D>
-DEVICE_INLINE void attention_copy_chunk(const struct cuda_plan_view *plan,
-                                        const struct attention_view *view,
-                                        const struct attention_tile *tile, uint32_t chunk,
-                                        const uint16_t *pages, uint16_t *to)
+/* Starts the copy of one chunk of K or V to rows of `stride` bytes; positions that no column sees
+ * become zeros, so that what a page held before never meets a product. */
+template <uint32_t D, uint32_t BYTES>
+DEVICE_INLINE void attention_copy_rows(const struct cuda_plan_view *plan,
+                                       const struct attention_view *view,
+                                       const struct attention_tile *tile, uint32_t chunk,
+                                       const uint8_t *pages, uint8_t *to, uint32_t stride)
 {
-    const uint32_t pieces = D / ATTENTION_PIECE_HALVES;
-    const uint64_t head = (uint64_t)tile->kv_head * view->page_count;
+    const uint32_t pieces = BYTES / ATTENTION_PIECE_BYTES;
+    const uint64_t head = (uint64_t)PRIM_BLOCK_Y * view->kv.page_count;
 
-    PRIM_UNROLL_4
-    for (uint32_t i = 0; i < ATTENTION_CHUNK_TOKENS * pieces / ATTENTION_THREADS; i++) {
-        const uint32_t piece = i * ATTENTION_THREADS + PRIM_THREAD;
+    PRIM_UNROLL_1
+    for (uint32_t piece = PRIM_THREAD; piece < ATTENTION_CHUNK_TOKENS * pieces;
+         piece += ATTENTION_THREADS(D)) {
         const uint32_t slot = piece / pieces;
-        const uint32_t d = piece % pieces * ATTENTION_PIECE_HALVES;
+        const uint32_t at = piece % pieces * ATTENTION_PIECE_BYTES;
         const uint32_t position = chunk * ATTENTION_CHUNK_TOKENS + slot;
         const bool valid = position < tile->seen_max;
-        const uint16_t *from = pages;
+        const uint8_t *from = pages;
         if (valid) {
             const uint32_t page =
                 plan->pages[tile->item.page_first + position / KV_PAGE_TOKEN_COUNT];
-            from += ((head + page) * KV_PAGE_TOKEN_COUNT + slot % KV_PAGE_TOKEN_COUNT) * D + d;
+            from += ((head + page) * KV_PAGE_TOKEN_COUNT + slot % KV_PAGE_TOKEN_COUNT) * BYTES + at;
         }
-        prim_copy16(to + slot * ATTENTION_STRIDE(D) + d, from, valid);
+        prim_copy16(to + slot * stride + at, from, valid);
+    }
+}
+
+/* The scales of a chunk, which lie together a page. */
+DEVICE_INLINE void attention_copy_scales(const struct cuda_plan_view *plan,
+                                         const struct attention_view *view,
+                                         const struct attention_tile *tile, uint32_t chunk,
+                                         const float *scales, float *to)
+{
+    const uint32_t per_piece = ATTENTION_PIECE_BYTES / (uint32_t)sizeof(float);
+
+    if (PRIM_THREAD < ATTENTION_CHUNK_TOKENS / per_piece) {
+        const uint32_t slot = PRIM_THREAD * per_piece;
+        const uint32_t position = chunk * ATTENTION_CHUNK_TOKENS + slot;
+        const bool valid = position < tile->seen_max;
+        const float *from = scales;
+        if (valid) {
+            const uint32_t page =
+                plan->pages[tile->item.page_first + position / KV_PAGE_TOKEN_COUNT];
+            from += ((uint64_t)PRIM_BLOCK_Y * view->kv.page_count + page) * KV_PAGE_TOKEN_COUNT +
+                    slot % KV_PAGE_TOKEN_COUNT;
+        }
+        prim_copy16(to + slot, from, valid);
+    }
+}
+
+template <uint32_t D, enum kv_type T>
+DEVICE_INLINE void
+attention_copy_chunk(const struct cuda_plan_view *plan, const struct attention_view *view,
+                     const struct attention_shared *shared, const struct attention_tile *tile,
+                     uint32_t chunk, bool is_v)
+{
+    const uint8_t *pages = is_v ? view->kv.v : view->kv.k;
+
+    if (T == KV_TYPE_FP8) {
+        attention_copy_rows<D, D>(plan, view, tile, chunk, pages,
+                                  is_v ? shared->v_codes : shared->k_codes, D);
+        attention_copy_scales(plan, view, tile, chunk, is_v ? view->kv.v_scales : view->kv.k_scales,
+                              is_v ? shared->v_scales : shared->k_scales);
+    } else {
+        attention_copy_rows<D, 2 * D>(plan, view, tile, chunk, pages,
+                                      (uint8_t *)(is_v ? shared->v : shared->k),
+                                      2 * ATTENTION_STRIDE(D));
     }
     prim_copy_commit();
 }
 
-/* Scores of this warp's 16 columns and the chunk's 64 positions. */
+/* Codes that have landed become numbers of 16 bits, exactly: K halves, V bf16. Behind a barrier,
+ * and has one at its end. Slots that nobody sees may hold what was there before, with the scale of
+ * a stranger: their codes came as zeros. */
 template <uint32_t D>
-DEVICE_INLINE void attention_score(const struct attention_shared *shared,
-                                   float scores[ATTENTION_SCORE_TILES][4])
+DEVICE_INLINE void attention_widen(const struct attention_shared *shared, bool is_v)
 {
-    const uint32_t lane = PRIM_THREAD % 32;
-    const uint32_t warp = PRIM_THREAD / 32 * ATTENTION_WARP_COLUMNS;
-    const uint16_t *q = shared->q + (warp + lane % 16) * ATTENTION_STRIDE(D) + lane / 16 * 8;
-    const uint16_t *k =
-        shared->k + (lane / 16 * 8 + lane % 8) * ATTENTION_STRIDE(D) + lane / 8 % 2 * 8;
+    const uint32_t *codes = (const uint32_t *)(is_v ? shared->v_codes : shared->k_codes);
+    uint16_t *to = is_v ? shared->v : shared->k;
 
-    PRIM_UNROLL
-    for (uint32_t t = 0; t < ATTENTION_SCORE_TILES; t++) {
-        PRIM_UNROLL
-        for (uint32_t i = 0; i < 4; i++) {
-            scores[t][i] = 0.0f;
+    for (uint32_t i = PRIM_THREAD; i < ATTENTION_CHUNK_TOKENS * D / 4; i += ATTENTION_THREADS(D)) {
+        const uint32_t slot = i / (D / 4), d = i % (D / 4) * 4;
+        uint32_t pairs[2];
+        if (is_v) {
+            prim_widen_fp8_bf16(pairs, codes[i]);
+        } else {
+            prim_widen_fp8_half(pairs, codes[i]);
         }
+        uint32_t *row = (uint32_t *)(to + slot * ATTENTION_STRIDE(D) + d);
+        row[0] = pairs[0];
+        row[1] = pairs[1];
     }
-    PRIM_UNROLL_4
-    for (uint32_t d = 0; d < D; d += 16) {
-        uint32_t a[4];
-        prim_ldmatrix_x4(a, q + d);
-        PRIM_UNROLL
-        for (uint32_t t = 0; t < ATTENTION_SCORE_TILES; t += 2) {
-            uint32_t b[4];
-            prim_ldmatrix_x4(b, k + t * 8 * ATTENTION_STRIDE(D) + d);
-            prim_mma_f16(scores[t], a, b);
-            prim_mma_f16(scores[t + 1], a, b + 2);
-        }
-    }
-}
-
-/* Scores to weights in half precision, packed as the product's A operand, for the thread's column
- * `c` (0 or 1), which sees the chunk's first `visible` positions. */
-DEVICE_INLINE void attention_weigh(float scores[ATTENTION_SCORE_TILES][4], uint32_t c,
-                                   uint32_t visible, float scale_log2,
-                                   uint32_t weights[ATTENTION_SCORE_TILES][2], float *max,
-                                   float *sum)
-{
-    const uint32_t first = PRIM_THREAD % 4 * 2;
-    float largest = -INFINITY, total = 0.0f;
-
-    PRIM_UNROLL
-    for (uint32_t i = 0; i < ATTENTION_SCORE_TILES * 2; i++) {
-        float *score = &scores[i / 2][c * 2 + i % 2];
-        *score = i / 2 * 8 + first + i % 2 < visible ? *score * scale_log2 : -INFINITY;
-        largest = *score > largest ? *score : largest;
-    }
-    PRIM_UNROLL
-    for (uint32_t lanes = 1; lanes < 4; lanes *= 2) {
-        const float other = prim_shuffle_xor(largest, lanes);
-        largest = other > largest ? other : largest;
-    }
-    PRIM_UNROLL
-    for (uint32_t t = 0; t < ATTENTION_SCORE_TILES; t++) {
-        const uint32_t at = t * 8 + first;
-        const float low = prim_exp2(scores[t][c * 2] - largest);
-        const float high = prim_exp2(scores[t][c * 2 + 1] - largest);
-        const uint32_t pair =
-            prim_pack_half(at < visible ? low : 0.0f, at + 1 < visible ? high : 0.0f);
-        weights[t][c] = pair;
-        total = total + steps_float_from_half((uint16_t)pair);
-        total = total + steps_float_from_half((uint16_t)(pair >> 16));
-    }
-    total = total + prim_shuffle_xor(total, 1);
-    total = total + prim_shuffle_xor(total, 2);
-    *max = largest;
-    *sum = total;
-}
-
-/* The factors of a fold; updates max and sum. */
-DEVICE_INLINE void attention_factors(float *max, float *sum, float more_max, float more_sum,
-                                     float *a, float *b)
-{
-    *a = 1.0f;
-    *b = 1.0f;
-    if (more_max > *max) {
-        *a = prim_exp2(*max - more_max);
-        *max = more_max;
-    } else {
-        *b = prim_exp2(more_max - *max);
-    }
-    *sum = fmaf(*sum, *a, more_sum * *b);
-}
-
-/* Multiplies the weights with V, 16 dimensions at a time, and folds the products in. */
-template <uint32_t D>
-DEVICE_INLINE void attention_multiply(const struct attention_shared *shared,
-                                      const uint32_t weights[ATTENTION_SCORE_TILES][2],
-                                      const bool takes[2], const float a[2], const float b[2],
-                                      bool first, struct attention_total<D> *total)
-{
-    const uint32_t lane = PRIM_THREAD % 32;
-    const uint16_t *v = shared->v + lane % 16 * ATTENTION_STRIDE(D) + lane / 16 * 8;
-
-    PRIM_UNROLL
-    for (uint32_t d = 0; d < D; d += 16) {
-        float product[2][4] = {};
-        PRIM_UNROLL
-        for (uint32_t step = 0; step < ATTENTION_PRODUCT_STEPS; step++) {
-            const uint32_t p[4] = {weights[step * 2][0], weights[step * 2][1],
-                                   weights[step * 2 + 1][0], weights[step * 2 + 1][1]};
-            uint32_t values[4];
-            prim_ldmatrix_x4_trans(values, v + step * 16 * ATTENTION_STRIDE(D) + d);
-            prim_mma_f16(product[0], p, values);
-            prim_mma_f16(product[1], p, values + 2);
-        }
-        PRIM_UNROLL
-        for (uint32_t i = 0; i < 8; i++) {
-            const uint32_t c = i % 4 / 2;
-            float *acc = &total->acc[d / 8 + i / 4][i % 4];
-            const float more = product[i / 4][i % 4];
-            const float folded = first ? more : fmaf(*acc, a[c], more * b[c]);
-            *acc = takes[c] ? folded : *acc;
-        }
-    }
-}
-
-/* Softmax and product of one chunk, whose scores are there and whose V has landed. */
-template <uint32_t D>
-DEVICE_INLINE void attention_take_chunk(const struct attention_shared *shared, uint32_t chunk,
-                                        float scale_log2, float scores[ATTENTION_SCORE_TILES][4],
-                                        struct attention_total<D> *total)
-{
-    uint32_t weights[ATTENTION_SCORE_TILES][2];
-    float a[2] = {1.0f, 1.0f}, b[2] = {1.0f, 1.0f};
-    bool takes[2];
-    const uint32_t begin = chunk * ATTENTION_CHUNK_TOKENS;
-
-    PRIM_UNROLL
-    for (uint32_t c = 0; c < 2; c++) {
-        const uint32_t visible = total->seen[c] > begin ? total->seen[c] - begin : 0;
-        float max, sum;
-        attention_weigh(scores, c, visible, scale_log2, weights, &max, &sum);
-        takes[c] = visible > 0;
-        if (takes[c] && chunk == 0) {
-            total->max[c] = max;
-            total->sum[c] = sum;
-        } else if (takes[c]) {
-            attention_factors(&total->max[c], &total->sum[c], max, sum, &a[c], &b[c]);
-        }
-    }
-    attention_multiply<D>(shared, weights, takes, a, b, chunk == 0, total);
+    prim_sync();
 }
 
 /* Writes this thread's part of its two columns' partials. */
-template <uint32_t D>
+template <uint32_t D, uint32_t STEPS>
 DEVICE_INLINE void
 attention_store(const struct attention_view *view, const struct attention_shared *shared,
-                const struct attention_tile *tile, const struct attention_total<D> *total)
+                const struct attention_tile *tile, const struct attention_part *part,
+                const struct attention_total<STEPS> *total)
 {
     const uint32_t group = view->head_count / view->kv_head_count;
     const uint32_t lane = PRIM_THREAD % 32;
 
     PRIM_UNROLL
     for (uint32_t c = 0; c < 2; c++) {
-        const uint32_t column = PRIM_THREAD / 32 * ATTENTION_WARP_COLUMNS + lane / 4 + c * 8;
-        if (total->seen[c] == 0) {
+        const uint32_t column = part->column_first + lane / 4 + c * 8;
+        if (attention_seen<D>(shared, part, c) == 0) {
             continue;
         }
         const uint32_t partial = tile->item.partial_first + (tile->column_first + column) / group;
         const uint32_t head = attention_column_of<D>(shared, column)->query % view->head_count;
         const uint64_t slot = (uint64_t)partial * view->head_count + head;
-        if (lane % 4 == 0) {
+        if (part->leads && lane % 4 == 0) {
             view->max[slot] = total->max[c];
             view->sum[slot] = total->sum[c];
         }
         PRIM_UNROLL
-        for (uint32_t t = 0; t < D / 8; t++) {
-            float *acc = view->acc + slot * D + t * 8 + lane % 4 * 2;
-            acc[0] = total->acc[t][c * 2];
-            acc[1] = total->acc[t][c * 2 + 1];
+        for (uint32_t t = 0; t < STEPS * 2; t++) {
+            float *acc = view->acc + slot * D + part->step_first * ATTENTION_STEP_DIMENSIONS +
+                         t * 8 + lane % 4 * 2;
+            if (t < part->step_count * 2) {
+                acc[0] = total->acc[t][c * 2];
+                acc[1] = total->acc[t][c * 2 + 1];
+            }
         }
     }
 }
 
+/* PARTS warps have the same columns. */
+template <uint32_t D, uint32_t PARTS> DEVICE_INLINE struct attention_part attention_part_of(void)
+{
+    const uint32_t warp = PRIM_THREAD / 32, steps = D / ATTENTION_STEP_DIMENSIONS;
+    const uint32_t index = warp % PARTS;
+    struct attention_part part;
+
+    part.column_first = warp / PARTS * ATTENTION_WARP_COLUMNS;
+    part.step_first = steps * index / PARTS;
+    part.step_count = steps * (index + 1) / PARTS - part.step_first;
+    part.leads = index == 0;
+    return part;
+}
+
 /* One tile. While a chunk's scores become weights the next chunk's K is on its way, and while they
  * are scored its V is. Enters and leaves with shared memory free. */
-template <uint32_t D>
+template <uint32_t D, enum kv_type T, uint32_t PARTS>
 DEVICE_INLINE void
 attention_run_tile(const struct cuda_plan_view *plan, const struct attention_view *view,
                    const struct attention_shared *shared, struct attention_tile *tile)
 {
-    struct attention_total<D> total = {
+    const bool is_small = PARTS == ATTENTION_WARPS(D);
+    const struct attention_part part = attention_part_of<D, PARTS>();
+    struct attention_total<ATTENTION_PART_STEPS(D, PARTS)> total = {
     };
     float scores[ATTENTION_SCORE_TILES][4];
 
-    attention_list_columns<D>(plan, view, shared, tile);
-    attention_copy_chunk<D>(plan, view, tile, 0, view->k, shared->k);
-    attention_copy_chunk<D>(plan, view, tile, 0, view->v, shared->v);
-    attention_load_queries<D>(view, shared);
-    for (uint32_t c = 0; c < 2; c++) {
-        const uint32_t column =
-            PRIM_THREAD / 32 * ATTENTION_WARP_COLUMNS + PRIM_THREAD % 32 / 4 + c * 8;
-        total.seen[c] = attention_column_of<D>(shared, column)->seen;
-    }
-    const uint32_t chunk_count =
-        (tile->seen_max + ATTENTION_CHUNK_TOKENS - 1) / ATTENTION_CHUNK_TOKENS;
-    for (uint32_t chunk = 0; chunk < chunk_count; chunk++) {
+    attention_list_columns<D>(plan, view, shared, &part, tile);
+    attention_copy_chunk<D, T>(plan, view, shared, tile, 0, false);
+    attention_copy_chunk<D, T>(plan, view, shared, tile, 0, true);
+    attention_load_queries<D, T>(view, shared,
+                                 is_small ? (uint32_t)ATTENTION_SMALL_COLUMNS
+                                          : (uint32_t)ATTENTION_TILE_COLUMNS);
+    for (uint32_t chunk = 0; chunk * ATTENTION_CHUNK_TOKENS < tile->seen_max; chunk++) {
         const bool seen = chunk * ATTENTION_CHUNK_TOKENS < tile->warp_seen;
         prim_copy_wait<1>();
         prim_sync();
-        if (seen) {
-            attention_score<D>(shared, scores);
+        if (T == KV_TYPE_FP8) {
+            attention_widen<D>(shared, false);
+        }
+        if (is_small) {
+            attention_score_small<D, T>(shared);
+        } else if (seen) {
+            attention_score<D, T, ATTENTION_SCORE_TILES>(shared, part.column_first, 0, scores);
         }
         prim_sync();
-        attention_copy_chunk<D>(plan, view, tile, chunk + 1, view->k, shared->k);
+        attention_copy_chunk<D, T>(plan, view, shared, tile, chunk + 1, false);
         prim_copy_wait<1>();
         prim_sync();
+        if (T == KV_TYPE_FP8) {
+            attention_widen<D>(shared, true);
+        }
+        if (is_small) {
+            attention_gather<D>(shared, scores);
+        }
         if (seen) {
-            attention_take_chunk<D>(shared, chunk, view->scale_log2, scores, &total);
+            attention_take_chunk<D, T>(shared, &part, chunk, view->scale_log2, scores, &total);
         }
         prim_sync();
-        attention_copy_chunk<D>(plan, view, tile, chunk + 1, view->v, shared->v);
+        attention_copy_chunk<D, T>(plan, view, shared, tile, chunk + 1, true);
     }
     prim_copy_wait<0>();
-    attention_store<D>(view, shared, tile, &total);
+    attention_store<D>(view, shared, tile, &part, &total);
     prim_sync();
 }
 
 /* Partials of every item, query head and listed row. Grid: x strides over tiles, y is the KV head.
  */
-template <uint32_t D>
-KERNEL void PRIM_BOUNDS(ATTENTION_THREADS, 1)
+template <uint32_t D, enum kv_type T>
+KERNEL void PRIM_BOUNDS(ATTENTION_THREADS(D), ATTENTION_BLOCKS(D))
     attention_kernel(const struct cuda_plan_view *plan, struct attention_view view)
 {
     SHARED(uint16_t, memory);
-    const uint32_t rows = ATTENTION_TILE_COLUMNS * ATTENTION_STRIDE(D);
-    const struct attention_shared shared = {memory, memory + rows, memory + 2 * rows};
+    const struct attention_shared shared = attention_share<D>(memory);
     const uint32_t group = view.head_count / view.kv_head_count;
-    struct attention_search search = {0, 0};
     struct attention_tile tile;
 
     prim_depend_wait();
     prim_depend_launch();
-    tile.kv_head = PRIM_BLOCK_Y;
-    for (uint32_t index = PRIM_BLOCK_X; attention_find(plan, group, index, &search, &tile);
+    for (uint32_t index = PRIM_BLOCK_X; attention_find(plan, group, index, &tile);
          index += PRIM_GRID_X) {
-        attention_run_tile<D>(plan, &view, &shared, &tile);
+        if (tile.column_count <= ATTENTION_SMALL_COLUMNS) {
+            attention_run_tile<D, T, ATTENTION_WARPS(D)>(plan, &view, &shared, &tile);
+        } else {
+            attention_run_tile<D, T, ATTENTION_TALL_PARTS(D)>(plan, &view, &shared, &tile);
+        }
     }
 }
 
 /* Folds a row's blocks, ascending, and divides. Grid: x strides over rows, y is the query head. */
 template <uint32_t D>
-KERNEL void PRIM_BOUNDS(ATTENTION_THREADS, 1)
+KERNEL void PRIM_BOUNDS(ATTENTION_FOLD_THREADS, 1)
     attention_fold_kernel(const struct cuda_plan_view *plan_at, struct attention_view view)
 {
     prim_depend_wait();

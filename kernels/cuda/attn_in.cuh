@@ -41,8 +41,13 @@ struct attn_in_head {
     const float *norm;   /* NULL: none */
     float inverse;       /* of the root mean square */
     float *q;            /* where a query goes, or NULL */
-    uint16_t *kv;        /* where a key or value goes, or NULL */
-    uint32_t fault;      /* a key or value was a NaN */
+    uint8_t *kv;         /* where a key or value goes, or NULL */
+    float *kv_scale;     /* fp8: where its scale goes */
+    enum kv_type type;
+    bool measures;  /* fp8: nothing is stored yet */
+    float largest;  /* fp8: magnitude, of this lane's; then of all */
+    float scale;    /* fp8: largest / STEPS_FP8_MAX; 0: all is stored as 0 */
+    uint32_t fault; /* a key or value was a NaN */
 };
 
 DEVICE_INLINE float attn_in_biased(const struct attn_in_head *head, uint32_t d)
@@ -56,16 +61,31 @@ DEVICE_INLINE float attn_in_value(const struct attn_in_head *head, uint32_t d)
     return head->norm == NULL ? value : value * head->inverse * head->norm[d];
 }
 
+/* A key or value as it is kept. What no type can hold saturates. */
+DEVICE_INLINE void attn_in_store(struct attn_in_head *head, uint32_t d, float value)
+{
+    const float most = 3.3895314e38f; /* the largest bf16 */
+    const float held = value > most ? most : value < -most ? -most : value;
+
+    if (head->measures) {
+        head->largest = fabsf(held) > head->largest ? fabsf(held) : head->largest;
+    } else if (head->type == KV_TYPE_F16) {
+        ((uint16_t *)head->kv)[d] = steps_half_from_float(held);
+    } else if (head->type == KV_TYPE_BF16) {
+        ((uint16_t *)head->kv)[d] = steps_bf16_from_float(held);
+    } else {
+        head->kv[d] = head->scale > 0.0f ? steps_fp8_from_float(held / head->scale) : 0;
+    }
+}
+
 /* A NaN is stored as 0: it faults its own row, and must not reach others that see the page. */
 DEVICE_INLINE void attn_in_put(struct attn_in_head *head, uint32_t d, float value)
 {
     if (head->q != NULL) {
         head->q[d] = value;
-    } else if (head->kv != NULL && value != value) {
-        head->kv[d] = 0;
-        head->fault = 1;
     } else if (head->kv != NULL) {
-        head->kv[d] = steps_half_from_float(value);
+        head->fault |= value != value;
+        attn_in_store(head, d, value != value ? 0.0f : value);
     }
 }
 
@@ -85,6 +105,11 @@ DEVICE_INLINE void attn_in_find(const struct cuda_plan_view *plan, const struct 
     head->inverse = 1.0f;
     head->q = NULL;
     head->kv = NULL;
+    head->kv_scale = NULL;
+    head->type = view->kv.type;
+    head->measures = false;
+    head->largest = 0.0f;
+    head->scale = 0.0f;
     head->fault = 0;
     if (is_q) {
         head->q = view->q + ((uint64_t)row * view->head_count + within) * view->head_size;
@@ -92,8 +117,12 @@ DEVICE_INLINE void attn_in_find(const struct cuda_plan_view *plan, const struct 
         const uint32_t position = plan->rows[row].position;
         const uint32_t page =
             plan->pages[plan->rows[row].page_first + position / KV_PAGE_TOKEN_COUNT];
-        head->kv = (is_k ? view->kv.k : view->kv.v) + cuda_kv_at(view->kv, within, page) +
-                   (uint64_t)(position % KV_PAGE_TOKEN_COUNT) * view->head_size;
+        const uint64_t at = cuda_kv_row(&view->kv, within, page, position);
+        head->kv = (is_k ? view->kv.k : view->kv.v) +
+                   at * cuda_kv_row_bytes(view->kv.type, view->head_size);
+        if (view->kv.type == KV_TYPE_FP8) {
+            head->kv_scale = (is_k ? view->kv.k_scales : view->kv.v_scales) + at;
+        }
     }
 }
 
@@ -126,7 +155,39 @@ DEVICE_INLINE void attn_in_rotate(const struct attn_in_view *view, const float *
     }
 }
 
-/* Bias, norm, rotation; q stored in float, k and v in half on the row's page. */
+/* The head's values, to attn_in_put. */
+DEVICE_INLINE void attn_in_put_all(const struct attn_in_view *view, const float *cosines,
+                                   const float *sines, bool rotates, struct attn_in_head *head)
+{
+    if (rotates) {
+        attn_in_rotate(view, cosines, sines, head);
+    }
+    for (uint32_t d = (rotates ? 2 * view->pair_count : 0) + PRIM_THREAD % 32; d < view->head_size;
+         d += 32) {
+        attn_in_put(head, d, attn_in_value(head, d));
+    }
+}
+
+/* Warp. The scale of a key or value that is kept as codes: its largest magnitude becomes the
+ * largest code. */
+DEVICE_INLINE void attn_in_scale(const struct attn_in_view *view, const float *cosines,
+                                 const float *sines, bool rotates, struct attn_in_head *head)
+{
+    head->measures = true;
+    attn_in_put_all(view, cosines, sines, rotates, head);
+    head->measures = false;
+    for (uint32_t lanes = 16; lanes > 0; lanes /= 2) {
+        const float other = prim_shuffle_xor(head->largest, lanes);
+        head->largest = other > head->largest ? other : head->largest;
+    }
+    const float scale = head->largest / STEPS_FP8_MAX;
+    head->scale = scale >= 0x1p-126f ? scale : 0.0f;
+    if (PRIM_THREAD % 32 == 0) {
+        *head->kv_scale = head->scale;
+    }
+}
+
+/* Bias, norm, rotation; q stored in float, k and v in the pool's type on the row's page. */
 static KERNEL void PRIM_BOUNDS(ATTN_IN_THREADS, 1)
     attn_in_finish_kernel(const struct cuda_plan_view *plan_at, struct attn_in_view view)
 {
@@ -151,13 +212,10 @@ static KERNEL void PRIM_BOUNDS(ATTN_IN_THREADS, 1)
             if (head.norm != NULL) {
                 attn_in_measure(&view, &head);
             }
-            if (rotates) {
-                attn_in_rotate(&view, cosines, sines, &head);
+            if (head.kv_scale != NULL) {
+                attn_in_scale(&view, cosines, sines, rotates, &head);
             }
-            for (uint32_t d = (rotates ? 2 * view.pair_count : 0) + PRIM_THREAD % 32;
-                 d < view.head_size; d += 32) {
-                attn_in_put(&head, d, attn_in_value(&head, d));
-            }
+            attn_in_put_all(&view, cosines, sines, rotates, &head);
             if (head.fault != 0) {
                 plan.row_faults[row] = 1;
             }

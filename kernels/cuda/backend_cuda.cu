@@ -12,6 +12,8 @@
 /* The card that CUDA_VISIBLE_DEVICES puts first. */
 enum { ORDINAL = 0 };
 
+static const char *const kv_type_names[] = {"f16", "bf16", "fp8"}; /* by enum kv_type */
+
 static enum status slot_allocate(struct backend *backend, struct cuda_slot *slot)
 {
     struct device *device = backend->device;
@@ -55,6 +57,17 @@ static enum status allocate(struct backend *backend)
     return device_wait(device);
 }
 
+static void kv_destroy(struct backend_kv *kv)
+{
+    struct device *device = kv->backend->device;
+
+    device_free(device, kv->k);
+    device_free(device, kv->v);
+    device_free(device, kv->k_scales);
+    device_free(device, kv->v_scales);
+    memory_free(kv);
+}
+
 static void free_lists(struct backend *backend)
 {
     while (backend->programs != NULL) {
@@ -80,9 +93,7 @@ static void free_lists(struct backend *backend)
         struct backend_kv *kv = backend->kvs;
 
         backend->kvs = kv->next;
-        device_free(backend->device, kv->k);
-        device_free(backend->device, kv->v);
-        memory_free(kv);
+        kv_destroy(kv);
     }
 }
 
@@ -129,8 +140,8 @@ static enum status create(const struct backend_settings *settings, struct error 
              backend->facts.name, backend->facts.architecture / 10,
              backend->facts.architecture % 10,
              (unsigned long long)(backend->facts.memory_bytes >> 20));
-    snprintf(backend->numerics, sizeof(backend->numerics), "cuda/1/sm_%u/kv-f16",
-             backend->facts.architecture);
+    snprintf(backend->numerics, sizeof(backend->numerics), "cuda/1/sm_%u/kv-%s",
+             backend->facts.architecture, kv_type_names[settings->kv_type]);
     const enum status status = allocate(backend);
     if (status != STATUS_OK) {
         (void)error_set(
@@ -215,28 +226,39 @@ static enum status buffer_read(const struct backend_buffer *buffer, uint64_t fro
     return device_wait(device);
 }
 
-/* K, or V, of one page in all layers. */
-static uint64_t page_bytes(const struct kv_shape *shape)
+/* Rows of K, or of V, of one page in all layers. */
+static uint64_t page_rows(const struct kv_shape *shape)
 {
-    return (uint64_t)shape->layer_count * shape->kv_head_count * shape->head_size *
-           KV_PAGE_TOKEN_COUNT * sizeof(uint16_t);
+    return (uint64_t)shape->layer_count * shape->kv_head_count * KV_PAGE_TOKEN_COUNT;
 }
 
+/* K and V. */
 static uint64_t kv_page_bytes(const struct backend *backend, const struct kv_shape *shape)
 {
-    (void)backend;
-    return 2 * page_bytes(shape);
+    const enum kv_type type = backend->settings.kv_type;
+    const uint64_t scale_bytes = type == KV_TYPE_FP8 ? sizeof(float) : 0;
+
+    return 2 * page_rows(shape) * (cuda_kv_row_bytes(type, shape->head_size) + scale_bytes);
 }
 
 static enum status kv_allocate(struct backend_kv *kv)
 {
-    const uint64_t size_bytes = kv->shape.page_count * page_bytes(&kv->shape);
+    const uint64_t rows = kv->shape.page_count * page_rows(&kv->shape);
+    const uint64_t size_bytes = rows * cuda_kv_row_bytes(kv->type, kv->shape.head_size);
+    const uint64_t scale_bytes = rows * sizeof(float);
     struct device *device = kv->backend->device;
 
     TRY(device_alloc(device, size_bytes, (void **)&kv->k));
     TRY(device_alloc(device, size_bytes, (void **)&kv->v));
     TRY(device_clear(device, kv->k, size_bytes));
-    return device_clear(device, kv->v, size_bytes);
+    TRY(device_clear(device, kv->v, size_bytes));
+    if (kv->type != KV_TYPE_FP8) {
+        return STATUS_OK;
+    }
+    TRY(device_alloc(device, scale_bytes, (void **)&kv->k_scales));
+    TRY(device_alloc(device, scale_bytes, (void **)&kv->v_scales));
+    TRY(device_clear(device, kv->k_scales, scale_bytes));
+    return device_clear(device, kv->v_scales, scale_bytes);
 }
 
 static enum status kv_create(struct backend *backend, const struct kv_shape *shape,
@@ -249,16 +271,15 @@ static enum status kv_create(struct backend *backend, const struct kv_shape *sha
     }
     kv->backend = backend;
     kv->shape = *shape;
+    kv->type = backend->settings.kv_type;
     kv->next = backend->kvs;
     const enum status status = kv_allocate(kv);
     if (status != STATUS_OK) {
-        device_free(backend->device, kv->k);
-        device_free(backend->device, kv->v);
-        memory_free(kv);
+        kv_destroy(kv);
         return error_set(error, status,
                          "the card has no room for %u pages of keys and values (%llu bytes each); "
                          "allow a smaller cache",
-                         shape->page_count, (unsigned long long)(2 * page_bytes(shape)));
+                         shape->page_count, (unsigned long long)kv_page_bytes(backend, shape));
     }
     backend->kvs = kv;
     *out = kv;

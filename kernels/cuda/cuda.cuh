@@ -29,27 +29,39 @@ struct backend_buffer {
     uint64_t float_count;
 };
 
-/* Both K and V as half: [layer][kv_head][page][KV_PAGE_TOKEN_COUNT][head_size], so that a token of
- * a page is one row. Cleared when made. */
+/* Both K and V: [layer][kv_head][page][KV_PAGE_TOKEN_COUNT][head_size] numbers of the settings'
+ * kv_type, so that a token of a page is one row of bytes. With KV_TYPE_FP8 a row's codes (fp8.h)
+ * are to be multiplied with its scale: [layer][kv_head][page][KV_PAGE_TOKEN_COUNT]. Cleared when
+ * made. */
 struct backend_kv {
     struct backend *backend;
     struct backend_kv *next; /* the backend's list */
     struct kv_shape shape;
-    uint16_t *k; /* owned */
-    uint16_t *v; /* owned */
+    enum kv_type type;
+    uint8_t *k, *v;             /* owned */
+    float *k_scales, *v_scales; /* owned; NULL: no scales */
 };
 
 /* One layer of it, for a kernel. */
 struct cuda_kv_view {
-    uint16_t *k, *v; /* [kv_head][page][KV_PAGE_TOKEN_COUNT][head_size] */
+    uint8_t *k, *v;             /* [kv_head][page][KV_PAGE_TOKEN_COUNT][head_size] */
+    float *k_scales, *v_scales; /* [kv_head][page][KV_PAGE_TOKEN_COUNT]; fp8 only */
     uint32_t page_count;
     uint32_t head_size;
+    enum kv_type type;
 };
 
-/* Where a page of a KV head begins, in k and in v. */
-STEPS_FUNCTION uint64_t cuda_kv_at(struct cuda_kv_view view, uint32_t kv_head, uint32_t page)
+STEPS_FUNCTION uint32_t cuda_kv_row_bytes(enum kv_type type, uint32_t head_size)
 {
-    return ((uint64_t)kv_head * view.page_count + page) * KV_PAGE_TOKEN_COUNT * view.head_size;
+    return type == KV_TYPE_FP8 ? head_size : 2 * head_size;
+}
+
+/* The row of a KV head's page where a position lies, in k, v and their scales. */
+STEPS_FUNCTION uint64_t cuda_kv_row(const struct cuda_kv_view *view, uint32_t kv_head,
+                                    uint32_t page, uint32_t position)
+{
+    return ((uint64_t)kv_head * view->page_count + page) * KV_PAGE_TOKEN_COUNT +
+           position % KV_PAGE_TOKEN_COUNT;
 }
 
 /* One branch's token history. */
@@ -245,14 +257,20 @@ MUST_USE enum status cuda_scratch_want(struct backend *backend, struct cuda_scra
 
 static inline struct cuda_kv_view cuda_kv_layer(const struct backend_kv *kv, uint32_t layer)
 {
-    const uint64_t at = (uint64_t)layer * kv->shape.kv_head_count * kv->shape.page_count *
-                        KV_PAGE_TOKEN_COUNT * kv->shape.head_size;
-    struct cuda_kv_view view;
+    const uint64_t row =
+        (uint64_t)layer * kv->shape.kv_head_count * kv->shape.page_count * KV_PAGE_TOKEN_COUNT;
+    const uint32_t row_bytes = cuda_kv_row_bytes(kv->type, kv->shape.head_size);
+    struct cuda_kv_view view = {};
 
-    view.k = kv->k + at;
-    view.v = kv->v + at;
+    view.k = kv->k + row * row_bytes;
+    view.v = kv->v + row * row_bytes;
+    if (kv->type == KV_TYPE_FP8) {
+        view.k_scales = kv->k_scales + row;
+        view.v_scales = kv->v_scales + row;
+    }
     view.page_count = kv->shape.page_count;
     view.head_size = kv->shape.head_size;
+    view.type = kv->type;
     return view;
 }
 

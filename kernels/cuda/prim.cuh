@@ -16,6 +16,7 @@
 
 #include <stdint.h>
 
+#include "kernels/steps/fp8.h"
 #include "kernels/steps/math.h"
 
 #ifdef __CUDACC__
@@ -25,6 +26,7 @@
 #define DEVICE_INLINE static __device__ __forceinline__
 #define PRIM_UNROLL _Pragma("unroll")
 #define PRIM_UNROLL_4 _Pragma("unroll 4") /* where all at once would spill */
+#define PRIM_UNROLL_1 _Pragma("unroll 1")
 #define SHARED(T, name)                                                 \
     extern __shared__ __align__(128) unsigned char prim_shared_bytes[]; \
     T *name = reinterpret_cast<T *>(prim_shared_bytes)
@@ -51,6 +53,7 @@ DEVICE_INLINE uint32_t prim_shared_address(const void *shared)
 #define DEVICE_INLINE static inline __attribute__((unused))
 #define PRIM_UNROLL
 #define PRIM_UNROLL_4
+#define PRIM_UNROLL_1
 #define SHARED(T, name) T *name = static_cast<T *>(emulator_shared())
 
 #define PRIM_THREAD (emulator_here.thread)
@@ -279,6 +282,61 @@ DEVICE_INLINE uint32_t prim_pack_half(float low, float high)
     return pair;
 #else
     return (uint32_t)steps_half_from_float(low) | (uint32_t)steps_half_from_float(high) << 16;
+#endif
+}
+
+/* Two bf16, rounded to nearest even; `low` in the low 16 bits. */
+DEVICE_INLINE uint32_t prim_pack_bf16(float low, float high)
+{
+#ifdef __CUDACC__
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;\n" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+#else
+    return (uint32_t)steps_bf16_from_float(low) | (uint32_t)steps_bf16_from_float(high) << 16;
+#endif
+}
+
+/* Four codes of kernels/steps/fp8.h, none of them a NaN, the lowest first, exactly as two pairs of
+ * halves: the code's bits a place further down are the number by 2^-8, also below the normal ones.
+ */
+DEVICE_INLINE void prim_widen_fp8_half(uint32_t pairs[2], uint32_t codes)
+{
+#ifdef __CUDACC__
+    const uint32_t low = __byte_perm(codes, 0, 0x1404), high = __byte_perm(codes, 0, 0x3424);
+    asm("mul.rn.f16x2 %0, %1, %2;\n"
+        : "=r"(pairs[0])
+        : "r"((low & 0x80008000u) | (low & 0x7f007f00u) >> 1), "r"(0x5c005c00u));
+    asm("mul.rn.f16x2 %0, %1, %2;\n"
+        : "=r"(pairs[1])
+        : "r"((high & 0x80008000u) | (high & 0x7f007f00u) >> 1), "r"(0x5c005c00u));
+#else
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t half =
+            steps_half_from_float(steps_float_from_fp8((uint8_t)(codes >> (8 * i))));
+        pairs[i / 2] = i % 2 == 0 ? half : pairs[i / 2] | half << 16;
+    }
+#endif
+}
+
+/* The same as pairs of bf16, by 2^-120; the sum with -0 keeps a zero's sign. */
+DEVICE_INLINE void prim_widen_fp8_bf16(uint32_t pairs[2], uint32_t codes)
+{
+#ifdef __CUDACC__
+    const uint32_t low = __byte_perm(codes, 0, 0x1404), high = __byte_perm(codes, 0, 0x3424);
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;\n"
+        : "=r"(pairs[0])
+        : "r"((low & 0x80008000u) | (low & 0x7f007f00u) >> 4), "r"(0x7b807b80u), "r"(0x80008000u));
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;\n"
+        : "=r"(pairs[1])
+        : "r"((high & 0x80008000u) | (high & 0x7f007f00u) >> 4), "r"(0x7b807b80u),
+          "r"(0x80008000u));
+#else
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t number =
+            steps_bf16_from_float(steps_float_from_fp8((uint8_t)(codes >> (8 * i))));
+        pairs[i / 2] = i % 2 == 0 ? number : pairs[i / 2] | number << 16;
+    }
 #endif
 }
 

@@ -1,5 +1,6 @@
 #include "tests/emulator/attention_rig.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@ extern "C" {
 #include <cmocka.h>
 }
 
+#include "kernels/steps/fp8.h"
 #include "kernels/steps/math.h"
 
 static float value_of(uint64_t stream, uint64_t index)
@@ -20,11 +22,44 @@ static float value_of(uint64_t stream, uint64_t index)
     return (float)(int32_t)(z >> 32) * 0x1p-30f;
 }
 
-uint16_t attention_rig_stored(uint32_t content, uint32_t position, uint32_t kv_head, bool is_v,
-                              uint32_t d)
+/* The number that a slot holds before its scale, as its bits. */
+static uint32_t stored_bits(enum kv_type type, uint32_t content, uint32_t position,
+                            uint32_t kv_head, bool is_v, uint32_t d)
 {
     const uint64_t stream = ((uint64_t)content << 32 | position) * 64 + kv_head * 2 + is_v;
-    return steps_half_from_float(value_of(stream, d));
+    const float value = value_of(stream, d);
+
+    switch (type) {
+    case KV_TYPE_F16:
+        return steps_half_from_float(value);
+    case KV_TYPE_BF16:
+        return steps_bf16_from_float(value);
+    default:
+        return steps_fp8_from_float(200 * value);
+    }
+}
+
+/* From 1 / 150 to 1 / 20, never a power of two. */
+static float stored_scale(uint32_t content, uint32_t position, uint32_t kv_head, bool is_v)
+{
+    const uint64_t stream = ((uint64_t)content << 32 | position) * 64 + kv_head * 2 + is_v;
+
+    return 1.0f / (85.0f + 32.0f * value_of(stream, 1000));
+}
+
+float attention_rig_stored(enum kv_type type, uint32_t content, uint32_t position, uint32_t kv_head,
+                           bool is_v, uint32_t d)
+{
+    const uint32_t bits = stored_bits(type, content, position, kv_head, is_v, d);
+
+    switch (type) {
+    case KV_TYPE_F16:
+        return steps_float_from_half((uint16_t)bits);
+    case KV_TYPE_BF16:
+        return steps_float_from_bf16((uint16_t)bits);
+    default:
+        return steps_float_from_fp8((uint8_t)bits) * stored_scale(content, position, kv_head, is_v);
+    }
 }
 
 float attention_rig_query(uint32_t content, uint32_t position, uint32_t i)
@@ -32,26 +67,62 @@ float attention_rig_query(uint32_t content, uint32_t position, uint32_t i)
     return 1.5f * value_of(((uint64_t)content << 32 | position) + 7777777, i);
 }
 
-uint64_t attention_rig_place(const struct rig_shape *shape, uint32_t kv_head, uint32_t page,
-                             uint32_t slot)
+float attention_rig_asked(enum kv_type type, uint32_t content, uint32_t position, uint32_t i)
+{
+    const float query = attention_rig_query(content, position, i);
+
+    return type == KV_TYPE_BF16 ? steps_float_from_bf16(steps_bf16_from_float(query))
+                                : steps_float_from_half(steps_half_from_float(query));
+}
+
+uint64_t attention_rig_row(const struct rig_shape *shape, uint32_t kv_head, uint32_t page,
+                           uint32_t slot)
 {
     const uint64_t head = (uint64_t)LAYER * shape->kv_head_count + kv_head;
-    return ((head * PAGE_COUNT + page) * KV_PAGE_TOKEN_COUNT + slot) * shape->head_size;
+    return (head * PAGE_COUNT + page) * KV_PAGE_TOKEN_COUNT + slot;
+}
+
+/* NaNs, infinities and the largest numbers. */
+static void poison_row(const struct attention_rig *rig, uint64_t row, uint32_t poison)
+{
+    static const uint16_t halves[] = {0x7e00, 0x7c00, 0xfc00, 0x7bff, 0xfe01, 0x3c00};
+    static const uint16_t bf16[] = {0x7fc0, 0x7f80, 0xff80, 0x7f7f, 0xffc1, 0x3f80};
+    static const uint8_t codes[] = {0x7f, 0x7e, 0xff, 0xfe, 0x7f, 0x38};
+    static const float scales[] = {NAN, INFINITY, -INFINITY, 3e38f, 0.0f};
+    const uint16_t *bad = rig->shape.type == KV_TYPE_F16 ? halves : bf16;
+
+    for (uint32_t d = 0; d < rig->shape.head_size; d++) {
+        const uint64_t i = row * rig->shape.head_size + d;
+        if (rig->shape.type == KV_TYPE_FP8) {
+            rig->k[i] = codes[(i + poison) % 6];
+            rig->v[i] = codes[(i / 3 + poison) % 6];
+        } else {
+            ((uint16_t *)rig->k)[i] = bad[(i + poison) % 6];
+            ((uint16_t *)rig->v)[i] = bad[(i / 3 + poison) % 6];
+        }
+    }
+    if (rig->shape.type == KV_TYPE_FP8) {
+        rig->k_scales[row] = scales[(row + poison) % 5];
+        rig->v_scales[row] = scales[(row / 2 + poison) % 5];
+    }
 }
 
 void attention_rig_init(struct attention_rig *rig, const struct rig_shape *shape, uint32_t poison)
 {
-    static const uint16_t bad[] = {0x7e00, 0x7c00, 0xfc00, 0x7bff, 0xfe01, 0x3c00};
-    const uint64_t count = (uint64_t)LAYERS * shape->kv_head_count * PAGE_COUNT *
-                           KV_PAGE_TOKEN_COUNT * shape->head_size;
+    const uint64_t rows =
+        (uint64_t)LAYERS * shape->kv_head_count * PAGE_COUNT * KV_PAGE_TOKEN_COUNT;
+    const uint64_t bytes = rows * cuda_kv_row_bytes(shape->type, shape->head_size);
 
-    memset(rig, 0, sizeof *rig);
+    memset((void *)rig, 0, sizeof *rig);
     rig->shape = *shape;
-    rig->k = (uint16_t *)aligned_alloc(16, count * sizeof(uint16_t));
-    rig->v = (uint16_t *)aligned_alloc(16, count * sizeof(uint16_t));
-    for (uint64_t i = 0; i < count; i++) {
-        rig->k[i] = bad[(i + poison) % 6];
-        rig->v[i] = bad[(i / 3 + poison) % 6];
+    rig->k = (uint8_t *)aligned_alloc(16, bytes);
+    rig->v = (uint8_t *)aligned_alloc(16, bytes);
+    if (shape->type == KV_TYPE_FP8) {
+        rig->k_scales = (float *)aligned_alloc(16, rows * sizeof(float));
+        rig->v_scales = (float *)aligned_alloc(16, rows * sizeof(float));
+    }
+    for (uint64_t row = 0; row < rows; row++) {
+        poison_row(rig, row, poison);
     }
 }
 
@@ -59,6 +130,31 @@ void attention_rig_finish(struct attention_rig *rig)
 {
     free(rig->k);
     free(rig->v);
+    free(rig->k_scales);
+    free(rig->v_scales);
+}
+
+static void write_row(struct attention_rig *rig, uint64_t row, uint32_t content, uint32_t position,
+                      uint32_t head)
+{
+    const enum kv_type type = rig->shape.type;
+
+    for (uint32_t d = 0; d < rig->shape.head_size; d++) {
+        const uint64_t i = row * rig->shape.head_size + d;
+        const uint32_t k = stored_bits(type, content, position, head, false, d);
+        const uint32_t v = stored_bits(type, content, position, head, true, d);
+        if (type == KV_TYPE_FP8) {
+            rig->k[i] = (uint8_t)k;
+            rig->v[i] = (uint8_t)v;
+        } else {
+            ((uint16_t *)rig->k)[i] = (uint16_t)k;
+            ((uint16_t *)rig->v)[i] = (uint16_t)v;
+        }
+    }
+    if (type == KV_TYPE_FP8) {
+        rig->k_scales[row] = stored_scale(content, position, head, false);
+        rig->v_scales[row] = stored_scale(content, position, head, true);
+    }
 }
 
 static void write_sequence(struct attention_rig *rig, const struct rig_sequence *sequence)
@@ -66,12 +162,9 @@ static void write_sequence(struct attention_rig *rig, const struct rig_sequence 
     for (uint32_t position = 0; position < sequence->length; position++) {
         const uint32_t page = sequence->pages[position / KV_PAGE_TOKEN_COUNT];
         for (uint32_t head = 0; head < rig->shape.kv_head_count; head++) {
-            const uint64_t at =
-                attention_rig_place(&rig->shape, head, page, position % KV_PAGE_TOKEN_COUNT);
-            for (uint32_t d = 0; d < rig->shape.head_size; d++) {
-                rig->k[at + d] = attention_rig_stored(sequence->content, position, head, false, d);
-                rig->v[at + d] = attention_rig_stored(sequence->content, position, head, true, d);
-            }
+            write_row(rig,
+                      attention_rig_row(&rig->shape, head, page, position % KV_PAGE_TOKEN_COUNT),
+                      sequence->content, position, head);
         }
     }
 }
@@ -238,8 +331,11 @@ void attention_rig_run_planned(struct attention_rig *rig, const struct rig_query
     q.data = memory.q;
     result.data = memory.out;
     kv.shape = {LAYERS, rig->shape.kv_head_count, rig->shape.head_size, PAGE_COUNT};
+    kv.type = rig->shape.type;
     kv.k = rig->k;
     kv.v = rig->v;
+    kv.k_scales = rig->k_scales;
+    kv.v_scales = rig->v_scales;
     step.backend = &backend;
     step.most.row_count = rig->plan.row_count;
     step.view = &view;

@@ -24,6 +24,7 @@ enum {
 
 struct rig_shape {
     uint32_t head_count, kv_head_count, head_size;
+    enum kv_type type = KV_TYPE_F16;
 };
 
 struct rig_sequence {
@@ -47,7 +48,8 @@ struct rig_variation {
 
 struct attention_rig {
     struct rig_shape shape;
-    uint16_t *k, *v; /* [layer][kv_head][page][16][head_size] */
+    uint8_t *k, *v;             /* [layer][kv_head][page][16][head_size], of the shape's type */
+    float *k_scales, *v_scales; /* [layer][kv_head][page][16], fp8 only */
     struct plan plan;
     struct plan_row rows[ROWS_MAX];
     uint32_t pages[ROWS_MAX * SEQUENCE_PAGES_MAX];
@@ -89,12 +91,13 @@ void attention_rig_memory_init(struct rig_memory *memory, const struct attention
                                const struct rig_query *queries);
 void attention_rig_memory_finish(struct rig_memory *memory);
 
-/* Where a slot of LAYER begins in both pools. */
-uint64_t attention_rig_place(const struct rig_shape *shape, uint32_t kv_head, uint32_t page,
-                             uint32_t slot);
-/* What is stored there, as a half, and what is asked there, before rounding. */
-uint16_t attention_rig_stored(uint32_t content, uint32_t position, uint32_t kv_head, bool is_v,
-                              uint32_t d);
+/* Which row of both pools a slot of LAYER is. */
+uint64_t attention_rig_row(const struct rig_shape *shape, uint32_t kv_head, uint32_t page,
+                           uint32_t slot);
+/* What is stored there, what is asked there before rounding, and as it is multiplied. */
+float attention_rig_stored(enum kv_type type, uint32_t content, uint32_t position, uint32_t kv_head,
+                           bool is_v, uint32_t d);
 float attention_rig_query(uint32_t content, uint32_t position, uint32_t i);
+float attention_rig_asked(enum kv_type type, uint32_t content, uint32_t position, uint32_t i);
 
 #endif

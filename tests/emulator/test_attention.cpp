@@ -51,12 +51,26 @@ namespace planted
 #undef prim_copy_wait
 } // namespace planted
 
-enum { WIDTH_MAX = 16 * 64 };
+using planted::ATTENTION_TILE_COLUMNS;
+using planted::ATTENTION_WARP_COLUMNS;
+
+enum { WIDTH_MAX = 16 * 256 };
 
 static const struct rig_variation plain = {false, 1, false, 0, {EMULATOR_ASCENDING, 1, false, 90}};
 
 static const struct rig_shape shapes[] = {
-    {3, 1, 64}, {4, 2, 80}, {2, 2, 96}, {2, 1, 128}, {1, 1, 256}, {16, 1, 64},
+    {3, 1, 64},
+    {4, 2, 80},
+    {2, 2, 96},
+    {2, 1, 128},
+    {1, 1, 256},
+    {16, 1, 64},
+    {3, 1, 64, KV_TYPE_BF16},
+    {2, 1, 80, KV_TYPE_FP8},
+    {5, 1, 128, KV_TYPE_FP8},
+    {16, 1, 256},
+    {16, 1, 80, KV_TYPE_BF16},
+    {16, 1, 256, KV_TYPE_FP8},
 };
 
 /* ---- against double ---- */
@@ -68,8 +82,8 @@ struct exact {
 /* With u = 2^-23 and M = sum |q k|: a tensor-core step cuts at most 18 terms and 2 sums, each by
  * less than u M, so a score is off by 20 u M D / 16; the prescaling adds 3 u of it. A weight's
  * relative error is log(2) times twice that, 4 u of exp2, 2^-11 of the rounding to half (2^-25
- * absolute below 2^-14). A product of four steps adds 80 u, each fold 4 u. All of it twice, in
- * numerator and denominator. */
+ * absolute below 2^-14), 2^-8 of that to bf16, twice with fp8; its scale adds 2 u to a score. A
+ * product of four steps adds 80 u, each fold 4 u. All of it twice, in numerator and denominator. */
 static void exact_head(const struct rig_shape *shape, const struct rig_query *query, uint32_t head,
                        struct exact *exact)
 {
@@ -81,30 +95,31 @@ static void exact_head(const struct rig_shape *shape, const struct rig_query *qu
     for (uint32_t j = 0; j <= query->position; j++) {
         double dot = 0, magnitude = 0;
         for (uint32_t d = 0; d < shape->head_size; d++) {
-            const float q =
-                attention_rig_query(content, query->position, head * shape->head_size + d);
             const double product =
-                (double)steps_float_from_half(steps_half_from_float(q)) *
-                steps_float_from_half(attention_rig_stored(content, j, kv_head, false, d));
+                (double)attention_rig_asked(shape->type, content, query->position,
+                                            head * shape->head_size + d) *
+                attention_rig_stored(shape->type, content, j, kv_head, false, d);
             dot += product;
             magnitude += fabs(product);
         }
         weights[j] = dot * 0.125;
         max = fmax(max, weights[j]);
         score_error =
-            fmax(score_error, (20.0 * shape->head_size / 16 + 6) * 0x1p-23 * magnitude * 0.125);
+            fmax(score_error, (20.0 * shape->head_size / 16 + 8) * 0x1p-23 * magnitude * 0.125);
     }
     for (uint32_t j = 0; j <= query->position; j++) {
         weights[j] = exp(weights[j] - max);
         sum += weights[j];
     }
     const uint32_t folds = query->position / ATTENTION_CHUNK_TOKENS + 2;
-    const double relative = 2 * (2 * score_error + (84 + 4 * folds) * 0x1p-23 + 0x1p-11);
+    const double rounding = shape->type == KV_TYPE_F16    ? 0x1p-11
+                            : shape->type == KV_TYPE_BF16 ? 0x1p-8
+                                                          : 0x1p-7;
+    const double relative = 2 * (2 * score_error + (84 + 4 * folds) * 0x1p-23 + rounding);
     memset(exact, 0, sizeof *exact);
     for (uint32_t j = 0; j <= query->position; j++) {
         for (uint32_t d = 0; d < shape->head_size; d++) {
-            const double value =
-                steps_float_from_half(attention_rig_stored(content, j, kv_head, true, d));
+            const double value = attention_rig_stored(shape->type, content, j, kv_head, true, d);
             exact->out[d] += weights[j] / sum * value;
             exact->bound[d] += (weights[j] / sum * relative + 0x1p-24 / sum) * fabs(value);
         }
@@ -246,11 +261,12 @@ static void test_one_bit_of_one_key_or_a_backward_fold_is_caught(void **state)
     attention_rig_story_init(&story, &rig);
     const struct rig_query query = {&story.a, 1030};
     attention_rig_run(&rig, &query, 1, &plain, want);
-    const uint64_t at = attention_rig_place(&shape, 0, story.a.pages[64], 3);
-    rig.k[at] ^= 0x200;
+    uint16_t *key =
+        (uint16_t *)rig.k + attention_rig_row(&shape, 0, story.a.pages[64], 3) * shape.head_size;
+    *key ^= 0x200;
     attention_rig_run(&rig, &query, 1, &plain, got);
     assert_memory_not_equal(got, want, sizeof(float) * 192);
-    rig.k[at] ^= 0x200;
+    *key ^= 0x200;
     const uint32_t first = rig.row_partials[0];
     rig.row_partials[0] = rig.row_partials[2];
     rig.row_partials[2] = first;
@@ -269,7 +285,7 @@ static void test_a_nan_that_is_seen_is_seen(void **state)
 
     attention_rig_init(&rig, &shape, 0);
     attention_rig_story_init(&story, &rig);
-    rig.v[attention_rig_place(&shape, 0, story.c.pages[1], 4)] = 0x7e00;
+    ((uint16_t *)rig.v)[attention_rig_row(&shape, 0, story.c.pages[1], 4) * 64] = 0x7e00;
     const struct rig_query queries[] = {{&story.c, 19}, {&story.c, 20}};
     attention_rig_run(&rig, &queries[0], 1, &plain, out);
     assert_false(isnan(out[0]));
@@ -287,24 +303,25 @@ static bool planted_equals(struct attention_rig *rig, const struct rig_query *qu
     const uint64_t heads = (uint64_t)PARTIALS_MAX * rig->shape.head_count;
 
     attention_rig_memory_init(&memory, rig, queries);
-    const uint64_t layer = attention_rig_place(&rig->shape, 0, 0, 0);
+    const uint64_t layer = attention_rig_row(&rig->shape, 0, 0, 0) * 2 * rig->shape.head_size;
     view.q = memory.q;
     view.out = memory.out;
-    view.k = rig->k + layer;
-    view.v = rig->v + layer;
+    view.kv.k = rig->k + layer;
+    view.kv.v = rig->v + layer;
+    view.kv.page_count = PAGE_COUNT;
+    view.kv.head_size = rig->shape.head_size;
     view.acc = memory.partials;
     view.max = view.acc + heads * rig->shape.head_size;
     view.sum = view.max + heads;
     view.scale_log2 = 0.125f * 1.44269504f;
     view.head_count = rig->shape.head_count;
     view.kv_head_count = rig->shape.kv_head_count;
-    view.head_size = rig->shape.head_size;
-    view.page_count = PAGE_COUNT;
     const struct cuda_plan_view plan = attention_rig_view(rig);
     memset(planted_count, 0, sizeof planted_count);
     emulator_configure(settings);
-    enum status status = device_launch<planted::attention_kernel<64>>(
-        NULL, 1, 1, planted::ATTENTION_THREADS, planted::attention_shared_bytes(64), &plan, view);
+    enum status status = device_launch<planted::attention_kernel<64, KV_TYPE_F16>>(
+        NULL, 1, 1, ATTENTION_THREADS(64), planted::attention_shared_bytes(64, KV_TYPE_F16), &plan,
+        view);
     if (status == STATUS_OK) {
         status = device_launch<planted::attention_fold_kernel<64>>(
             NULL, rig->plan.row_count, view.head_count, 64, 0, &plan, view);

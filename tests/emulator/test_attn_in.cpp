@@ -134,7 +134,10 @@ static void rig_run(struct rig *rig, enum emulator_schedule schedule, uint32_t b
     plan.row_faults = rig->faults;
     view.qkv = rig->qkv;
     view.q = rig->q;
-    view.kv = {rig->k, rig->v, PAGE_COUNT, shape->head_size};
+    view.kv.k = (uint8_t *)rig->k;
+    view.kv.v = (uint8_t *)rig->v;
+    view.kv.page_count = PAGE_COUNT;
+    view.kv.head_size = shape->head_size;
     if (shape->biased) {
         view.bq = rig->bias;
         view.bk = view.bq + shape->head_count * shape->head_size;

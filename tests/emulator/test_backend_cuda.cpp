@@ -134,7 +134,8 @@ static void record(struct model *model)
     assert_int_equal(model->ops->program_finish(model->program, NULL), STATUS_OK);
 }
 
-static void open_model(struct model *model, const struct backend_ops *ops)
+static void open_model(struct model *model, const struct backend_ops *ops,
+                       enum kv_type kv_type = KV_TYPE_F16)
 {
     const struct kv_shape shape = {LAYER_COUNT, KV_HEAD_COUNT, HEAD_SIZE, PAGE_COUNT};
     struct backend_settings settings = {};
@@ -146,6 +147,7 @@ static void open_model(struct model *model, const struct backend_ops *ops)
     settings.history_tokens_max = 64;
     settings.vocabulary_count = VOCABULARY;
     settings.partial_count_max = 64;
+    settings.kv_type = kv_type;
     random_state = 7; /* the same weights for both */
     model->ops = ops;
     assert_int_equal(ops->create(&settings, NULL, &model->backend), STATUS_OK);
@@ -296,6 +298,36 @@ static void a_model_answers_as_the_cpu_does(void **state)
         cpu.ops->destroy(cpu.backend);
         cuda.ops->destroy(cuda.backend);
     }
+}
+
+/* bf16 has 8 bits, fp8 4; both of what went in. A twin: types must differ in their bits. */
+static void other_types_of_keys_and_values_answer_nearly_so(void **state)
+{
+    static const enum kv_type types[] = {KV_TYPE_F16, KV_TYPE_BF16, KV_TYPE_FP8};
+    static const float bounds[] = {0.02f, 0.03f, 0.15f};
+    static float expected[VOCABULARY], logits[3][VOCABULARY];
+    struct stretch prompt, decode;
+    struct model model;
+
+    (void)state;
+    configure(2);
+    fill_stretch(&prompt, 0, PROMPT_COUNT, 3, 1);
+    fill_stretch(&decode, PROMPT_COUNT, 1, 3, 1);
+    open_model(&model, &backend_cpu_ops);
+    run(&model, &prompt, expected);
+    run(&model, &decode, expected);
+    model.ops->destroy(model.backend);
+    for (uint32_t i = 0; i < 3; i++) {
+        open_model(&model, &backend_cuda_ops, types[i]);
+        run(&model, &prompt, logits[i]);
+        run(&model, &decode, logits[i]);
+        const float difference = largest_difference(logits[i], expected);
+        print_message("kv type %u: %.4f of the largest logit\n", i, (double)difference);
+        assert_true(difference < bounds[i]);
+        model.ops->destroy(model.backend);
+    }
+    assert_memory_not_equal(logits[0], logits[1], sizeof expected);
+    assert_memory_not_equal(logits[1], logits[2], sizeof expected);
 }
 
 static void two_steps_are_in_flight(void **state)
@@ -464,6 +496,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_answers_as_the_cpu_does),
+        cmocka_unit_test(other_types_of_keys_and_values_answer_nearly_so),
         cmocka_unit_test(two_steps_are_in_flight),
         cmocka_unit_test(a_step_does_not_remember_the_one_before),
         cmocka_unit_test(cuts_of_the_prompt_change_no_bit),

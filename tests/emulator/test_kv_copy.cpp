@@ -68,8 +68,8 @@ static void run(struct pool *pool, uint32_t head_size, uint32_t copy_count)
     struct cuda_op op = {};
 
     kv.shape = {LAYERS, HEADS, head_size, PAGE_COUNT};
-    kv.k = pool->k;
-    kv.v = pool->v;
+    kv.k = (uint8_t *)pool->k;
+    kv.v = (uint8_t *)pool->v;
     step.backend = &backend;
     step.view = &view;
     view.kv_copies = copies;
