@@ -47,6 +47,15 @@ enum {
     BRANCH_UNFOLLOWED_MS_MAX = 60 * 1000, /* then a branch that nobody follows is parked */
     LEAD_IN_BYTES_MAX = 4096,             /* of an open turn, that the cue reader sees */
     WALK_PAGE_NODE_COUNT_MAX = 1024,
+    DISTRIBUTION_TOKEN_COUNT_MAX = 256,
+    SCORE_OPTION_COUNT_MAX = 1024, /* of one request */
+    COMPARE_PERSONA_COUNT_MAX = 8,
+    COMPARE_TOKEN_COUNT_MAX = 32768, /* a reply must fit a frame */
+    GROUP_NODE_COUNT_MAX = 1024,
+    GROUP_TEXT_BYTES_MAX = 3 * 1024 * 1024,
+    VERIFY_LOOK_COUNT_MAX = 4,         /* nodes of one request that are computed at a time */
+    VERIFY_NODE_COUNT_MAX = 1024,      /* that one request tells of */
+    VERIFY_OTHER_TOKEN_COUNT_MAX = 64, /* places that it tells of a node */
     LIST_PAGE_COUNT_MAX = 1024,
     MARK_NODE_COUNT_MAX = 4096,          /* nodes of one Delete, Undelete or Purge */
     BOOKMARK_COUNT_MAX = 4096,           /* of a session */

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "session/branching.h"
+#include "session/look.h"
 #include "session/pending.h"
 #include "session/record.h"
 #include "session/seed.h"
@@ -389,6 +390,10 @@ void generate_take(struct store *store)
     while (engine_event_take(store->settings.engine, &slot, &event) == STATUS_OK) {
         struct node *node = slot < BRANCH_COUNT_MAX ? store->slots[slot] : NULL;
 
+        if (node == NULL && slot < BRANCH_COUNT_MAX && store->looks[slot] != NULL) {
+            look_take(store, slot, &event);
+            continue;
+        }
         CHECK(node != NULL);
         keep_counts(&event, &node->sampled->event);
         node->sampled->event = event;

@@ -22,13 +22,8 @@
 #include "base/status.h"
 #include "sample/sampler.h"
 #include "schedule/branch.h"
-
-enum { OFFSET_END = 0xffffffffu }; /* the end of a node's content, as far as it is released */
-
-struct position {
-    uint64_t node;   /* 0: the root */
-    uint32_t offset; /* tokens of content, or OFFSET_END */
-};
+#include "session/position.h"
+#include "session/request_look.h"
 
 enum request_type {
     REQUEST_INFO,
@@ -57,6 +52,11 @@ enum request_type {
     REQUEST_PURGE,
     REQUEST_LABEL,
     REQUEST_CONTEXT,
+    REQUEST_DISTRIBUTION,
+    REQUEST_SCORE,
+    REQUEST_COMPARE,
+    REQUEST_GROUP,
+    REQUEST_VERIFY,
     REQUEST_COUNT, /* stays last: numbers are stored with client keys, so append */
 };
 
@@ -271,6 +271,11 @@ struct request {
         struct request_nodes nodes;
         struct request_label label;
         struct request_context context;
+        struct request_distribution distribution;
+        struct request_score score;
+        struct request_compare compare;
+        struct request_group group;
+        struct request_verify verify;
     } u;
 };
 
@@ -397,6 +402,11 @@ enum reply_type {
     REPLY_HEAD,
     REPLY_TOKENS, /* Tokenize */
     REPLY_TEXT,   /* Detokenize */
+    REPLY_DISTRIBUTION,
+    REPLY_SCORE,
+    REPLY_COMPARE,
+    REPLY_GROUP,
+    REPLY_VERIFY,
     REPLY_DONE,
     REPLY_BOOKMARK_LIST,
     REPLY_CONTEXT,
@@ -453,8 +463,16 @@ struct reply {
             bool end;
         } bookmarks;
         struct context_view context;
-    } u;
-};
+    };
+
+    struct distribution_view distribution;
+    struct score_view score;
+    struct compare_view compare;
+    struct group_view group;
+    struct verify_view verify;
+} u;
+}
+;
 
 /* Who gets an answer. A value, so that it may outlive its connection. */
 struct reply_to {
@@ -479,6 +497,8 @@ struct session_events {
     void (*on_follow)(void *context, struct reply_to to, const struct follow *follow);
     /* The node has more released, or is visibly finished. */
     void (*on_progress)(void *context, uint64_t node);
+    /* Whether anybody would still get a reply to that request; NULL: yes. */
+    bool (*is_awaited)(void *context, struct reply_to to);
 };
 
 #endif

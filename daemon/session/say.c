@@ -58,6 +58,16 @@ static enum status encode(struct store *store, const struct session *session,
     return status;
 }
 
+enum status say_encode(struct store *store, const struct session *session, struct place place,
+                       uint32_t speaker, struct bytes text, bool opens_turn, struct error *error,
+                       struct id_list *ids)
+{
+    const struct entering entering = {
+        .place = place, .speaker = speaker, .text = text, .opens_turn = opens_turn};
+
+    return encode(store, session, &entering, error, ids);
+}
+
 /* A given node for a text; *place moves behind it. */
 static enum status give_text(struct change *change, const struct entering *entering,
                              struct place *place)
@@ -86,8 +96,7 @@ static enum status give_text(struct change *change, const struct entering *enter
 
 /* ---- checks ---- */
 
-static enum status check_speaker(const struct session *session, uint32_t speaker,
-                                 struct error *error)
+enum status say_check_speaker(const struct session *session, uint32_t speaker, struct error *error)
 {
     if (speaker >= session->cast.count) {
         return error_set(error, STATUS_BAD_INPUT, "there is no speaker %u: the cast has %u",
@@ -103,9 +112,8 @@ static bool may_see_context(const struct session *session, uint32_t speaker)
     return inspect_may_see(session, session->cast.members[viewpoint].prompt);
 }
 
-/* Going on in a turn: whose it is, and that there is one. */
-static enum status check_continuing(struct place place, bool has_speaker, uint32_t *speaker,
-                                    struct error *error)
+enum status say_check_continuing(struct place place, bool has_speaker, uint32_t *speaker,
+                                 struct error *error)
 {
     const uint32_t owner = tree_turn_speaker(place);
 
@@ -187,10 +195,10 @@ static enum status execute_say(struct store *store, const struct request *reques
 
     TRY(state_session_open(store, say->session, request->uid, error, &session));
     TRY(state_place(store, session, say->has_position, say->position, error, &entering.place));
-    TRY(check_speaker(session, say->speaker, error));
+    TRY(say_check_speaker(session, say->speaker, error));
     replying.speaker =
         say->has_reply_speaker ? say->reply_speaker : cast_first_persona(&session->cast);
-    TRY(check_speaker(session, replying.speaker, error));
+    TRY(say_check_speaker(session, replying.speaker, error));
     TRY(change_init(change, store, session, say->generation.n + 2, error));
     TRY(give_text(change, &entering, &replying.place));
     TRY(add_reply(change, &replying));
@@ -211,9 +219,9 @@ static enum status execute_generate(struct store *store, const struct request *r
     replying.speaker =
         generate->has_speaker ? generate->speaker : cast_first_persona(&session->cast);
     if (generate->continuing) {
-        TRY(check_continuing(replying.place, generate->has_speaker, &replying.speaker, error));
+        TRY(say_check_continuing(replying.place, generate->has_speaker, &replying.speaker, error));
     }
-    TRY(check_speaker(session, replying.speaker, error));
+    TRY(say_check_speaker(session, replying.speaker, error));
     TRY(change_init(change, store, session, generate->generation.n + 1, error));
     TRY(add_reply(change, &replying));
     return commit(change, request, to, &generate->generation);
@@ -235,9 +243,9 @@ static enum status execute_append(struct store *store, const struct request *req
     TRY(state_session_open(store, append->session, request->uid, error, &session));
     TRY(state_place(store, session, append->has_position, append->position, error,
                     &entering.place));
-    TRY(check_speaker(session, append->speaker, error));
+    TRY(say_check_speaker(session, append->speaker, error));
     if (append->continuing) {
-        TRY(check_continuing(entering.place, false, &entering.speaker, error));
+        TRY(say_check_continuing(entering.place, false, &entering.speaker, error));
     }
     TRY(change_init(change, store, session, 1, error));
     TRY(give_text(change, &entering, &behind));

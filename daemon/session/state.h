@@ -47,6 +47,7 @@ struct store {
     struct table keys;              /* hash -> struct key, owned (key.h) */
     uint64_t last_persona_id, last_session_id, last_node_id, last_group;
     struct node *slots[BRANCH_COUNT_MAX]; /* the branches that are lent out */
+    struct look *looks[BRANCH_COUNT_MAX]; /* the looks, in slots of the same stock (look.h) */
     uint32_t free_slots[BRANCH_COUNT_MAX];
     uint32_t free_slot_count;
     uint32_t pending_count; /* answers that wait for a commit */

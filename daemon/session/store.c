@@ -13,14 +13,20 @@
 #include "session/bookmark.h"
 #include "session/catalog.h"
 #include "session/change.h"
+#include "session/compare.h"
 #include "session/discard.h"
+#include "session/distribution.h"
+#include "session/group.h"
 #include "session/inspect.h"
 #include "session/load.h"
+#include "session/look.h"
 #include "session/mark.h"
 #include "session/open.h"
 #include "session/record.h"
 #include "session/say.h"
+#include "session/score.h"
 #include "session/service.h"
+#include "session/verify.h"
 
 /* ---- life ---- */
 
@@ -106,6 +112,7 @@ void store_destroy(struct store *store)
     }
     free_values(&store->tickets, destroy_pending);
     generate_finish(store);
+    look_finish(store);
     for (uint32_t i = 0; i < store->sessions.count; i++) {
         open_session_destroy(store, store->sessions.items[i]);
     }
@@ -291,6 +298,11 @@ static void dispatch(struct store *store, const struct request *request, struct 
         [REQUEST_PURGE] = mark_purge,
         [REQUEST_LABEL] = mark_label,
         [REQUEST_CONTEXT] = inspect_context,
+        [REQUEST_DISTRIBUTION] = distribution_execute,
+        [REQUEST_SCORE] = score_execute,
+        [REQUEST_COMPARE] = compare_execute,
+        [REQUEST_GROUP] = group_execute,
+        [REQUEST_VERIFY] = verify_execute,
     };
 
     CHECK((size_t)request->type < sizeof(handlers) / sizeof(handlers[0]));

@@ -252,6 +252,12 @@ static enum status op_decode(const Personad__V1__Request *from, struct arena *ar
         return codec_decode_tokenize(from->tokenize, error, out);
     case PERSONAD__V1__REQUEST__OP_DETOKENIZE:
         return codec_decode_detokenize(from->detokenize, error, out);
+    case PERSONAD__V1__REQUEST__OP_DISTRIBUTION:
+    case PERSONAD__V1__REQUEST__OP_SCORE:
+    case PERSONAD__V1__REQUEST__OP_COMPARE:
+    case PERSONAD__V1__REQUEST__OP_GROUP:
+    case PERSONAD__V1__REQUEST__OP_VERIFY:
+        return codec_decode_look(from, arena, error, out);
     default:
         return plain_decode(from, error, out);
     }
@@ -379,6 +385,12 @@ static enum status reply_build(const struct reply *reply, const struct codec_dae
         return codec_build_bookmarks(reply, arena, out);
     case REPLY_CONTEXT:
         return codec_build_context(reply, arena, out);
+    case REPLY_DISTRIBUTION:
+    case REPLY_SCORE:
+    case REPLY_COMPARE:
+    case REPLY_GROUP:
+    case REPLY_VERIFY:
+        return codec_build_look(reply, arena, out);
     case REPLY_DONE:
         out->result_case = PERSONAD__V1__REPLY__RESULT_DONE;
         out->done = codec_new(arena, &personad__v1__done_reply__descriptor);

@@ -135,6 +135,12 @@ MUST_USE enum status codec_build_tokenize(const struct reply *reply, struct aren
 MUST_USE enum status codec_build_detokenize(const struct reply *reply, struct arena *arena,
                                             Personad__V1__Reply *out);
 
+/* codec_look.c: the whole family. */
+MUST_USE enum status codec_decode_look(const Personad__V1__Request *from, struct arena *arena,
+                                       struct error *error, struct request *out);
+MUST_USE enum status codec_build_look(const struct reply *reply, struct arena *arena,
+                                      Personad__V1__Reply *out);
+
 /* codec_daemon.c */
 MUST_USE enum status codec_build_info(const struct reply *reply, const struct codec_daemon *daemon,
                                       struct arena *arena, Personad__V1__Reply *out);

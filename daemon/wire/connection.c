@@ -270,6 +270,11 @@ void connection_reply(struct connection *connection, uint64_t request, const str
     }
 }
 
+bool connection_awaits(const struct connection *connection, uint64_t request)
+{
+    return table_find(&connection->exchanges, request) != NULL;
+}
+
 void connection_news(struct connection *connection, struct cursor *cursor)
 {
     if (link_is_alone(&cursor->of_news)) {

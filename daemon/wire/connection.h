@@ -87,6 +87,9 @@ void connection_close(struct connection *connection);
 /* Says why, then closes. */
 void connection_fail(struct connection *connection, const struct error *error);
 
+/* Whether a request of that id is open, so that a reply would reach it. */
+bool connection_awaits(const struct connection *connection, uint64_t request);
+
 /* The store's answers. A request that is no longer open drops them. */
 void connection_reply(struct connection *connection, uint64_t request, const struct reply *reply,
                       bool more);

@@ -91,6 +91,14 @@ static void on_progress(void *context, uint64_t node)
     }
 }
 
+static bool is_awaited(void *context, struct reply_to to)
+{
+    const struct server *server = context;
+    const struct connection *connection = table_find(&server->connections, to.connection);
+
+    return connection != NULL && connection_awaits(connection, to.request);
+}
+
 struct session_events server_events(struct server *server)
 {
     const struct session_events events = {
@@ -98,6 +106,7 @@ struct session_events server_events(struct server *server)
         .on_reply = on_reply,
         .on_follow = on_follow,
         .on_progress = on_progress,
+        .is_awaited = is_awaited,
     };
     return events;
 }

@@ -56,6 +56,11 @@ enum status engine_submit(struct engine *engine, const struct branch_spec *spec,
     branch->context = malloc(spec->context_token_count * sizeof(uint32_t));
     CHECK(branch->context != NULL);
     flatten(spec, branch->context);
+    if (spec->marks != NULL) {
+        CHECK(spec->mark_count > 0);
+        CHECK(spec->marks[spec->mark_count - 1].position == spec->context_token_count - 1);
+        return STATUS_OK;
+    }
     cue_reader_init(&branch->reader, spec->cues, bytes_of(spec->lead_in, spec->lead_in_bytes));
     return STATUS_OK;
 }
@@ -184,6 +189,34 @@ void fake_engine_end(struct engine *engine, uint32_t index, enum branch_finish r
         sample(engine, branch, ends[0]);
     }
     finish(branch, reason, status);
+}
+
+void fake_engine_answer(struct engine *engine, uint32_t index, const struct branch_output *as,
+                        uint32_t count)
+{
+    struct fake_branch *branch = &engine->branches[index];
+    struct branch_output *output = branch->spec->output;
+    const uint32_t tops = output->top_count;
+
+    CHECK(branch->spec->marks != NULL && !branch->is_ended);
+    for (uint32_t n = 0; n < count; n++) {
+        const uint32_t at = branch->event.sampled_count++;
+        const uint32_t token = branch->spec->marks[at].token;
+
+        output->tokens[at] = as != NULL ? as->tokens[at] : token;
+        output->logprobs[at] = as != NULL ? as->logprobs[at] : -(float)(token % 64 + 1) / 8;
+        output->logprobs_sampler[at] = as != NULL ? as->logprobs_sampler[at] : 0;
+        output->entropies[at] = as != NULL ? as->entropies[at] : (float)(token % 64 + 1) / 4;
+        for (uint32_t i = 0; i < tops; i++) {
+            output->tops[at * tops + i] =
+                as != NULL ? as->tops[at * tops + i] : (struct sample_top){token + i, -(float)i};
+        }
+    }
+    branch->has_news = true;
+    if (branch->event.sampled_count == branch->spec->mark_count) {
+        branch->event.finish = FINISH_LENGTH;
+        branch->is_ended = true;
+    }
 }
 
 /* ---- the rest of what the session calls ---- */

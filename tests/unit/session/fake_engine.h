@@ -49,6 +49,11 @@ void fake_engine_emit_text(struct engine *engine, uint32_t index, const char *te
 void fake_engine_end(struct engine *engine, uint32_t index, enum branch_finish finish,
                      enum status status);
 
+/* Answers the next `count` marks of a look as sampling would have: entry i of `as` (or of a rule of
+ * its own, when that is NULL) for mark i; ends it after the last one. */
+void fake_engine_answer(struct engine *engine, uint32_t index, const struct branch_output *as,
+                        uint32_t count);
+
 /* Whether what was lent is still as it was: the context's ids. */
 bool fake_engine_is_intact(const struct engine *engine, uint32_t index);
 

@@ -80,9 +80,29 @@ static void on_reply(void *context, struct reply_to to, const struct reply *repl
     case REPLY_INFO:
         copy_text(copy->text, sizeof(copy->text), reply->u.info.chat_format);
         break;
+    case REPLY_VERIFY:
+        copy->verify = reply->u.verify;
+        if (reply->u.verify.new_count > 0) {
+            copy->verified = reply->u.verify.nodes[0];
+        }
+        break;
+    case REPLY_SCORE:
+        copy->item_count = reply->u.score.item_count;
+        for (uint32_t i = 0; i < 8 && i < reply->u.score.option_counts[0]; i++) {
+            copy->scored[i] = reply->u.score.options[i];
+        }
+        break;
     default:
         break;
     }
+}
+
+static bool is_awaited(void *context, struct reply_to to)
+{
+    const struct rig *rig = context;
+
+    (void)to;
+    return !rig->is_deserted;
 }
 
 static void on_follow(void *context, struct reply_to to, const struct follow *follow)
@@ -115,7 +135,7 @@ void rig_restart(struct rig *rig, const char *chat_format)
         .numerics_id = "test/1",
         .chat_format = chat_format,
         .context_token_count_max = 2048,
-        .events = {rig, on_reply, on_follow, on_progress},
+        .events = {rig, on_reply, on_follow, on_progress, is_awaited},
     };
     struct error error = {0};
 

@@ -32,6 +32,9 @@ struct rig_reply {
     struct position head;
     uint32_t item_count; /* of a list */
     char text[4096];
+    struct verify_view verify;
+    struct verified_node_view verified; /* the one it tells of; other_tokens are gone */
+    struct scored_option_view scored[8];
 };
 
 struct rig {
@@ -47,6 +50,7 @@ struct rig {
     uint64_t followed[RIG_NODE_COUNT_MAX];
     uint32_t progress_count;
     uint64_t next_request;
+    bool is_deserted; /* nobody waits for replies any more */
 };
 
 /* vocabulary: a fixture's name. */
