@@ -317,6 +317,7 @@ static enum status open_viewers(struct store *store, const struct request_compar
     struct place place;
 
     TRY(state_session_open(store, asked->session, compare->job.uid, error, &session));
+    TRY(look_check_session(session, error));
     TRY(state_place(store, session, asked->has_position, asked->position, error, &place));
     const uint32_t speaker = tree_turn_speaker(place);
     if (speaker == CAST_START) {

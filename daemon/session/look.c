@@ -243,12 +243,23 @@ void look_finish(struct store *store)
 
 /* ---- where a look stands ---- */
 
+enum status look_check_session(const struct session *session, struct error *error)
+{
+    if (session->is_foreign) {
+        return error_set(error, STATUS_CONFLICT,
+                         "session %llu was made with another model: this one cannot compute it",
+                         (unsigned long long)session->id);
+    }
+    return STATUS_OK;
+}
+
 enum status look_stand_open(struct store *store, uint32_t uid, const struct look_place *asked,
                             struct error *error, struct look_stand *out)
 {
     struct look_stand stand = {.opens_turn = !asked->continuing};
 
     TRY(state_session_open(store, asked->session, uid, error, &stand.session));
+    TRY(look_check_session(stand.session, error));
     TRY(state_place(store, stand.session, asked->has_position, asked->position, error,
                     &stand.place));
     stand.speaker = asked->has_speaker ? asked->speaker : cast_first_persona(&stand.session->cast);

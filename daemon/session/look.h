@@ -97,6 +97,9 @@ MUST_USE enum status look_stand_open(struct store *store, uint32_t uid,
                                      const struct look_place *asked, struct error *error,
                                      struct look_stand *out);
 
+/* CONFLICT where another model made the session: its tokens are not this one's. */
+MUST_USE enum status look_check_session(const struct session *session, struct error *error);
+
 /* The context of a reply there; the share is the caller's. */
 MUST_USE enum status look_stand_context(struct store *store, const struct look_stand *stand,
                                         struct error *error, struct context **out);

@@ -139,14 +139,6 @@ static bool is_awaited(const struct store *store, const struct verify *verify)
 
 /* ---- one node ---- */
 
-/* What a node holds was computed by this model and arithmetic. */
-static bool is_native(const struct store *store, const struct node *node)
-{
-    (void)store;
-    (void)node;
-    return true;
-}
-
 static enum status lend_node(struct store *store, struct verify *verify, struct node *node,
                              uint32_t at, struct error *error)
 {
@@ -167,6 +159,7 @@ static enum status lend_node(struct store *store, struct verify *verify, struct 
         .node = node->id,
     };
 
+    TRY(look_check_session(node->session, error));
     TRY(look_create(&verify->job, &query, error, &verify->looks[at]));
     verify->looks[at]->index = at;
     for (uint32_t i = 0; i < count; i++) {
@@ -235,7 +228,7 @@ static void finish_node(struct store *store, struct verify *verify, const struct
         return;
     }
     view.session = node->session->id;
-    view.is_foreign = !is_native(store, node);
+    view.is_foreign = node->sampled->is_foreign;
     verify->seen.token_count += count;
     const bool is_equal =
         verify_compare(&node->sampled->output, count, &look->output, other_tokens, &view);

@@ -4,13 +4,17 @@ Method: the tiny model; nodes are generated with their numbers, then looked at a
 scored as options and as paths, and verified; values from elsewhere must not agree. Errors say what
 was wrong.
 """
+import glob
 import json
 import math
+import os
+import sqlite3
 import struct
 
 import pytest
 
 from client import MESSAGES, Refused, position
+from conftest import tiny_model
 
 
 def raw(values):
@@ -346,3 +350,81 @@ def test_what_cannot_be_verified(client):
     client.finish(going)
     cut, told = verify(client, node=made.id)
     assert cut.equal_count == 1 and not told
+
+
+def grown(start):
+    """Nodes of several kinds, computed and stored, and the database that holds them, at rest."""
+    daemon = start()
+    with daemon.client() as client:
+        session = client.open(b"keeper", seed=4)
+        node = client.finish(client.send_generate(session, op="say", text=b"Good evening!", n=3,
+                                                  max_tokens=20, top_count=3)).replies()[1]
+        client.generate(session, position=position(node.id, 3), continuing=True, max_tokens=30,
+                        repetition_penalty=1.4)
+    daemon.kill()
+    daemon.wait()
+    found = glob.glob(os.path.join(daemon.folder, "data", "**", "*.sqlite*"), recursive=True) + \
+        glob.glob(os.path.join(daemon.folder, "data", "**", "*.db"), recursive=True)
+    return session, node, next(path for path in found if not path.endswith(("-wal", "-shm")))
+
+
+def test_stored_nodes_are_computed_again_after_a_restart(start):
+    session, _, _ = grown(start)
+    with start().client() as client:
+        last, told = verify(client, session=session)
+        assert (last.node_count, last.equal_count, len(told)) == (4, 4, 0)
+
+
+@pytest.mark.parametrize("column, number", [
+    ("tokens", 1), ("logprobs", 2), ("logprobs_sampler", 3), ("entropies", 4), ("tops", 5)])
+def test_twin_one_bit_flipped_on_disk_is_found_with_its_place(start, column, number):
+    session, node, path = grown(start)
+    at = 4
+    with sqlite3.connect(path) as database:
+        key, blob = database.execute(f"SELECT key, {column} FROM chunk WHERE key / 65536 = ? "
+                                     "ORDER BY key", (node.id,)).fetchone()
+        broken = bytearray(blob)
+        broken[at * len(blob) // len(node_tokens(database, key))] ^= 1
+        database.execute(f"UPDATE chunk SET {column} = ? WHERE key = ?", (bytes(broken), key))
+    database.close()
+    with start().client() as client:
+        last, told = verify(client, session=session)
+        # What was sampled from that node's tokens differs too, where a token was changed.
+        mine = next(one for one in told if one.node == node.id)
+        assert last.different_count >= 1 and mine.number == number and mine.index == at
+        if column != "tops":
+            assert mine.stored_bits ^ mine.computed_bits == 1
+        assert last.different_count == 1 or column == "tokens"
+
+
+def node_tokens(database, key):
+    tokens = database.execute("SELECT tokens FROM chunk WHERE key = ?", (key,)).fetchone()[0]
+    return memoryview(tokens).cast("I")
+
+
+def test_nodes_of_another_arithmetic_are_told_apart(start):
+    session, _, path = grown(start)
+    with sqlite3.connect(path) as database:
+        database.execute("UPDATE origin SET numerics_id = 'cpu/0/other'")
+    database.close()
+    with start().client() as client:
+        last, told = verify(client, session=session)
+        assert (last.node_count, last.foreign_count, last.equal_count) == (4, 4, 0)
+        assert last.different_count == 0
+        assert all(one.foreign and one.difference_max == 0 and not one.other_tokens
+                   for one in told) and len(told) == 4
+
+
+def test_another_models_session_cannot_be_looked_into(start):
+    session, node, _ = grown(start)
+    with start(model=tiny_model("F16-bpe")).client() as client:
+        last, told = verify(client, session=session)
+        assert last.failed_count == 4 and all("another model" in one.error.text.decode()
+                                              for one in told)
+        for op, fields in (("distribution", {}), ("compare", {}),
+                           ("score", {"items": [item([option(b"a")])]})):
+            with pytest.raises(Refused) as refused:
+                client.call(op, session=session, **fields)
+            assert "another model" in refused.value.text
+        assert client.call("group", session=session,
+                           nodes=[node.id]).group.groups[0].nodes == [node.id]
