@@ -1,0 +1,341 @@
+"""The asyncio client.
+
+    async with AsyncClient() as daemon:
+        session = await daemon.open("keeper", user_name="Ann")
+        async for piece in session.say_stream("Hello!"):
+            print(piece.text, end="")
+
+Text may be str or bytes; a persona is a name or the id of a version; a place is a Position, a Node
+(its end) or None (the session's head). Sampler settings are keywords: temperature, top_k, top_p,
+min_p, repetition_penalty, presence_penalty, frequency_penalty, penalty_range, penalize_prompt,
+max_tokens, min_tokens, top_count, ignore_end, stop (list), bias (dict). What is left out is as the
+persona says.
+"""
+from __future__ import annotations
+
+from typing import AsyncIterator, Dict, Iterable, List, Optional, Sequence, Union
+
+from .connection import Connection
+from .schema import ENUMS, MESSAGES
+from .types import (Alternative, Compared, Distribution, Group, Node, Piece, Position, Scored,
+                    Verification)
+
+Text = Union[str, bytes]
+Place = Union[Position, Node, None]
+Persona = Union[str, int, None]
+Option = Union[str, bytes, Sequence[int]]
+
+_SAMPLER_NAMES = set(MESSAGES["Sampler"].DESCRIPTOR.fields_by_name)
+_GENERATION_NAMES = {"n", "seed", "raw_seed", "prefix", "numbers"}
+_WALKS = {name.lower(): number for name, number in ENUMS["WalkWhat"].items()}
+
+
+def _bytes(text: Text) -> bytes:
+    return text.encode() if isinstance(text, str) else bytes(text)
+
+
+def _set_place(message, place: Place) -> None:
+    if place is None:
+        return
+    if isinstance(place, Node):
+        place = Position(place.id)
+    message.position.node = place.node
+    if place.offset is not None:
+        message.position.offset = place.offset
+
+
+def _set_sampler(sampler, settings: Dict) -> None:
+    for name, value in settings.items():
+        if name == "stop":
+            sampler.stop.extend(_bytes(text) for text in value)
+        elif name == "bias":
+            for token, bias in value.items():
+                sampler.bias.add(token=token, value=bias)
+        else:
+            setattr(sampler, name, value)
+
+
+def _set_generation(body, fields: Dict, stream: bool) -> None:
+    """Takes apart the keywords of a generation; an unknown one is an error here already."""
+    unknown = set(fields) - _SAMPLER_NAMES - _GENERATION_NAMES - {"batch"}
+    if unknown:
+        raise TypeError(f"no such setting: {', '.join(sorted(unknown))}")
+    for name in _GENERATION_NAMES & set(fields):
+        value = fields[name]
+        setattr(body, name, _bytes(value) if name == "prefix" else value)
+    _set_sampler(body.sampler, {name: value for name, value in fields.items()
+                                if name in _SAMPLER_NAMES})
+    if fields.get("batch"):
+        body.priority = ENUMS["Priority"]["BATCH"]
+    if not stream:
+        body.delivery = ENUMS["Delivery"]["FINAL_ONLY"]
+
+
+class AsyncSession:
+    """A tree of conversation."""
+
+    def __init__(self, client: "AsyncClient", info, greetings: Sequence[Node] = ()) -> None:
+        self._client = client
+        self.id: int = info.id
+        self.seed: int = info.seed
+        self.cast: List[str] = [member.name.decode("utf-8", "replace") for member in info.cast]
+        self.greetings = list(greetings)
+
+    # ---- growing
+
+    async def say(self, text: Text, at: Place = None, **settings) -> List[Node]:
+        """Says the text and waits for the reply, or n of them."""
+        return await self._grow("say", self._fill_say(text, at, settings, False))
+
+    def say_stream(self, text: Text, at: Place = None, **settings) \
+            -> AsyncIterator[Union[Piece, Node]]:
+        """Pieces as they come; each node whole when it ends."""
+        return self._stream("say", self._fill_say(text, at, settings, True))
+
+    async def generate(self, at: Place = None, speaker: Optional[int] = None,
+                       continuing: bool = False, **settings) -> List[Node]:
+        """n further nodes at a place: a new turn, or the turn there going on."""
+        return await self._grow(
+            "generate", self._fill_generate(at, speaker, continuing, settings, False))
+
+    def generate_stream(self, at: Place = None, speaker: Optional[int] = None,
+                        continuing: bool = False, **settings) \
+            -> AsyncIterator[Union[Piece, Node]]:
+        return self._stream(
+            "generate", self._fill_generate(at, speaker, continuing, settings, True))
+
+    async def append(self, text: Text, at: Place = None, speaker: int = 0,
+                     continuing: bool = False) -> Node:
+        """Adds given text."""
+        def fill(body):
+            body.session = self.id
+            body.text = _bytes(text)
+            body.speaker = speaker
+            body.continuing = continuing
+            _set_place(body, at)
+        created = await self._client.connection.call("append", fill)
+        return Node.of(created.nodes[-1])
+
+    def _fill_say(self, text, at, settings, stream):
+        def fill(body):
+            body.session = self.id
+            body.text = _bytes(text)
+            _set_place(body, at)
+            _set_generation(body, settings, stream)
+        return fill
+
+    def _fill_generate(self, at, speaker, continuing, settings, stream):
+        def fill(body):
+            body.session = self.id
+            body.continuing = continuing
+            if speaker is not None:
+                body.speaker = speaker
+            _set_place(body, at)
+            _set_generation(body, settings, stream)
+        return fill
+
+    async def _stream(self, op, fill):
+        connection = self._client.connection
+        async for reply in connection.replies(await connection.start(op, fill)):
+            kind = reply.WhichOneof("result")
+            if kind == "tokens" and reply.tokens.text:
+                yield Piece(reply.tokens.node, reply.tokens.text)
+            elif kind == "finished":
+                yield Node.of(reply.finished.node)
+
+    async def _grow(self, op, fill) -> List[Node]:
+        nodes = [part async for part in self._stream(op, fill) if isinstance(part, Node)]
+        return sorted(nodes, key=lambda node: (node.parent.node, node.ordinal))
+
+    # ---- reading
+
+    async def walk(self, at: Place = None, what: str = "path", numbers: bool = False) \
+            -> List[Node]:
+        """what: "path" from the root to the place, "children", "subtree" or "node"."""
+        nodes: List[Node] = []
+        end = False
+        while not end:
+            def fill(body):
+                body.session = self.id
+                body.what = _WALKS[what]
+                body.skip = len(nodes)
+                body.text = body.content = True
+                body.numbers = numbers
+                _set_place(body, at)
+            reply = await self._client.connection.call("walk", fill)
+            nodes.extend(Node.of(info) for info in reply.nodes)
+            end = reply.end or not reply.nodes
+        return nodes
+
+    async def head(self, to: Place = None) -> Position:
+        """Where the session's reader is; moves there first when a place is given."""
+        def fill(body):
+            body.session = self.id
+            _set_place(body, to)
+        reply = await self._client.connection.call("head", fill)
+        return Position(reply.position.node, reply.position.offset)
+
+    # ---- looking
+
+    async def distribution(self, at: Place = None, speaker: Optional[int] = None,
+                           continuing: bool = False, top_count: int = 10,
+                           tokens: Iterable[int] = ()) -> Distribution:
+        """What could come next at a place."""
+        def fill(body):
+            body.session = self.id
+            body.continuing = continuing
+            body.top_count = top_count
+            body.tokens.extend(tokens)
+            if speaker is not None:
+                body.speaker = speaker
+            _set_place(body, at)
+        reply = await self._client.connection.call("distribution", fill)
+        return Distribution(reply.entropy,
+                            [Alternative(*parts) for parts in
+                             zip(reply.top_tokens, reply.top_logprobs, reply.top_pieces)],
+                            list(reply.logprobs))
+
+    async def score(self, options: Sequence[Option], at: Place = None,
+                    speaker: Optional[int] = None, continuing: bool = False) -> List[Scored]:
+        """How likely each of the options is at a place: texts, or lists of ids."""
+        def fill(body):
+            body.session = self.id
+            body.numbers = True
+            item = body.items.add(continuing=continuing)
+            if speaker is not None:
+                item.speaker = speaker
+            _set_place(item, at)
+            for option in options:
+                if isinstance(option, (str, bytes)):
+                    item.options.add(text=_bytes(option))
+                else:
+                    item.options.add(tokens=option)
+        reply = await self._client.connection.call("score", fill)
+        return [Scored(one.logprob, one.token_logprob, one.share, one.token_count,
+                       list(one.tokens), list(one.logprobs)) for one in reply.items[0].options]
+
+    async def compare(self, personas: Sequence[int] = (), at: Place = None,
+                      speaker: Optional[int] = None) -> Compared:
+        """The path to a place as each of the personas sees it."""
+        def fill(body):
+            body.session = self.id
+            body.personas.extend(personas)
+            if speaker is not None:
+                body.speaker = speaker
+            _set_place(body, at)
+        reply = await self._client.connection.call("compare", fill)
+        return Compared([(span.node, span.first, list(span.tokens)) for span in reply.spans],
+                        {one.persona: list(one.logprobs) for one in reply.personas},
+                        {one.persona: one.ratio for one in reply.personas})
+
+    async def group(self, nodes: Sequence[Union[Node, int]] = (), at: Place = None) -> List[Group]:
+        """Which answers say the same; without nodes, all children of the place."""
+        def fill(body):
+            body.session = self.id
+            body.nodes.extend(node.id if isinstance(node, Node) else node for node in nodes)
+            _set_place(body, at)
+        reply = await self._client.connection.call("group", fill)
+        return [Group(one.text.decode("utf-8", "replace"), list(one.nodes), one.share,
+                      one.mass if one.HasField("mass") else None) for one in reply.groups]
+
+
+class AsyncClient:
+    """A daemon. patience: seconds for which a daemon that went away is waited for."""
+
+    def __init__(self, socket: Optional[str] = None, patience: float = 60.0) -> None:
+        self._socket = socket
+        self._patience = patience
+        self.connection: Connection
+
+    async def __aenter__(self) -> "AsyncClient":
+        self.connection = Connection(self._socket, self._patience)
+        await self.connection.open()
+        return self
+
+    async def __aexit__(self, *_) -> None:
+        await self.connection.close()
+
+    async def info(self):
+        """The protocol's InfoReply: model, numerics id, limits."""
+        return await self.connection.call("info")
+
+    async def put_persona(self, card: Text, public: bool = False) -> int:
+        """Stores a character card (JSON); the id of its version."""
+        def fill(body):
+            body.card = _bytes(card)
+            body.visibility = 1 if public else 0
+        return (await self.connection.call("persona_put", fill)).persona.id
+
+    async def open(self, persona: Persona = None, user_name: Text = "",
+                   variables: Optional[Dict[str, str]] = None, seed: Optional[int] = None,
+                   label: Text = "", greeting: bool = True) -> AsyncSession:
+        """A new session."""
+        def fill(body):
+            if isinstance(persona, int):
+                body.persona = persona
+            elif persona:
+                body.persona_name = _bytes(persona)
+            if user_name:
+                body.user_name = _bytes(user_name)
+            for name, value in (variables or {}).items():
+                body.variables.add(name=_bytes(name), value=_bytes(value))
+            if seed is not None:
+                body.seed = seed
+            body.label = _bytes(label)
+            body.no_greeting = not greeting
+        reply = await self.connection.call("session_open", fill)
+        return AsyncSession(self, reply.session, [Node.of(node) for node in reply.greetings])
+
+    async def sessions(self) -> List[AsyncSession]:
+        found: List[AsyncSession] = []
+        end = False
+        while not end:
+            def fill(body):
+                body.after = found[-1].id if found else 0
+            reply = await self.connection.call("session_list", fill)
+            found.extend(AsyncSession(self, info) for info in reply.sessions)
+            end = reply.end or not reply.sessions
+        return found
+
+    async def follow(self, node: int) -> AsyncIterator[Union[Piece, Node]]:
+        """Reads a node from its beginning, while it grows or later."""
+        def fill(body):
+            body.node = node
+        async for reply in self.connection.replies(await self.connection.start("follow", fill)):
+            kind = reply.WhichOneof("result")
+            if kind == "tokens" and reply.tokens.text:
+                yield Piece(reply.tokens.node, reply.tokens.text)
+            elif kind == "finished":
+                yield Node.of(reply.finished.node)
+
+    async def cancel(self, *nodes: int) -> None:
+        """Ends nodes at what was released; returns when the cut is final."""
+        await self.connection.call("cancel", lambda body: body.nodes.extend(nodes))
+
+    async def tokenize(self, text: Text) -> List[int]:
+        def fill(body):
+            body.text = _bytes(text)
+        return list((await self.connection.call("tokenize", fill)).tokens)
+
+    async def detokenize(self, tokens: Iterable[int]) -> bytes:
+        return (await self.connection.call(
+            "detokenize", lambda body: body.tokens.extend(tokens))).text
+
+    async def verify(self, node: Optional[int] = None, path: bool = False,
+                     session: Optional[int] = None, on_progress=None) -> Verification:
+        """Computes a node, a path, a session, or (with none of them) everything again.
+        on_progress gets the Verification as it grows."""
+        def fill(body):
+            if node is not None:
+                body.node = node
+                body.path = path
+            elif session is not None:
+                body.session = session
+            else:
+                body.all = True
+        seen = Verification()
+        async for reply in self.connection.replies(await self.connection.start("verify", fill)):
+            seen.add(reply.verify)
+            if on_progress is not None:
+                on_progress(seen)
+        return seen
