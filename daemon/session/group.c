@@ -94,7 +94,7 @@ static enum status room_for(struct grouping *grouping, uint32_t count, struct er
 
 static bool hangs_at(const struct node *child, const struct place *place)
 {
-    return child->is_visible && child->parent_offset == place->offset;
+    return child->is_visible && !child->is_deleted && child->parent_offset == place->offset;
 }
 
 static enum status add_children(struct grouping *grouping, struct place place, struct error *error)

@@ -463,16 +463,13 @@ struct reply {
             bool end;
         } bookmarks;
         struct context_view context;
-    };
-
-    struct distribution_view distribution;
-    struct score_view score;
-    struct compare_view compare;
-    struct group_view group;
-    struct verify_view verify;
-} u;
-}
-;
+        struct distribution_view distribution;
+        struct score_view score;
+        struct compare_view compare;
+        struct group_view group;
+        struct verify_view verify;
+    } u;
+};
 
 /* Who gets an answer. A value, so that it may outlive its connection. */
 struct reply_to {

@@ -169,12 +169,12 @@ static enum status lend_node(struct store *store, struct verify *verify, struct 
     return look_lend(store, verify->looks[at], error);
 }
 
-/* A node that has something to compare. NULL: it has gone, or has nothing. */
+/* A node that has something to compare, deleted ones too. NULL: it was purged, or has nothing. */
 static struct node *find_node(const struct store *store, uint64_t id)
 {
     struct node *node = table_find(&store->nodes, id);
 
-    return node != NULL && node->sampled != NULL && node->is_finish_visible &&
+    return node != NULL && !node->is_purged && node->sampled != NULL && node->is_finish_visible &&
                    node->sampled->event.sampled_count > 0
                ? node
                : NULL;
@@ -223,7 +223,7 @@ static void finish_node(struct store *store, struct verify *verify, const struct
     uint32_t other_tokens[VERIFY_OTHER_TOKEN_COUNT_MAX];
     struct verified_node_view view = {.node = look->spec.node};
 
-    if (node == NULL) {
+    if (node == NULL || node->is_purged) {
         verify->seen.node_count--;
         return;
     }
@@ -306,9 +306,9 @@ static enum status push_if_sampled(const struct store *store, struct verify *ver
 static enum status push_session(const struct store *store, struct verify *verify,
                                 uint32_t *capacity, struct session *session)
 {
-    struct node *node = tree_next(&session->root, &session->root);
+    struct node *node = tree_next(&session->root, &session->root, true);
 
-    for (; node != NULL; node = tree_next(&session->root, node)) {
+    for (; node != NULL; node = tree_next(&session->root, node, true)) {
         TRY(push_if_sampled(store, verify, capacity, node));
     }
     return STATUS_OK;
@@ -332,7 +332,7 @@ static enum status push_all(const struct store *store, struct verify *verify, ui
     for (uint32_t i = 0; i < store->sessions.count; i++) {
         struct session *session = store->sessions.items[i];
 
-        if (session->owner_uid == verify->job.uid && session->is_open) {
+        if (session->owner_uid == verify->job.uid && session->is_open && !session->is_deleted) {
             TRY(push_session(store, verify, capacity, session));
         }
     }
