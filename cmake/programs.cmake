@@ -47,7 +47,7 @@ if(client_sources AND EXISTS ${PROJECT_SOURCE_DIR}/clients/cli/main.c)
   list(REMOVE_ITEM cli_sources ${PROJECT_SOURCE_DIR}/clients/cli/main.c)
   add_library(cli STATIC ${cli_sources})
   target_include_directories(cli PUBLIC ${PROJECT_SOURCE_DIR}/clients/cli)
-  target_link_libraries(cli PUBLIC personad_client PkgConfig::libedit m)
+  target_link_libraries(cli PUBLIC personad_client PkgConfig::libedit PkgConfig::jansson m)
 
   add_executable(persona clients/cli/main.c)
   target_compile_definitions(persona PRIVATE PERSONAD_VERSION="${PROJECT_VERSION}")

@@ -250,12 +250,12 @@ static void results_print_json(const struct bench *bench, double seconds)
     json_double(&json, "seconds", seconds);
     json_double(&json, "tokens_per_second", (double)bench->token_count / seconds);
     json_double(&json, "steady_tokens_per_second", steady_rate(bench));
-    json_object(&json, "first_token_ms");
+    json_object_start(&json, "first_token_ms");
     for (size_t i = 0; i < 3; i++) {
         json_double(&json, names[i], percentile(bench->first_ms, bench->first_count, shares[i]));
     }
     json_object_end(&json);
-    json_object(&json, "inter_token_ms");
+    json_object_start(&json, "inter_token_ms");
     for (size_t i = 0; i < 3; i++) {
         json_double(&json, names[i], percentile(bench->gap_ms, bench->gap_count, shares[i]));
     }

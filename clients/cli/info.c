@@ -55,7 +55,7 @@ static void info_print(const struct personad_info *info, const struct personad_s
 
 static void stats_print_json(struct json *json, const struct personad_stats *stats)
 {
-    json_object(json, "stats");
+    json_object_start(json, "stats");
     json_u64(json, "uptime_us", stats->uptime_us);
     json_u64(json, "connections", stats->connection_count);
     json_u64(json, "sessions", stats->session_count);
@@ -94,7 +94,7 @@ static void info_print_json(const struct personad_info *info, const struct perso
     json_text(&json, "socket", info->socket_path);
     json_text(&json, "model", info->model_name);
     json_text(&json, "model_path", info->model_path);
-    json_string(&json, "model_hash", hash);
+    json_text_of(&json, "model_hash", hash);
     json_text(&json, "architecture", info->architecture);
     json_text(&json, "chat_format", info->chat_format);
     json_text(&json, "backend", info->backend);
@@ -108,7 +108,7 @@ static void info_print_json(const struct personad_info *info, const struct perso
     json_u64(&json, "started_us", info->started_us);
     json_list(&json, "limits");
     for (size_t i = 0; i < info->limit_count; i++) {
-        json_object(&json, NULL);
+        json_object_start(&json, NULL);
         json_text(&json, "name", info->limits[i].name);
         json_u64(&json, "value", info->limits[i].value);
         json_object_end(&json);

@@ -42,7 +42,7 @@ void json_end(struct json *json)
     (void)fflush(json->file);
 }
 
-void json_object(struct json *json, const char *key)
+void json_object_start(struct json *json, const char *key)
 {
     open_with(json, key, '{');
 }
@@ -123,7 +123,7 @@ void json_text(struct json *json, const char *key, struct personad_text text)
     (void)fputc('"', json->file);
 }
 
-void json_string(struct json *json, const char *key, const char *text)
+void json_text_of(struct json *json, const char *key, const char *text)
 {
     json_text(json, key, (struct personad_text){text, strlen(text)});
 }

@@ -6,8 +6,8 @@
 #include "cli.h"
 
 static const struct cli_command *const commands[] = {
-    &command_chat,     &command_say,      &command_complete, &command_tree,
-    &command_tokenize, &command_personas, &command_info,     &command_bench,
+    &command_chat,     &command_say,  &command_complete, &command_tree,  &command_tokenize,
+    &command_personas, &command_info, &command_bench,    &command_batch,
 };
 
 static void help_print(FILE *file)

@@ -48,7 +48,7 @@ void reply_print_json(uint64_t session, const struct personad_node *node, const 
     json_floats(&json, "entropies", node->numbers.entropies, node->numbers.count);
     tops_print(&json, &node->numbers);
     json_text(&json, "text", node->text);
-    json_string(&json, "finish", personad_finish_name(node->finish));
+    json_text_of(&json, "finish", personad_finish_name(node->finish));
     if (node->finish == PERSONAD_FINISH_FAILED) {
         json_text(&json, "error", node->error_text);
     }

@@ -38,7 +38,7 @@ static void node_print(const struct personad_node *node)
     json_u64(&json, "seed", node->seed);
     json_u64(&json, "content_tokens", node->content_tokens);
     json_u64(&json, "children", node->child_count);
-    json_string(&json, "finish", personad_finish_name(node->finish));
+    json_text_of(&json, "finish", personad_finish_name(node->finish));
     json_text(&json, "text", node->text);
     json_end(&json);
 }

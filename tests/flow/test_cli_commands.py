@@ -11,7 +11,8 @@ from cli import environment, objects, persona, program
 from client import NO_FOLLOW, NODE, ROOT, position
 from conftest import count_of, wait_until
 
-COMMANDS = ["chat", "say", "complete", "tree", "tokenize", "personas", "info", "bench"]
+COMMANDS = ["chat", "say", "complete", "tree", "tokenize", "personas", "info", "bench",
+            "batch"]
 CHILD_FIELDS = ["session", "node", "ordinal", "seed", "prompt_tokens", "tokens", "logprobs",
                 "entropies", "top", "text", "finish"]
 

@@ -98,6 +98,10 @@ int personad_pump(personad_client *client);
 void personad_resume(personad_client *client, int timeout_ms,
                      void (*on_change)(void *context, bool is_back), void *context);
 
+/* The next request carries this client key (at most 64 bytes, copied): a repeat with the same key,
+ * by the same user, also over another connection or after a crash, gives the same nodes. */
+void personad_next_key(personad_client *client, const char *key);
+
 /* What the last failed call on this handle had to say. */
 const struct personad_error *personad_last_error(const personad_client *client);
 

@@ -46,7 +46,8 @@ struct personad_client {
     int64_t lost_ms;        /* when the connection was lost; 0: it was not */
     struct stream *streams; /* owned */
     uint64_t key_random[2];
-    char key[64];
+    char key[65];
+    char next_key[65]; /* the program's, for the next request; empty: none */
     void (*on_change)(void *context, bool is_back);
     void *on_change_context;
 };

@@ -21,8 +21,19 @@ void personad_resume(personad_client *client, int timeout_ms,
     client->on_change_context = context;
 }
 
+void personad_next_key(personad_client *client, const char *key)
+{
+    (void)snprintf(client->next_key, sizeof client->next_key, "%s", key);
+}
+
 ProtobufCBinaryData resume_key(struct personad_client *client)
 {
+    if (client->next_key[0] != '\0') {
+        const size_t length = strlen(client->next_key);
+        memcpy(client->key, client->next_key, length);
+        client->next_key[0] = '\0';
+        return (ProtobufCBinaryData){length, (uint8_t *)client->key};
+    }
     if (client->resume_ms == 0) {
         return (ProtobufCBinaryData){0, NULL};
     }

@@ -39,8 +39,8 @@ bool resume_event_take(struct personad_client *client, struct personad_event *ev
  * long, or resuming is off. */
 int resume_connect(struct personad_client *client, int timeout_ms);
 
-/* A client key of its own for a request that changes something, valid until the next one is made;
- * size 0 when resuming is off. */
+/* The client key of the next request, valid until the one after it is made: the program's, else one
+ * of its own, else (resuming is off) size 0. */
 ProtobufCBinaryData resume_key(struct personad_client *client);
 
 void resume_finish(struct personad_client *client);

@@ -122,12 +122,12 @@ static void lists_and_objects_nest(void **state)
     json_list(&json, "a");
     json_list(&json, NULL);
     json_list_end(&json);
-    json_object(&json, NULL);
+    json_object_start(&json, NULL);
     json_bool(&json, "b", true);
     json_ids(&json, "c", ids, 2);
     json_object_end(&json);
     json_list_end(&json);
-    json_string(&json, "d", "e");
+    json_text_of(&json, "d", "e");
     json_end(&json);
     assert_int_equal(fclose(file), 0);
     assert_string_equal(printed, "{\"a\":[[],{\"b\":true,\"c\":[1,2]}],\"d\":\"e\"}\n");
