@@ -120,7 +120,8 @@ enum status codec_fill_node(const struct node_view *view, struct codec_parts par
     if (out->parent == NULL) {
         return STATUS_MEMORY;
     }
-    if (view->finish == NODE_FAILED) {
+    if (view->finish == NODE_FAILED ||
+        (view->finish == NODE_INTERRUPTED && view->error.status != STATUS_OK)) {
         out->error = codec_build_error(&view->error, arena);
         if (out->error == NULL) {
             return STATUS_MEMORY;

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from client import FINISHES, ROOT, Generated
+from client import CODES, FINISHES, ROOT, Generated
 from conftest import Daemon, bin_folder, tiny_model, wait_until
 
 NOBODY_IN_PARTICULAR = 4711
@@ -56,6 +56,7 @@ def test_a_signal_drains_what_is_open(start, number):
     assert reply.WhichOneof("result") == "done"
     for node in made.replies():
         assert node.finish == FINISHES["INTERRUPTED"]
+        assert node.error.code == CODES["STOPPING"]
         assert node.text == made.text.get(node.id, b"")
     assert len(made.replies()) == 2
     assert daemon.wait() == 0

@@ -187,13 +187,30 @@ static bool is_new(struct stream *stream, struct personad_event *event)
     return is_first;
 }
 
+/* A daemon that stops ends what it reads out, and goes on with it after its next start: the node is
+ * interrupted, and its error says why. */
+static bool is_pause(const struct personad_client *client, const struct personad_event *event)
+{
+    const Personad__V1__Reply *reply = client->current->reply;
+    if (event->type == PERSONAD_EVENT_ERROR) {
+        return event->error.code == PERSONAD_STOPPING;
+    }
+    if (event->type != PERSONAD_EVENT_FINISHED || reply->finished->node->error == NULL) {
+        return false;
+    }
+    return reply->finished->node->error->code == PERSONAD__V1__ERROR_CODE__STOPPING;
+}
+
 bool resume_event_take(struct personad_client *client, struct personad_event *event)
 {
     struct stream *stream = stream_find(client, event->request);
     if (stream == NULL) {
         return true;
     }
-    if (event->type == PERSONAD_EVENT_ERROR && event->error.code == PERSONAD_STOPPING) {
+    if (is_pause(client, event)) {
+        stream->is_paused = true;
+    }
+    if (stream->is_paused && event->type != PERSONAD_EVENT_TOKENS) {
         return false; /* the connection ends soon, and the next daemon is asked again */
     }
     const bool wanted = is_new(stream, event);
@@ -210,8 +227,8 @@ static int streams_send(struct personad_client *client)
     /* Oldest first, as they were sent before. */
     uint64_t after = 0;
     for (;;) {
-        const struct stream *next = NULL;
-        for (const struct stream *stream = client->streams; stream != NULL; stream = stream->next) {
+        struct stream *next = NULL;
+        for (struct stream *stream = client->streams; stream != NULL; stream = stream->next) {
             if (stream->id > after && (next == NULL || stream->id < next->id)) {
                 next = stream;
             }
@@ -219,6 +236,7 @@ static int streams_send(struct personad_client *client)
         if (next == NULL) {
             return PERSONAD_OK;
         }
+        next->is_paused = false;
         const int code = client_send_body(client, next->body, next->body_size);
         if (code != PERSONAD_OK) {
             return code;

@@ -23,6 +23,7 @@ struct stream {
     uint8_t *body; /* owned: the packed request */
     size_t body_size;
     bool is_created;
+    bool is_paused;         /* the daemon is about to stop */
     struct progress *nodes; /* owned */
     size_t node_count, node_capacity;
 };

@@ -331,6 +331,52 @@ static void a_daemon_that_stops_is_no_end(void **state)
     fake_daemon_finish(&fake);
 }
 
+/* What a daemon says of a reply that goes on after its next start. */
+static void add_interrupted(void)
+{
+    Personad__V1__Error error = PERSONAD__V1__ERROR__INIT;
+    error.has_code = true;
+    error.code = PERSONAD__V1__ERROR_CODE__STOPPING;
+    Personad__V1__NodeInfo node = PERSONAD__V1__NODE_INFO__INIT;
+    node.has_id = node.has_finish = true;
+    node.id = NODE;
+    node.finish = PERSONAD__V1__FINISH__INTERRUPTED;
+    node.error = &error;
+    Personad__V1__FinishedReply finished = PERSONAD__V1__FINISHED_REPLY__INIT;
+    finished.node = &node;
+    Personad__V1__Reply reply = PERSONAD__V1__REPLY__INIT;
+    reply.result_case = PERSONAD__V1__REPLY__RESULT_FINISHED;
+    reply.finished = &finished;
+    add_reply(STREAM_ID, true, &reply);
+    Personad__V1__DoneReply done = PERSONAD__V1__DONE_REPLY__INIT;
+    Personad__V1__Reply last = PERSONAD__V1__REPLY__INIT;
+    last.result_case = PERSONAD__V1__REPLY__RESULT_DONE;
+    last.done = &done;
+    add_reply(STREAM_ID, false, &last);
+}
+
+static void an_interrupted_reply_goes_on(void **state)
+{
+    (void)state;
+    struct got got;
+    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
+    add_created();
+    add_tokens(0, 4);
+    add_interrupted();
+    fake_daemon_add(&fake, FAKE_DAEMON_RESTART, 0);
+    add_hello(STREAM_ID + 1);
+    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
+    add_created();
+    add_tokens(0, sizeof whole - 1);
+    add_end();
+    personad_client *client = connected(RESUME_MS);
+    assert_int_equal(ask(client), STREAM_ID);
+    stream_read(client, &got);
+    assert_whole(&got);
+    personad_close(client);
+    fake_daemon_finish(&fake);
+}
+
 static void an_error_ends_a_stream(void **state)
 {
     (void)state;
@@ -412,6 +458,7 @@ int main(void)
         cmocka_unit_test_setup(what_was_seen_must_be_remembered, script_begin),
         cmocka_unit_test_setup(a_stream_that_was_not_answered_is_asked_for_again, script_begin),
         cmocka_unit_test_setup(a_daemon_that_stops_is_no_end, script_begin),
+        cmocka_unit_test_setup(an_interrupted_reply_goes_on, script_begin),
         cmocka_unit_test_setup(an_error_ends_a_stream, script_begin),
         cmocka_unit_test_setup(a_call_is_answered_by_the_next_daemon, script_begin),
         cmocka_unit_test_setup(nobody_is_waited_for_unless_asked, script_begin),
