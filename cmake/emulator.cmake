@@ -42,3 +42,12 @@ foreach(source ${emulator_tests})
   get_filename_component(file ${source} NAME_WE)
   unit_test(emulator_${file} ${source} cuda_emulated model)
 endforeach()
+
+# The same as a library that the daemon loads: --backend cuda without a card, for the flows.
+add_library(personad_cuda_emulated MODULE ${PROJECT_SOURCE_DIR}/kernels/cuda/library.cu)
+target_link_libraries(personad_cuda_emulated PRIVATE cuda_emulated)
+target_link_options(personad_cuda_emulated PRIVATE
+  -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/backend_library.map)
+set_target_properties(personad_cuda_emulated PROPERTIES
+  LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/emulated
+  LINK_DEPENDS ${PROJECT_SOURCE_DIR}/cmake/backend_library.map)

@@ -9,6 +9,7 @@ part(daemon SOURCES ${daemon_sources} LINKS wire PkgConfig::libuv PkgConfig::ini
 if(daemon_sources)
   target_compile_definitions(daemon PUBLIC
     PERSONAD_VERSION="${PROJECT_VERSION}"
+    PERSONAD_LIBRARY_FOLDER="${CMAKE_INSTALL_FULL_LIBDIR}/personad"
     PERSONAD_PERSONAS_FOLDER="${CMAKE_INSTALL_FULL_DATADIR}/personad/personas")
 endif()
 

@@ -11,11 +11,10 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/queue.h"
+#include "compute.h"
 #include "folder.h"
 #include "journal/journal.h"
-#include "kernels/backend.h"
 #include "limits.h"
-#include "model/forward.h"
 #include "model/model.h"
 #include "schedule/engine.h"
 #include "session/store.h"
@@ -29,8 +28,6 @@ enum {
     STOP_POLL_MS = 10,
     DEVICE_FAILURE_COUNT_MAX = 3, /* steps in a row; then the daemon ends */
     ENGINE_IDLE_MS = 1000,
-    PARTIAL_COUNT_MIN = 4096,
-    CONTEXT_POOL_COUNT_MAX = 64, /* longest contexts that the KV pool holds at most */
 };
 
 enum daemon_phase { PHASE_SERVING, PHASE_ENGINE_STOPPING, PHASE_COMMITTING, PHASE_FLUSHING };
@@ -42,9 +39,7 @@ struct daemon {
     int data_lock;
     struct model *model;
     struct tokenizer *tokenizer;
-    const struct backend_ops *ops;
-    struct backend *backend;
-    struct forward *forward;
+    struct compute compute;
     struct engine *engine;
     char *journal_path;
     struct journal *journal;
@@ -59,8 +54,7 @@ struct daemon {
     bool threads_run;
     struct flag *engine_stop, *journal_stop;
 
-    uint32_t context_tokens, page_count, partial_count_max;
-    uint64_t page_bytes;
+    uint32_t context_tokens;
     enum daemon_phase phase;
     uint64_t stop_ns;
     bool skip_flush;
@@ -195,63 +189,6 @@ static enum status model_build(struct daemon *daemon, struct error *error)
     return tokenizer_create(model_vocabulary(daemon->model), error, &daemon->tokenizer);
 }
 
-static enum status backend_build(struct daemon *daemon, struct error *error)
-{
-    const struct settings *settings = daemon->settings;
-    const uint32_t block_count = daemon->context_tokens / ATTENTION_BLOCK_TOKENS + 1;
-    daemon->partial_count_max =
-        16 * block_count > PARTIAL_COUNT_MIN ? 16 * block_count : PARTIAL_COUNT_MIN;
-    const struct backend_settings wanted = {
-        .thread_count = settings->threads,
-        .row_count_max = STEP_ROW_COUNT_MAX,
-        .sample_count_max = settings->branches,
-        .slot_count = settings->branches,
-        .history_tokens_max = daemon->context_tokens,
-        .vocabulary_count = model_config(daemon->model)->vocabulary_count,
-        .partial_count_max = daemon->partial_count_max,
-        .isa = settings->isa,
-    };
-    daemon->ops = &backend_cpu_ops;
-    TRY(daemon->ops->create(&wanted, error, &daemon->backend));
-    log_line(LOG_INFO, "daemon", "backend %s", daemon->ops->describe(daemon->backend));
-    return STATUS_OK;
-}
-
-/* The pool holds one longest context at least; memory is touched only as pages are used. */
-static enum status pages_size(struct daemon *daemon, struct error *error)
-{
-    daemon->page_bytes = forward_kv_page_bytes(daemon->model, daemon->ops, daemon->backend);
-    const uint64_t machine_bytes =
-        (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
-    const uint64_t mib = daemon->settings->kv_memory;
-    const uint64_t pool_bytes = mib != 0 ? mib << 20 : machine_bytes / 8;
-    const uint64_t least = daemon->context_tokens / KV_PAGE_TOKEN_COUNT + 2;
-    uint64_t page_count = pool_bytes / daemon->page_bytes;
-    if (mib == 0 && page_count < least) {
-        page_count = least;
-    }
-    if (page_count < 4) {
-        return error_set(error, STATUS_LIMIT,
-                         "--kv-memory %llu MiB holds fewer than four pages; a page of this model "
-                         "takes %llu bytes",
-                         (unsigned long long)mib, (unsigned long long)daemon->page_bytes);
-    }
-    const uint64_t most = (uint64_t)CONTEXT_POOL_COUNT_MAX * least;
-    daemon->page_count = (uint32_t)(page_count < most ? page_count : most);
-    return STATUS_OK;
-}
-
-static void on_load_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
-{
-    uint64_t *told = context;
-    const uint64_t now = clock_monotonic_ns();
-    if (now - *told > 2000000000u) {
-        *told = now;
-        log_line(LOG_INFO, "daemon", "loading weights: %llu of %llu MiB",
-                 (unsigned long long)(done_bytes >> 20), (unsigned long long)(total_bytes >> 20));
-    }
-}
-
 static enum status journal_build(struct daemon *daemon, struct error *error)
 {
     static const char name[] = "/journal.db";
@@ -267,25 +204,16 @@ static enum status journal_build(struct daemon *daemon, struct error *error)
 
 static enum status engine_build(struct daemon *daemon, struct error *error)
 {
-    uint64_t told_ns = clock_monotonic_ns();
-    const struct forward_settings forward = {
-        .row_count_max = STEP_ROW_COUNT_MAX,
-        .sample_count_max = daemon->settings->branches,
-        .page_count = daemon->page_count,
-        .on_progress = on_load_progress,
-        .context = &told_ns,
-    };
-    TRY(forward_create(daemon->model, daemon->ops, daemon->backend, &forward, error,
-                       &daemon->forward));
+    const struct compute *compute = &daemon->compute;
     const struct engine_settings engine = {
-        .forward = daemon->forward,
+        .forward = compute->forward,
         .tokenizer = daemon->tokenizer,
-        .page_count = daemon->page_count,
+        .page_count = compute->page_count,
         .row_count_max = STEP_ROW_COUNT_MAX,
         .running_count_max = daemon->settings->branches,
         .step_budget_ms = daemon->settings->step_ms,
         .context_token_count_max = daemon->context_tokens,
-        .partial_count_max = daemon->partial_count_max,
+        .partial_count_max = compute->partial_count_max,
     };
     TRY(engine_create(&engine, error, &daemon->engine));
     return journal_build(daemon, error);
@@ -325,13 +253,13 @@ static struct info_view info_make(const struct daemon *daemon)
             config->name.size > 0 ? config->name : bytes_of_text(slash != NULL ? slash + 1 : path),
         .model_path = bytes_of_text(path),
         .architecture = bytes_of_text(config->architecture),
-        .numerics_id = bytes_of_text(daemon->ops->numerics_id(daemon->backend)),
-        .backend = bytes_of_text(daemon->ops->describe(daemon->backend)),
+        .numerics_id = bytes_of_text(daemon->compute.numerics),
+        .backend = bytes_of_text(daemon->compute.text),
         .vocabulary_count = config->vocabulary_count,
         .context_tokens_max = daemon->context_tokens,
         .context_tokens_trained = config->context_token_count,
-        .kv_page_count = daemon->page_count,
-        .kv_bytes = daemon->page_bytes * daemon->page_count,
+        .kv_page_count = daemon->compute.page_count,
+        .kv_bytes = daemon->compute.page_bytes * daemon->compute.page_count,
         .weight_bytes = config->weight_bytes,
         .started_us = clock_wall_us(),
     };
@@ -364,7 +292,7 @@ static enum status store_build(struct daemon *daemon, struct error *error)
         .engine = daemon->engine,
         .journal = daemon->journal,
         .model_hash = model_hash(daemon->model),
-        .numerics_id = daemon->ops->numerics_id(daemon->backend),
+        .numerics_id = daemon->compute.numerics,
         .default_persona = default_persona(daemon->settings),
         .context_token_count_max = daemon->context_tokens,
         .info = info_make(daemon),
@@ -400,8 +328,8 @@ static enum status daemon_build(struct daemon *daemon, struct error *error)
 {
     TRY(folder_prepare_data(daemon->settings->data, error, &daemon->data_lock));
     TRY(model_build(daemon, error));
-    TRY(backend_build(daemon, error));
-    TRY(pages_size(daemon, error));
+    TRY(compute_open(daemon->settings, daemon->model, daemon->context_tokens, error,
+                     &daemon->compute));
     TRY(engine_build(daemon, error));
     TRY(handles_open(daemon, error));
     TRY(store_build(daemon, error));
@@ -435,10 +363,7 @@ static void daemon_tear_down(struct daemon *daemon)
     memory_free(daemon->journal_path);
     flag_destroy(daemon->engine_stop);
     flag_destroy(daemon->journal_stop);
-    forward_destroy(daemon->forward);
-    if (daemon->backend != NULL) {
-        daemon->ops->destroy(daemon->backend);
-    }
+    compute_close(&daemon->compute);
     tokenizer_destroy(daemon->tokenizer);
     model_close(daemon->model);
     folder_release(daemon->data_lock);

@@ -68,6 +68,7 @@ enum {
     ENGINE_INBOX_COUNT_MAX = 4 * BRANCH_COUNT_MAX, /* submit, cancel, park and release, unread */
     STEP_ROW_COUNT_MAX = 512,                      /* rows of one engine step */
     STEP_BUDGET_MS = 50,
+    KV_PAGE_COUNT_MAX = 262144,    /* of a card; four million tokens */
     REPLY_TOKEN_COUNT_MAX = 32768, /* max_tokens of one node */
     REPLY_TOKEN_COUNT_DEFAULT = 256,
 

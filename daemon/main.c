@@ -9,10 +9,12 @@
  *   text/      token -> bytes, and where to stop
  *   base/      what all of them stand on
  *
- * settings.c reads what a person set, daemon.c builds the parts and stops them in reverse.
+ * settings.c reads what a person set, compute.c opens the CPU or a card and loads the model,
+ * daemon.c builds the parts and stops them in reverse.
  */
 #include <stdio.h>
 
+#include "compute.h"
 #include "daemon.h"
 #include "settings.h"
 
@@ -22,7 +24,7 @@ int main(int argument_count, char **arguments)
     struct settings settings;
     enum status status = settings_parse(argument_count, arguments, &error, &settings);
     if (status == STATUS_OK) {
-        status = daemon_run(&settings, &error);
+        status = settings.list_devices ? compute_list(&error) : daemon_run(&settings, &error);
         settings_finish(&settings);
     }
     if (status != STATUS_OK) {

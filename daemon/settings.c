@@ -37,13 +37,18 @@ static const struct setting table[] = {
     {"data", "FOLDER", "the daemon's own folder, made with mode 0700", TEXT(data)},
     {"personas", "FOLDER", "character cards that everybody may play", TEXT(personas)},
     {"persona", "NAME", "the persona of sessions that name none", TEXT(persona)},
-    {"backend", "NAME", "what computes: auto or cpu", TEXT(backend)},
+    {"backend", "NAME", "what computes: auto (a card, else the CPU), cpu or cuda", TEXT(backend)},
+    {"device", "N", "which card, as personad --devices counts them", COUNT(device, 0, 1023)},
+    {"gpu-memory", "MIB",
+     "memory of the card for weights, keys and values (0: 9/10 of what is free)",
+     COUNT(gpu_memory, 0, 1 << 30)},
     {"isa", "NAME", "CPU instructions: auto, scalar, avx2 or avx512", TEXT(isa)},
     {"threads", "N", "threads that compute (0: as many as the affinity mask allows)",
      COUNT(threads, 0, 1024)},
     {"context", "TOKENS", "longest context and reply of a session (0: as the model was trained)",
      COUNT(context, 0, CONTEXT_TOKEN_COUNT_MAX)},
-    {"kv-memory", "MIB", "memory for keys and values (0: an eighth of the machine's)",
+    {"kv-memory", "MIB",
+     "most memory for keys and values (0: an eighth of the machine's, all that a card has left)",
      COUNT(kv_memory, 0, 1 << 30)},
     {"branches", "N", "branches in one batch", COUNT(branches, 1, BRANCH_RUNNING_COUNT_MAX)},
     {"connections", "N", "connections at once", COUNT(connections, 1, CONNECTION_COUNT_MAX)},
@@ -56,6 +61,7 @@ enum {
     SETTING_TABLE_COUNT = sizeof table / sizeof table[0],
     KEY_FIRST = 0x1000, /* option keys that are no characters: long names only */
     KEY_CONFIG = KEY_FIRST + SETTING_TABLE_COUNT,
+    KEY_DEVICES,
 };
 
 struct parse {
@@ -120,6 +126,10 @@ static error_t on_option(int key, char *value, struct argp_state *state)
     if (key == KEY_CONFIG) {
         parse->status = text_copy(value, &parse->config);
         return parse->status == STATUS_OK ? 0 : ENOMEM;
+    }
+    if (key == KEY_DEVICES) {
+        parse->settings->list_devices = true;
+        return 0;
     }
     if (key >= KEY_FIRST && key < KEY_CONFIG) {
         const struct setting *setting = &table[key - KEY_FIRST];
@@ -223,7 +233,7 @@ static char *default_data(void)
 
 static enum status defaults_fill(struct settings *settings, struct error *error)
 {
-    if (settings->model == NULL) {
+    if (settings->model == NULL && !settings->list_devices) {
         return error_set(
             error, STATUS_BAD_INPUT,
             "no model was named; start with --model FILE (a GGUF file or a Hugging Face folder)");
@@ -238,9 +248,9 @@ static enum status defaults_fill(struct settings *settings, struct error *error)
         return error_set(error, STATUS_MEMORY, "out of memory while reading the settings");
     }
     if (settings->backend != NULL && strcmp(settings->backend, "auto") != 0 &&
-        strcmp(settings->backend, "cpu") != 0) {
+        strcmp(settings->backend, "cpu") != 0 && strcmp(settings->backend, "cuda") != 0) {
         return error_set(error, STATUS_UNSUPPORTED,
-                         "backend: '%s' is none that this daemon has; it has auto and cpu",
+                         "backend: '%s' is none that this daemon has; it has auto, cpu and cuda",
                          settings->backend);
     }
     return STATUS_OK;
@@ -259,13 +269,15 @@ static void options_make(struct argp_option *options)
                              .key = KEY_CONFIG,
                              .arg = "FILE",
                              .doc = "INI file of the same names; the command line wins over it"};
-    options[SETTING_TABLE_COUNT + 1] = (struct argp_option){0};
+    options[SETTING_TABLE_COUNT + 1] = (struct argp_option){
+        .name = "devices", .key = KEY_DEVICES, .doc = "list what could compute here, and end"};
+    options[SETTING_TABLE_COUNT + 2] = (struct argp_option){0};
 }
 
 enum status settings_parse(int argument_count, char **arguments, struct error *error,
                            struct settings *settings)
 {
-    struct argp_option options[SETTING_TABLE_COUNT + 2];
+    struct argp_option options[SETTING_TABLE_COUNT + 3];
     options_make(options);
     const struct argp argp = {
         .options = options,

@@ -20,15 +20,18 @@ struct settings {
     char *socket_group;   /* NULL: the owner alone may connect */
     char *personas;       /* folder of cards; NULL: those that ship with the daemon */
     char *persona;        /* name of the default persona; NULL: the first that ships */
-    char *backend;        /* "auto", "cpu" */
+    char *backend;        /* "auto", "cpu", "cuda"; NULL: auto */
     char *isa;            /* "auto", "scalar", "avx2", "avx512" */
     uint32_t threads;     /* 0: as many as the affinity mask allows */
     uint32_t context;     /* tokens; 0: what the model was trained for */
-    uint32_t kv_memory;   /* MiB; 0: an eighth of the machine's memory */
+    uint32_t kv_memory;   /* MiB; 0: an eighth of the machine's memory, or what a card has left */
+    uint32_t gpu_memory;  /* MiB of a card; 0: nine tenths of what is free */
+    uint32_t device;      /* a card's number */
     uint32_t branches;    /* in one batch; at most BRANCH_RUNNING_COUNT_MAX */
     uint32_t connections; /* at most CONNECTION_COUNT_MAX */
     uint32_t step_ms;     /* time budget of a step */
     enum log_level log;
+    bool list_devices; /* command line only: --devices, and nothing else is done */
 };
 
 /* Parses. --help, --version and unknown options print and end the program, as argp does. BAD_INPUT

@@ -44,6 +44,9 @@ struct backend_buffer;  /* device memory of floats */
 struct backend_kv;      /* the pool of KV pages, all layers */
 struct backend_program; /* recorded operations */
 
+/* What memory_left answers where no card bounds it. */
+#define BACKEND_MEMORY_SHARED UINT64_MAX
+
 /* ---- what is loaded ---- */
 
 /* A matrix W[rows, cols] as a model file stores it: `rows` outputs, each a row of `cols` inputs. */
@@ -82,6 +85,8 @@ struct backend_settings {
     uint32_t partial_count_max; /* attention partials of one plan (row x block) */
     enum kv_type kv_type;       /* UNSUPPORTED where the backend has another only; CPU: F16 */
     const char *isa;            /* CPU: NULL or "auto", "scalar", "avx2", "avx512" */
+    uint32_t device;            /* a card's number, as the driver counts */
+    uint64_t memory_bytes_max;  /* of the card; 0: nine tenths of what is free */
 };
 
 /* ---- the plan: all that varies ---- */
@@ -335,6 +340,10 @@ struct backend_ops {
 
     /* Bytes that this shape takes, so that the pool can be sized before it is made. */
     uint64_t (*kv_page_bytes)(const struct backend *backend, const struct kv_shape *shape);
+
+    /* Bytes that may still be taken from a card, BACKEND_MEMORY_SHARED where weights and pages lie
+     * in the machine's memory. */
+    uint64_t (*memory_left)(const struct backend *backend);
 
     enum status (*program_create)(struct backend *backend, uint32_t row_count_max,
                                   struct error *error, struct backend_program **out);

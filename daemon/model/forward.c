@@ -21,6 +21,7 @@ struct forward {
     struct backend_program *program;
     struct backend_buffer *x, *q, *a, *h, *logits;
     uint32_t sample_count_max;
+    uint32_t page_count;
 };
 
 /* What is needed only while a forward is made. */
@@ -32,7 +33,7 @@ struct forward_load {
     float *floats; /* owned: one vector */
     uint64_t done_bytes;
     struct forward_tensors base;
-    struct forward_tensors layer;
+    struct forward_tensors *layers; /* owned: [layer_count] */
 };
 
 static struct kv_shape forward_kv_shape(const struct model *model, uint32_t page_count)
@@ -150,7 +151,9 @@ static enum status forward_load_init(struct forward_load *load)
     }
     load->bytes = memory_alloc_aligned(64, 1, bytes_max);
     load->floats = memory_alloc(vector_max, sizeof(float));
-    if (load->bytes == NULL || load->floats == NULL) {
+    load->layers =
+        memory_alloc(model_config(load->forward->model)->layer_count, sizeof(*load->layers));
+    if (load->bytes == NULL || load->floats == NULL || load->layers == NULL) {
         return error_set(load->error, STATUS_MEMORY,
                          "%s: out of memory while its weights are loaded", model_file_name(file));
     }
@@ -162,7 +165,6 @@ static enum status forward_create_buffers(struct forward *forward,
                                           struct error *error)
 {
     const struct model_config *config = model_config(forward->model);
-    const struct kv_shape shape = forward_kv_shape(forward->model, settings->page_count);
     const uint64_t rows = settings->row_count_max;
     const uint64_t query = (uint64_t)config->head_count * config->head_size;
     const struct {
@@ -180,7 +182,7 @@ static enum status forward_create_buffers(struct forward *forward,
         TRY(forward->ops->buffer_create(forward->backend, buffers[i].float_count, error,
                                         buffers[i].buffer));
     }
-    return forward->ops->kv_create(forward->backend, &shape, error, &forward->kv);
+    return STATUS_OK;
 }
 
 /* ---- the program ---- */
@@ -189,7 +191,7 @@ static enum status forward_record_attention(const struct forward_load *load, uin
 {
     const struct forward *forward = load->forward;
     const struct model_config *config = model_config(forward->model);
-    const struct forward_tensors *tensors = &load->layer;
+    const struct forward_tensors *tensors = &load->layers[layer];
     const struct attn_in_args in = {
         .x = forward->x,
         .q = forward->q,
@@ -234,11 +236,11 @@ static enum status forward_record_attention(const struct forward_load *load, uin
     return forward->ops->op.attn_out(forward->program, &out, load->error);
 }
 
-static enum status forward_record_ffn(const struct forward_load *load)
+static enum status forward_record_ffn(const struct forward_load *load, uint32_t layer)
 {
     const struct forward *forward = load->forward;
     const struct model_config *config = model_config(forward->model);
-    const struct forward_tensors *tensors = &load->layer;
+    const struct forward_tensors *tensors = &load->layers[layer];
     const struct ffn_in_args in = {
         .x = forward->x,
         .h = forward->h,
@@ -289,7 +291,56 @@ static enum status forward_record_end(const struct forward_load *load)
     return forward->ops->op.sample(forward->program, &sample, load->error);
 }
 
-/* Weights are recorded as they come, so that no list of them is kept. */
+/* The pool and the program over it, but for its end. */
+static enum status forward_record(struct forward_load *load, uint32_t page_count)
+{
+    struct forward *forward = load->forward;
+    const struct kv_shape shape = forward_kv_shape(forward->model, page_count);
+
+    TRY(forward->ops->kv_create(forward->backend, &shape, load->error, &forward->kv));
+    TRY(forward->ops->program_create(forward->backend, load->settings->row_count_max, load->error,
+                                     &forward->program));
+    TRY(forward_record_start(load));
+    for (uint32_t layer = 0; layer < shape.layer_count; layer++) {
+        TRY(forward_record_attention(load, layer));
+        TRY(forward_record_ffn(load, layer));
+    }
+    forward->page_count = page_count;
+    return forward_record_end(load);
+}
+
+/* On a card the pages take what is left once the rest is there: weights, buffers, and what the
+ * operations ask for while they are recorded, which a first program over one page finds out. */
+static enum status forward_record_all(struct forward_load *load)
+{
+    const struct forward *forward = load->forward;
+    const struct forward_settings *settings = load->settings;
+    const uint64_t page_bytes =
+        forward_kv_page_bytes(forward->model, forward->ops, forward->backend);
+
+    if (forward->ops->memory_left(forward->backend) == BACKEND_MEMORY_SHARED) {
+        TRY(forward_record(load, settings->page_count));
+        return forward->ops->program_finish(forward->program, load->error);
+    }
+    TRY(forward_record(load, 1));
+    const uint64_t recorded = forward->ops->memory_left(forward->backend);
+    TRY(forward->ops->program_finish(forward->program, load->error));
+    const uint64_t finished = forward->ops->memory_left(forward->backend);
+    /* What finishing took it will take once more. */
+    const uint64_t again = recorded > finished ? recorded - finished : 0;
+    const uint64_t left = finished > again ? finished - again : 0;
+    const uint64_t room = left / page_bytes;
+    if (room < settings->page_count_min) {
+        return error_set(load->error, STATUS_MEMORY,
+                         "%llu MiB are left on the card for keys and values; %u pages of %llu KiB "
+                         "are the least: raise --gpu-memory or shorten --context",
+                         (unsigned long long)(left >> 20), settings->page_count_min,
+                         (unsigned long long)(page_bytes >> 10));
+    }
+    TRY(forward_record(load, room < settings->page_count ? (uint32_t)room : settings->page_count));
+    return forward->ops->program_finish(forward->program, load->error);
+}
+
 static enum status forward_load_all(struct forward_load *load)
 {
     struct forward *forward = load->forward;
@@ -297,17 +348,12 @@ static enum status forward_load_all(struct forward_load *load)
 
     TRY(forward_load_init(load));
     TRY(forward_create_buffers(forward, load->settings, load->error));
-    TRY(forward->ops->program_create(forward->backend, load->settings->row_count_max, load->error,
-                                     &forward->program));
     TRY(forward_load_roles(load, 0, TENSOR_LAYER_FIRST, 0, &load->base));
-    TRY(forward_record_start(load));
     for (uint32_t layer = 0; layer < layer_count; layer++) {
-        TRY(forward_load_roles(load, TENSOR_LAYER_FIRST, TENSOR_ROLE_COUNT, layer, &load->layer));
-        TRY(forward_record_attention(load, layer));
-        TRY(forward_record_ffn(load));
+        TRY(forward_load_roles(load, TENSOR_LAYER_FIRST, TENSOR_ROLE_COUNT, layer,
+                               &load->layers[layer]));
     }
-    TRY(forward_record_end(load));
-    return forward->ops->program_finish(forward->program, load->error);
+    return forward_record_all(load);
 }
 
 enum status forward_create(const struct model *model, const struct backend_ops *ops,
@@ -327,6 +373,7 @@ enum status forward_create(const struct model *model, const struct backend_ops *
     const enum status status = forward_load_all(&load);
     memory_free(load.bytes);
     memory_free(load.floats);
+    memory_free(load.layers);
     if (status != STATUS_OK) {
         forward_destroy(forward);
         return status;
@@ -365,6 +412,11 @@ enum status forward_submit(struct forward *forward, const struct plan *plan, uin
 enum status forward_wait(struct forward *forward, uint32_t ticket, struct step_result *out)
 {
     return forward->ops->step_wait(forward->backend, ticket, out);
+}
+
+uint32_t forward_page_count(const struct forward *forward)
+{
+    return forward->page_count;
 }
 
 uint32_t forward_step_slot_count(const struct forward *forward)

@@ -1,8 +1,7 @@
 /* A model on a device: weights loaded, KV pool made, the forward pass recorded once as a program.
  *
- *   forward_kv_page_bytes -> choose page_count -> forward_create -> { forward_submit, forward_wait
- * }
- *   ... -> forward_destroy
+ *   forward_kv_page_bytes -> choose page_count -> forward_create -> forward_page_count
+ *   -> { forward_submit, forward_wait } ... -> forward_destroy
  *
  * Thread: the engine thread (create and destroy before and after it lives). It borrows model, ops
  * and backend; what it makes in the backend dies with the backend, so destroy the forward first and
@@ -23,12 +22,17 @@ struct forward;
 struct forward_settings {
     uint32_t row_count_max;    /* as in the backend's settings */
     uint32_t sample_count_max; /* as in the backend's settings */
-    uint32_t page_count;       /* KV pages of KV_PAGE_TOKEN_COUNT positions */
+    uint32_t page_count;       /* KV pages of KV_PAGE_TOKEN_COUNT positions, at most */
+    uint32_t page_count_min;   /* fewer are MEMORY; read only where a card bounds them */
 
     /* Called while weights load, done_bytes growing to total_bytes; NULL: nobody watches. */
     void (*on_progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
     void *context;
 };
+
+/* Pages that were made: settings.page_count, or what a card had room for once all else was there.
+ */
+uint32_t forward_page_count(const struct forward *forward);
 
 /* Bytes that one KV page of this model takes on this device, all layers. */
 uint64_t forward_kv_page_bytes(const struct model *model, const struct backend_ops *ops,

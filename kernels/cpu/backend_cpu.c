@@ -194,6 +194,12 @@ static uint64_t page_half_count(const struct kv_shape *shape)
            KV_PAGE_TOKEN_COUNT;
 }
 
+static uint64_t cpu_memory_left(const struct backend *backend)
+{
+    (void)backend;
+    return BACKEND_MEMORY_SHARED;
+}
+
 static uint64_t cpu_kv_page_bytes(const struct backend *backend, const struct kv_shape *shape)
 {
     (void)backend;
@@ -301,6 +307,7 @@ const struct backend_ops backend_cpu_ops = {
     .buffer_read = cpu_buffer_read,
     .kv_create = cpu_kv_create,
     .kv_page_bytes = cpu_kv_page_bytes,
+    .memory_left = cpu_memory_left,
     .program_create = cpu_program_create,
     .op = {BACKEND_OP_MAP(CPU_OP_ENTRY)},
     .program_finish = cpu_program_finish,

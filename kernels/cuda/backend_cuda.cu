@@ -9,8 +9,8 @@
 #include "kernels/cuda/program.cuh"
 #include "kernels/cuda/weight.cuh"
 
-/* The card that CUDA_VISIBLE_DEVICES puts first. */
-enum { ORDINAL = 0 };
+/* Of what is free on a card that nobody set a limit for; the rest is the driver's and others'. */
+enum { MEMORY_TENTHS = 9 };
 
 static const char *const kv_type_names[] = {"f16", "bf16", "fp8"}; /* by enum kv_type */
 
@@ -125,7 +125,7 @@ static enum status create(const struct backend_settings *settings, struct error 
     struct device *device = NULL;
 
     CHECK(settings->row_count_max > 0 && settings->vocabulary_count > 0);
-    TRY(device_open(ORDINAL, error, &device));
+    TRY(device_open(settings->device, error, &device));
     struct backend *backend = (struct backend *)memory_alloc(1, sizeof(*backend));
     if (backend == NULL) {
         device_close(device);
@@ -154,6 +154,21 @@ static enum status create(const struct backend_settings *settings, struct error 
     return STATUS_OK;
 }
 
+/* What the driver says is free counts everybody: others may come and go while we run, and what we
+ * cannot have does not help that it was promised. */
+static uint64_t memory_left(const struct backend *backend)
+{
+    const uint64_t found = backend->facts.memory_free_bytes;
+    const uint64_t limit = backend->settings.memory_bytes_max != 0
+                               ? backend->settings.memory_bytes_max
+                               : found / 10 * MEMORY_TENTHS;
+    const uint64_t free_bytes = device_memory_free(backend->device);
+    const uint64_t used = found > free_bytes ? found - free_bytes : 0;
+    const uint64_t left = limit > used ? limit - used : 0;
+
+    return left < free_bytes ? left : free_bytes;
+}
+
 static const char *describe(const struct backend *backend)
 {
     return backend->text;
@@ -174,7 +189,15 @@ static enum status weight_load(struct backend *backend, const struct weight_sour
                                struct error *error, struct backend_weight **out)
 {
     struct backend_weight *weight = NULL;
+    const uint64_t left = memory_left(backend);
 
+    if (left < source->size_bytes) {
+        return error_set(error, STATUS_MEMORY,
+                         "tensor %s takes %llu KiB, and %llu KiB are left of what may be used of "
+                         "%s: raise --gpu-memory, free the card, or choose a smaller model",
+                         source->name, (unsigned long long)(source->size_bytes >> 10),
+                         (unsigned long long)(left >> 10), backend->facts.name);
+    }
     TRY(cuda_weight_create(backend, source, error, &weight));
     weight->next = backend->weights;
     backend->weights = weight;
@@ -315,6 +338,7 @@ const struct backend_ops backend_cuda_ops = {
     buffer_read,
     kv_create,
     kv_page_bytes,
+    memory_left,
     program_create,
     {BACKEND_OP_MAP(CUDA_OP_ENTRY)},
     cuda_program_finish,

@@ -46,6 +46,7 @@ enum status device_count(struct error *error, uint32_t *out)
     int count = 0;
     const cudaError_t result = cudaGetDeviceCount(&count);
 
+    (void)cudaGetLastError(); /* the next call must not meet it */
     if (result == cudaErrorNoDevice) {
         count = 0;
     } else if (result != cudaSuccess) {
@@ -90,6 +91,29 @@ enum status device_describe(uint32_t ordinal, struct error *error, struct device
     return STATUS_OK;
 }
 
+/* Nothing: that the driver can load it shows that there is code for the card. */
+static __global__ void probe(void) {}
+
+static enum status check_code(uint32_t ordinal, const struct device_facts *facts,
+                              struct error *error)
+{
+    struct cudaFuncAttributes attributes;
+    const cudaError_t result = cudaFuncGetAttributes(&attributes, (const void *)probe);
+
+    (void)cudaGetLastError();
+    if (result == cudaErrorNoKernelImageForDevice || result == cudaErrorInvalidDeviceFunction) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "this build has no code for card %u (%s, compute capability %u.%u); it "
+                         "has code for " PERSONAD_CUDA_ARCHITECTURES,
+                         ordinal, facts->name, facts->architecture / 10, facts->architecture % 10);
+    }
+    if (result != cudaSuccess) {
+        return error_set(error, STATUS_DEVICE, "card %u (%s) cannot be used: %s", ordinal,
+                         facts->name, cudaGetErrorString(result));
+    }
+    return STATUS_OK;
+}
+
 enum status device_open(uint32_t ordinal, struct error *error, struct device **out)
 {
     struct device_facts facts;
@@ -101,6 +125,7 @@ enum status device_open(uint32_t ordinal, struct error *error, struct device **o
                          "card %u (%s) has compute capability %u.%u; at least 8.0 is needed",
                          ordinal, facts.name, facts.architecture / 10, facts.architecture % 10);
     }
+    TRY(check_code(ordinal, &facts, error));
     device = (struct device *)memory_alloc(1, sizeof(*device));
     if (device == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory for a card");
@@ -121,6 +146,10 @@ void device_close(struct device *device)
     if (device != NULL) {
         (void)cudaStreamSynchronize(device->stream);
         (void)cudaStreamDestroy(device->stream);
+        if (device->fault[0] != '\0') {
+            /* A fault stays in the context, and so does what it held: only a new one is clean. */
+            (void)cudaDeviceReset();
+        }
         memory_free(device);
     }
 }
@@ -128,6 +157,14 @@ void device_close(struct device *device)
 const struct device_facts *device_read_facts(const struct device *device)
 {
     return &device->facts;
+}
+
+uint64_t device_memory_free(const struct device *device)
+{
+    size_t memory_free = 0, memory = 0;
+
+    (void)device;
+    return cudaMemGetInfo(&memory_free, &memory) == cudaSuccess ? memory_free : 0;
 }
 
 const char *device_fault_text(const struct device *device)

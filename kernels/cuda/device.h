@@ -58,6 +58,9 @@ void device_close(struct device *device); /* waits for the stream; NULL is fine 
 /* As found when it was opened. */
 const struct device_facts *device_read_facts(const struct device *device);
 
+/* Free on the card now, whoever took the rest. */
+uint64_t device_memory_free(const struct device *device);
+
 /* The runtime's words for the last failure, "" if there was none. Borrowed. */
 const char *device_fault_text(const struct device *device);
 

@@ -6,7 +6,9 @@
  * emulator's settings have it, not before something waits for them: who changes what a step in
  * flight still reads is found out. A single launch runs at once, behind all that was given before.
  */
+#include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -51,12 +53,49 @@ struct device {
     uint64_t left_count;
     uint64_t landed_count;
     struct device_graph *capture; /* NULL: not capturing */
+    uint64_t used_bytes;
+    uint64_t wait_count;    /* marks that were waited for */
+    uint64_t wait_fault_at; /* the one that finds the card gone; 0: none does */
+    bool is_lost;
 };
 
 struct device_event {
     uint64_t given_count; /* of the device when it was recorded */
     bool recorded;
 };
+
+/* Cards opened so far: $PERSONAD_EMULATED_FAULTS speaks of each. */
+static uint32_t open_count;
+
+static const char lost_text[] = "the host pulled the card, as PERSONAD_EMULATED_FAULTS wants it";
+
+/* "3,x,0": the first card that is opened falls off the bus when the third step is waited for, the
+ * second cannot be opened, the third and all later ones stay. -1: cannot be opened. */
+static int64_t planted_fault(uint32_t opened)
+{
+    const char *plan = getenv("PERSONAD_EMULATED_FAULTS");
+
+    for (uint32_t i = 0; plan != NULL && i < opened; i++) {
+        plan = strchr(plan, ',');
+        plan = plan != NULL ? plan + 1 : NULL;
+    }
+    if (plan == NULL) {
+        return 0;
+    }
+    return plan[0] == 'x' ? -1 : strtoll(plan, NULL, 10);
+}
+
+static uint64_t memory_bytes(void)
+{
+    const char *mib = getenv("PERSONAD_EMULATED_MEMORY_MIB");
+
+    return (mib != NULL ? strtoull(mib, NULL, 10) : UINT64_C(4096)) << 20;
+}
+
+static enum status lost_or_ok(const struct device *device)
+{
+    return device->is_lost ? STATUS_DEVICE : STATUS_OK;
+}
 
 enum status device_count(struct error *error, uint32_t *out)
 {
@@ -77,7 +116,7 @@ enum status device_describe(uint32_t ordinal, struct error *error, struct device
     facts.architecture = emulator_architecture();
     facts.multiprocessor_count = 4;
     facts.shared_bytes_max = facts.architecture >= 90 ? 227 * 1024 : 163 * 1024;
-    facts.memory_bytes = UINT64_C(1) << 32;
+    facts.memory_bytes = memory_bytes();
     facts.memory_free_bytes = facts.memory_bytes;
     *out = facts;
     return STATUS_OK;
@@ -92,6 +131,12 @@ enum status device_open(uint32_t ordinal, struct error *error, struct device **o
     if (device == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory for a card");
     }
+    const int64_t fault = planted_fault(open_count++);
+    if (fault < 0) {
+        memory_free(device);
+        return error_set(error, STATUS_DEVICE, "card %u cannot be used: %s", ordinal, lost_text);
+    }
+    device->wait_fault_at = (uint64_t)fault;
     device->facts = facts;
     *out = device;
     return STATUS_OK;
@@ -301,18 +346,26 @@ const struct device_facts *device_read_facts(const struct device *device)
 
 const char *device_fault_text(const struct device *device)
 {
-    (void)device;
-    return emulator_fault_text();
+    return device->is_lost ? lost_text : emulator_fault_text();
+}
+
+uint64_t device_memory_free(const struct device *device)
+{
+    const uint64_t memory = device->facts.memory_bytes;
+
+    return device->used_bytes < memory ? memory - device->used_bytes : 0;
 }
 
 enum status device_alloc(struct device *device, uint64_t size_bytes, void **out)
 {
+    if (size_bytes > device_memory_free(device)) {
+        return STATUS_MEMORY;
+    }
     void *pointer = memory_alloc_aligned(ALIGNMENT, size_bytes > 0 ? size_bytes : 1, 1);
-
-    (void)device;
     if (pointer == NULL) {
         return STATUS_MEMORY;
     }
+    device->used_bytes += malloc_usable_size(pointer);
     memset(pointer, POISON, size_bytes);
     *out = pointer;
     return STATUS_OK;
@@ -322,6 +375,7 @@ void device_free(struct device *device, void *pointer)
 {
     if (pointer != NULL && device != NULL) {
         (void)stream_run(device, device->given_count);
+        device->used_bytes -= malloc_usable_size(pointer);
     }
     memory_free(pointer);
 }
@@ -376,7 +430,7 @@ enum status device_wait(struct device *device)
 {
     TRY(stream_run(device, device->given_count));
     land(device, device->given_count);
-    return STATUS_OK;
+    return lost_or_ok(device);
 }
 
 enum status device_event_create(struct device *device, struct device_event **out)
@@ -408,9 +462,13 @@ enum status device_event_record(struct device *device, struct device_event *even
 enum status device_event_wait(struct device *device, struct device_event *event)
 {
     CHECK(event->recorded);
+    device->wait_count++;
+    if (device->wait_count == device->wait_fault_at) {
+        device->is_lost = true;
+    }
     TRY(stream_run(device, event->given_count));
     land(device, event->given_count);
-    return STATUS_OK;
+    return lost_or_ok(device);
 }
 
 enum status device_event_elapsed(struct device *device, struct device_event *from,

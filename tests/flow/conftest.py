@@ -27,6 +27,11 @@ def bin_folder():
     return os.environ.get("PERSONAD_BIN_DIR", os.path.join(ROOT, "build/release/bin"))
 
 
+def flow_backend():
+    """The same flows run on every backend; "cuda" is the emulator's, by PERSONAD_BACKEND_PATH."""
+    return os.environ.get("PERSONAD_FLOW_BACKEND", "cpu")
+
+
 def tiny_model(name="Q4_1-bpe"):
     folder = os.environ.get("PERSONAD_TINY_DIR", os.path.join(ROOT, "build/tiny"))
     path = os.path.join(folder, f"tiny-{name}.gguf")
@@ -38,17 +43,19 @@ def tiny_model(name="Q4_1-bpe"):
 class Daemon:
     """One running daemon in a folder of its own."""
 
-    def __init__(self, folder, *options, model=None, socket=None, expect_ready=True, user=None):
+    def __init__(self, folder, *options, model=None, socket=None, expect_ready=True, user=None,
+                 environment=None):
         self.folder = folder
         self.socket = socket or os.path.join(folder, "s")
         self.log_path = os.path.join(folder, "log")
         self.arguments = [os.path.join(bin_folder(), "personad"), "--model", model or tiny_model(),
                           "--socket", self.socket, "--data", os.path.join(folder, "data"),
                           "--personas", os.path.join(ROOT, "personas"), "--kv-memory", "64",
-                          *options]
+                          "--backend", flow_backend(), *options]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.arguments, stdout=subprocess.PIPE, stderr=log,
-                                            text=True, user=user)
+                                            text=True, user=user,
+                                            env={**os.environ, **(environment or {})})
         self.ready_line = ""
         if expect_ready:
             self.ready_line = self.first_line()

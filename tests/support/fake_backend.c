@@ -467,6 +467,12 @@ static enum status kv_create(struct backend *backend, const struct kv_shape *sha
     return error_set(error, STATUS_UNSUPPORTED, "KV is made with the fake");
 }
 
+static uint64_t memory_left(const struct backend *backend)
+{
+    (void)backend;
+    return BACKEND_MEMORY_SHARED;
+}
+
 static uint64_t kv_page_bytes(const struct backend *backend, const struct kv_shape *shape)
 {
     (void)backend;
@@ -515,6 +521,7 @@ static const struct backend_ops ops = {
     .buffer_read = buffer_read,
     .kv_create = kv_create,
     .kv_page_bytes = kv_page_bytes,
+    .memory_left = memory_left,
     .program_create = program_create,
     .op = {BACKEND_OP_MAP(X)},
     .program_finish = program_finish,

@@ -1,0 +1,106 @@
+"""Goal: the daemon finds what can compute, takes what was asked for, and says why it could not.
+Method: the real CUDA library where it was built (no card is needed to be refused), the same kernels
+over the emulator where a card must answer.
+"""
+import os
+import subprocess
+
+import pytest
+
+from client import FINISHES
+from conftest import bin_folder, tiny_model
+
+EMULATED = os.path.join(bin_folder(), "../emulated/libpersonad_cuda_emulated.so")
+NOWHERE = {"PERSONAD_BACKEND_PATH": "/nowhere"}
+
+
+@pytest.fixture
+def card():
+    """What makes the emulator the only card."""
+    if not os.path.exists(EMULATED):
+        pytest.skip("this build has no emulator")
+    return {"PERSONAD_BACKEND_PATH": os.path.abspath(EMULATED)}
+
+
+def run(*arguments, environment):
+    made = subprocess.run([os.path.join(bin_folder(), "personad"), *arguments], timeout=60,
+                          capture_output=True, text=True, env={**os.environ, **environment})
+    return made.returncode, made.stdout, made.stderr
+
+
+def refusal(folder, *options, environment):
+    code, out, err = run("--model", tiny_model(), "--socket", os.path.join(folder, "s"), "--data",
+                         os.path.join(folder, "data"), *options, environment=environment)
+    assert code == 1 and out == "", (out, err)
+    return err
+
+
+def test_devices_lists_the_cpu_and_every_card(card):
+    code, out, _ = run("--devices", environment=card)
+    assert code == 0
+    assert out.startswith("cpu: ")
+    assert "cuda 0: emulator, compute capability" in out
+
+
+def test_devices_says_why_there_is_no_card():
+    code, out, _ = run("--devices", environment=NOWHERE)
+    assert code == 0
+    assert out.startswith("cpu: ")
+    assert "/nowhere/libpersonad_cuda.so" in out
+
+
+def test_auto_takes_the_card(start, card):
+    daemon = start("--backend", "auto", environment=card)
+    with daemon.client() as client:
+        info = client.call("info").info
+        assert info.backend.startswith(b"cuda: emulator")
+        assert info.numerics_id.startswith(b"cuda/")
+        node = client.complete(b"Hello", max_tokens=2, ignore_end=True)
+        assert node.finish == FINISHES["LENGTH"]
+
+
+def test_auto_falls_back_to_the_cpu_and_says_so(start):
+    daemon = start("--backend", "auto", environment=NOWHERE)
+    with daemon.client() as client:
+        info = client.call("info").info
+        assert info.backend.startswith(b"cpu: ")
+        assert b"PERSONAD_BACKEND_PATH: /nowhere" in info.backend
+        assert info.numerics_id.startswith(b"cpu/")
+    assert "no card: this build has no CUDA backend" in daemon.log()
+
+
+def test_auto_falls_back_when_the_model_does_not_fit(start, card):
+    daemon = start("--backend", "auto", "--gpu-memory", "1", environment=card)
+    with daemon.client() as client:
+        assert client.call("info").info.backend.startswith(b"cpu: ")
+    assert "--gpu-memory" in daemon.log()
+
+
+def test_asked_for_cuda_nothing_else_will_do(folder):
+    err = refusal(folder, "--backend", "cuda", environment=NOWHERE)
+    assert "--backend cuda" in err and "/nowhere" in err
+
+
+def test_a_card_that_is_not_there_is_counted(folder, card):
+    err = refusal(folder, "--backend", "cuda", "--device", "7", environment=card)
+    assert "card 7" in err and "--devices" in err
+
+
+def test_too_little_memory_names_what_did_not_fit(folder, card):
+    options = ("--model", tiny_model("F32-bpe"), "--backend", "cuda", "--context", "256")
+    err = refusal(folder, *options, "--gpu-memory", "1", environment=card)
+    assert "tensor token_embd.weight takes 512 KiB" in err and "--gpu-memory" in err
+    err = refusal(folder, *options, "--gpu-memory", "10", environment=card)
+    assert "pages of 16 KiB are the least" in err and "--gpu-memory" in err
+    err = refusal(folder, *options,
+                  environment={**card, "PERSONAD_EMULATED_MEMORY_MIB": "1"})
+    assert "no room" in err, err
+
+
+def test_the_pool_takes_what_is_left_of_the_memory(start, card):
+    daemon = start("--backend", "cuda", "--kv-memory", "0", "--gpu-memory", "100",
+                   environment=card)
+    with daemon.client() as client:
+        info = client.call("info").info
+        assert 1 << 20 < info.kv_bytes < 100 << 20
+        assert info.kv_bytes == info.kv_page_count * (info.kv_bytes // info.kv_page_count)
