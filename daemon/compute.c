@@ -149,6 +149,25 @@ static void unload(struct compute *compute)
     compute->backend = NULL;
 }
 
+enum status compute_restart(struct compute *compute, struct error *error)
+{
+    const uint32_t page_count = compute->page_count;
+    unload(compute);
+    enum status status = backend_open(compute, compute->ops, error);
+    if (status == STATUS_OK) {
+        status = model_load(compute, page_count, page_count, error);
+    }
+    if (status == STATUS_OK &&
+        strcmp(compute->ops->numerics_id(compute->backend), compute->numerics) != 0) {
+        status = error_set(error, STATUS_UNSUPPORTED, "it came back as %s instead of %s",
+                           compute->ops->numerics_id(compute->backend), compute->numerics);
+    }
+    if (status != STATUS_OK) {
+        unload(compute);
+    }
+    return status;
+}
+
 /* The pool holds one longest context at least, unless somebody asked for less. */
 static enum status load(struct compute *compute, const struct backend_ops *ops, struct error *error)
 {

@@ -37,6 +37,10 @@ struct compute {
 MUST_USE enum status compute_open(const struct settings *settings, const struct model *model,
                                   uint32_t context_tokens, struct error *error,
                                   struct compute *out);
+
+/* Makes backend and forward anew after the device failed, with the same pages and the same numerics
+ * id. Engine thread. The old forward is gone whatever the answer. */
+MUST_USE enum status compute_restart(struct compute *compute, struct error *error);
 void compute_close(struct compute *compute); /* one of zeros is fine */
 
 /* Prints the CPU and every card that the backend library sees, or why it sees none. */

@@ -26,7 +26,6 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files and frames are 
 enum {
     FLUSH_MS_MAX = 2000, /* how long replies may still leave once the daemon stops */
     STOP_POLL_MS = 10,
-    DEVICE_FAILURE_COUNT_MAX = 3, /* steps in a row; then the daemon ends */
     ENGINE_IDLE_MS = 1000,
 };
 
@@ -58,7 +57,6 @@ struct daemon {
     enum daemon_phase phase;
     uint64_t stop_ns;
     bool skip_flush;
-    enum status engine_status; /* written by the engine thread before it ends */
 };
 
 /* ---------------------------------------------------------------- threads */
@@ -66,19 +64,10 @@ struct daemon {
 static void engine_main(void *context)
 {
     struct daemon *daemon = context;
-    int failure_count = 0;
-    while (!flag_is_raised(daemon->engine_stop) && failure_count < DEVICE_FAILURE_COUNT_MAX) {
-        const enum status status = engine_step(daemon->engine);
-        failure_count = status == STATUS_OK || status == STATUS_AGAIN ? 0 : failure_count + 1;
-        if (status == STATUS_AGAIN) {
+    while (!flag_is_raised(daemon->engine_stop)) {
+        if (engine_step(daemon->engine) == STATUS_AGAIN) {
             engine_wait(daemon->engine, ENGINE_IDLE_MS);
-        } else if (status != STATUS_OK) {
-            log_line(LOG_ERROR, "engine", "a step failed: %s", status_text(status));
-            daemon->engine_status = status;
         }
-    }
-    if (failure_count == 0) {
-        daemon->engine_status = STATUS_OK;
     }
     engine_stop(daemon->engine);
     uv_async_send(&daemon->engine_ended);
@@ -202,9 +191,17 @@ static enum status journal_build(struct daemon *daemon, struct error *error)
     return journal_open(daemon->journal_path, error, &daemon->journal);
 }
 
+static enum status on_restart(void *context, struct error *error, struct forward **out)
+{
+    struct compute *compute = context;
+    TRY(compute_restart(compute, error));
+    *out = compute->forward;
+    return STATUS_OK;
+}
+
 static enum status engine_build(struct daemon *daemon, struct error *error)
 {
-    const struct compute *compute = &daemon->compute;
+    struct compute *compute = &daemon->compute;
     const struct engine_settings engine = {
         .forward = compute->forward,
         .tokenizer = daemon->tokenizer,
@@ -214,6 +211,8 @@ static enum status engine_build(struct daemon *daemon, struct error *error)
         .step_budget_ms = daemon->settings->step_ms,
         .context_token_count_max = daemon->context_tokens,
         .partial_count_max = compute->partial_count_max,
+        .restart = on_restart,
+        .restart_context = compute,
     };
     TRY(engine_create(&engine, error, &daemon->engine));
     return journal_build(daemon, error);
@@ -386,11 +385,6 @@ enum status daemon_run(const struct settings *settings, struct error *error)
         (void)uv_run(&daemon->loop, UV_RUN_DEFAULT);
     }
     daemon_tear_down(daemon);
-    if (status == STATUS_OK && daemon->engine_status != STATUS_OK) {
-        status = error_set(error, daemon->engine_status,
-                           "the engine ended: %d steps in a row failed; restart the daemon",
-                           DEVICE_FAILURE_COUNT_MAX);
-    }
     memory_free(daemon);
     return status;
 }

@@ -326,6 +326,9 @@ struct backend_ops {
     const char *(*numerics_id)(const struct backend *backend);
     uint32_t (*step_slot_count)(const struct backend *backend); /* steps in flight: CPU 1, CUDA 2 */
 
+    /* What failed last on the device, for people; "" if nothing did. Borrowed. */
+    const char *(*fault_text)(const struct backend *backend);
+
     /* UNSUPPORTED names a type or shape that it cannot hold. */
     enum status (*weight_load)(struct backend *backend, const struct weight_source *source,
                                struct error *error, struct backend_weight **out);

@@ -61,6 +61,9 @@ MUST_USE enum status forward_wait(struct forward *forward, uint32_t ticket,
 /* Steps that may be in flight. */
 uint32_t forward_step_slot_count(const struct forward *forward);
 
+/* What the device says of its last failure, "" if there was none. Borrowed. */
+const char *forward_fault_text(const struct forward *forward);
+
 /* Borrowed: "cpu/1/kv-f16". */
 const char *forward_numerics_id(const struct forward *forward);
 

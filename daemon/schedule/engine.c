@@ -1,5 +1,6 @@
 #include "schedule/engine.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -11,6 +12,7 @@
 #include "schedule/deliver.h"
 #include "schedule/engine_state.h"
 #include "schedule/leave.h"
+#include "schedule/recover.h"
 #include "schedule/settle.h"
 
 enum {
@@ -341,6 +343,17 @@ static struct engine_flight *flight_at(struct engine *engine, uint32_t index)
     return &engine->flights[(engine->flight_first + index) % engine->flight_count_max];
 }
 
+/* What the device says of its failure, for the log and for those whose branches end by it. */
+static void keep_fault(struct engine *engine, const struct engine_flight *flight, const char *how)
+{
+    struct engine_stats *stats = &engine->stats;
+
+    (void)snprintf(stats->device_text, sizeof(stats->device_text), "step %llu of %u rows %s: %s",
+                   (unsigned long long)flight->number, flight->row_count, how,
+                   forward_fault_text(engine->settings.forward));
+    log_line(LOG_ERROR, "engine", "%s", stats->device_text);
+}
+
 /* Waits for the oldest step on its way and gives its results to its branches. */
 static enum status flight_end(struct engine *engine)
 {
@@ -348,14 +361,20 @@ static enum status flight_end(struct engine *engine)
     struct step_result result;
     const enum status status = forward_wait(engine->settings.forward, flight->ticket, &result);
 
+    if (status != STATUS_OK) {
+        keep_fault(engine, flight, "failed on the device");
+        if (engine->settings.restart != NULL) {
+            recover_begin(engine, NULL);
+            return STATUS_OK;
+        }
+    }
     engine->flight_first = (engine->flight_first + 1) % engine->flight_count_max;
     engine->flight_count--;
     if (status != STATUS_OK) {
-        log_line(LOG_ERROR, "engine", "step %llu of %u rows failed on the device",
-                 (unsigned long long)flight->number, flight->row_count);
         settle_failure(engine, flight);
         return STATUS_DEVICE;
     }
+    engine->restart_count = 0;
     pace_observe(&engine->pace, flight->row_count, result.elapsed_ns);
     settle_step(engine, flight, &result);
     return STATUS_OK;
@@ -370,8 +389,11 @@ static enum status flight_begin(struct engine *engine, struct engine_flight *fli
     engine->step_number = flight->number;
     status = forward_submit(engine->settings.forward, plan, &flight->ticket);
     if (status != STATUS_OK) {
-        log_line(LOG_ERROR, "engine", "step %llu of %u rows was refused by the device",
-                 (unsigned long long)flight->number, flight->row_count);
+        keep_fault(engine, flight, "was refused by the device");
+        if (engine->settings.restart != NULL) {
+            recover_begin(engine, flight);
+            return STATUS_OK;
+        }
         /* Steps end in their order, this one after those on their way. */
         while (engine->flight_count > 0) {
             (void)flight_end(engine);
@@ -409,10 +431,16 @@ enum status engine_step(struct engine *engine)
 {
     const uint64_t begin_ns = clock_monotonic_ns();
     struct engine_flight *flight = flight_at(engine, engine->flight_count);
-    enum status status = STATUS_AGAIN;
+    enum status status;
     bool has_work;
 
     take_inbox(engine);
+    status = recover_run(engine);
+    if (status != STATUS_OK || engine->is_device_lost) {
+        stats_post(engine);
+        return status == STATUS_OK ? STATUS_AGAIN : status;
+    }
+    status = STATUS_AGAIN;
     admission_run(engine);
     flight->number = engine->step_number + 1;
     has_work = compose_step(engine, flight);

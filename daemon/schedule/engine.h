@@ -38,6 +38,12 @@ struct engine_settings {
     uint32_t partial_count_max;        /* as the backend was made */
     uint32_t step_budget_ms;           /* STEP_BUDGET_MS */
     uint32_t context_token_count_max;  /* longest context + reply of one branch */
+
+    /* Makes the device anew after it failed and gives a forward of the same model, numerics id,
+     * pages and step slots in place of the old one, which is gone whatever the answer. Called on
+     * the engine thread. NULL: a failure ends the branches of its step, and that is all. */
+    enum status (*restart)(void *context, struct error *error, struct forward **out);
+    void *restart_context;
 };
 
 MUST_USE enum status engine_create(const struct engine_settings *settings, struct error *error,
@@ -66,7 +72,8 @@ MUST_USE enum status engine_event_take(struct engine *engine, uint32_t *slot,
                                        struct branch_event *event);
 
 /* One step. AGAIN: nothing to do until the inbox wakes it. Anything else but OK is a device failure
- * that has already ended the branches it touched. */
+ * that has already ended the branches it touched; with settings.restart that is so only once two
+ * restarts did not help, and the engine goes on. */
 MUST_USE enum status engine_step(struct engine *engine);
 
 /* Sleeps until there may be work (or timeout_ms passed). engine_wake() ends it from any thread. */
@@ -75,6 +82,8 @@ void engine_wake(struct engine *engine);
 
 /* Ends every branch as FINISH_FAILED/STOPPING (their intents stay). Engine thread. */
 void engine_stop(struct engine *engine);
+
+enum { DEVICE_TEXT_BYTES_MAX = 256 };
 
 /* Counters since start, as of the last step. */
 struct engine_stats {
@@ -85,6 +94,8 @@ struct engine_stats {
     uint64_t preemption_count, cancelled_count, finished_count, failed_count;
     uint32_t waiting_count, running_count;
     uint32_t page_count, page_free_count, page_cached_count;
+    uint64_t restart_count;                  /* of the device */
+    char device_text[DEVICE_TEXT_BYTES_MAX]; /* what failed last, "" if nothing did */
 };
 
 void engine_stats(struct engine *engine, struct engine_stats *out);

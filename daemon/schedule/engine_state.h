@@ -70,6 +70,8 @@ struct engine {
     void *on_events_context;
     bool has_posted; /* since on_events was called last */
     bool is_stopping;
+    bool is_device_lost;    /* no step can be submitted before a restart */
+    uint32_t restart_count; /* since the last good step */
 };
 
 #endif

@@ -435,6 +435,16 @@ void kv_tree_release_scope(struct kv_tree *tree, uint64_t scope)
     }
 }
 
+void kv_tree_release_all(struct kv_tree *tree)
+{
+    for (uint32_t i = 0; i < tree->node_count_max; i++) {
+        const struct kv_node *node = &tree->nodes[i];
+        if (node->state == KV_NODE_READY || node->state == KV_NODE_COMPUTING) {
+            subtree_detach(tree, i);
+        }
+    }
+}
+
 enum kv_node_state kv_tree_state(const struct kv_tree *tree, uint32_t node)
 {
     return node_at(tree, node)->state;

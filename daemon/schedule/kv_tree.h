@@ -79,6 +79,9 @@ bool kv_tree_evict(struct kv_tree *tree);
 /* Forgets every node of the scope and all below it. */
 void kv_tree_release_scope(struct kv_tree *tree, uint64_t scope);
 
+/* Forgets every node of every scope: the pages hold nothing any more. */
+void kv_tree_release_all(struct kv_tree *tree);
+
 enum kv_node_state kv_tree_state(const struct kv_tree *tree, uint32_t node);
 uint32_t kv_tree_page(const struct kv_tree *tree, uint32_t node);
 uint32_t kv_tree_owner(const struct kv_tree *tree, uint32_t node);

@@ -223,19 +223,26 @@ static void finish_visibly(struct store *store, struct node *node)
     store->settings.events.on_progress(store->settings.events.context, node->id);
 }
 
-static void set_error(struct node *node, enum status status)
+/* Of a device it says what failed: nobody else can tell. */
+static void set_error(struct store *store, struct node *node, enum status status)
 {
+    struct engine_stats stats = {0};
+
     if (node->error == NULL) {
         node->error = memory_alloc(1, sizeof(*node->error));
     }
-    error_set(node->error, status, "%s", status_text(status));
+    if (status == STATUS_DEVICE) {
+        engine_stats(store->settings.engine, &stats);
+    }
+    error_set(node->error, status, stats.device_text[0] != '\0' ? "%s: %s" : "%s",
+              status_text(status), stats.device_text);
 }
 
 /* Nothing more can be stored: who follows learns of it, and what was shown stays. */
 static void end_unstored(struct store *store, struct node *node)
 {
     node->finish = NODE_FAILED;
-    set_error(node, STATUS_STORAGE);
+    set_error(store, node, STATUS_STORAGE);
     if (node->is_visible) {
         finish_visibly(store, node);
     } else {
@@ -351,9 +358,9 @@ static void end(struct store *store, struct node *node)
     status = encode_tail(store, node);
     if (status != STATUS_OK) {
         node->finish = NODE_FAILED;
-        set_error(node, status);
+        set_error(store, node, status);
     } else if (sampled->event.finish == FINISH_FAILED && node->error == NULL) {
-        set_error(node, (enum status)sampled->event.status);
+        set_error(store, node, (enum status)sampled->event.status);
     }
     account(node, user);
     take_back(store, node);

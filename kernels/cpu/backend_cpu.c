@@ -194,6 +194,12 @@ static uint64_t page_half_count(const struct kv_shape *shape)
            KV_PAGE_TOKEN_COUNT;
 }
 
+static const char *cpu_fault_text(const struct backend *backend)
+{
+    (void)backend;
+    return "";
+}
+
 static uint64_t cpu_memory_left(const struct backend *backend)
 {
     (void)backend;
@@ -301,6 +307,7 @@ const struct backend_ops backend_cpu_ops = {
     .describe = cpu_describe,
     .numerics_id = cpu_numerics_id,
     .step_slot_count = cpu_step_slot_count,
+    .fault_text = cpu_fault_text,
     .weight_load = cpu_weight_load,
     .buffer_create = cpu_buffer_create,
     .buffer_write = cpu_buffer_write,

@@ -179,6 +179,11 @@ static const char *numerics_id(const struct backend *backend)
     return backend->numerics;
 }
 
+static const char *fault_text(const struct backend *backend)
+{
+    return device_fault_text(backend->device);
+}
+
 static uint32_t step_slot_count(const struct backend *backend)
 {
     (void)backend;
@@ -332,6 +337,7 @@ const struct backend_ops backend_cuda_ops = {
     describe,
     numerics_id,
     step_slot_count,
+    fault_text,
     weight_load,
     buffer_create,
     buffer_write,

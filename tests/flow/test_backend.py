@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from client import FINISHES
+from client import CODES, FINISHES, bits
 from conftest import bin_folder, tiny_model
 
 EMULATED = os.path.join(bin_folder(), "../emulated/libpersonad_cuda_emulated.so")
@@ -104,3 +104,39 @@ def test_the_pool_takes_what_is_left_of_the_memory(start, card):
         info = client.call("info").info
         assert 1 << 20 < info.kv_bytes < 100 << 20
         assert info.kv_bytes == info.kv_page_count * (info.kv_bytes // info.kv_page_count)
+
+
+def reply_on(daemon):
+    """A conversation that shares pages, with siblings: the nodes' bits."""
+    with daemon.client() as client:
+        session = client.open(seed=5)
+        client.append(session, b"The tide was out.")
+        made = client.generate(session, n=2, max_tokens=10, ignore_end=True, numbers=True)
+        return [(node.finish, node.text, bits(node.numbers)) for node in made.replies()]
+
+
+def test_a_card_that_falls_off_the_bus_comes_back_and_no_bit_changes(folder, start, card):
+    expected = reply_on(start("--backend", "cuda", environment=card))
+    for faults in ("5", "4,x,6,0"):
+        other = start("--backend", "cuda", "--data", os.path.join(folder, faults),
+                      socket=os.path.join(folder, "s" + faults),
+                      environment={**card, "PERSONAD_EMULATED_FAULTS": faults})
+        assert reply_on(other) == expected, faults
+        assert "the device is back" in other.log(), faults
+
+
+def test_two_restarts_that_fail_end_the_node_and_leave_the_tree(start, card):
+    daemon = start("--backend", "cuda",
+                   environment={**card, "PERSONAD_EMULATED_FAULTS": "6,x,x,0"})
+    with daemon.client() as client:
+        session = client.open(seed=5)
+        given = client.append(session, b"The tide was out.")
+        (node,) = client.generate(session, max_tokens=20, ignore_end=True).replies()
+        assert node.finish == FINISHES["FAILED"]
+        assert node.error.code == CODES["DEVICE"]
+        assert b"pulled the card" in node.error.text
+        ids = [kept.id for kept in client.call("walk", session=session).walk.nodes]
+        assert given.id in ids and node.id in ids
+        # The next one finds the card again.
+        (node,) = client.generate(session, max_tokens=4, ignore_end=True).replies()
+        assert node.finish == FINISHES["LENGTH"]

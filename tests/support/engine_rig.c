@@ -66,6 +66,40 @@ static uint32_t partial_count_max(const struct engine_rig_settings *settings)
                                             : settings->row_count_max * block_count;
 }
 
+static void fake_open(struct engine_rig *rig, const struct fake_behaviour *behaviour)
+{
+    const struct engine_rig_settings *settings = &rig->settings;
+    const struct backend_settings backend = {
+        .row_count_max = settings->row_count_max,
+        .sample_count_max = settings->running_count_max,
+        .slot_count = settings->running_count_max,
+        .history_tokens_max = settings->context_token_count_max + 1,
+        .vocabulary_count = RIG_TOKEN_COUNT,
+        .partial_count_max = partial_count_max(settings),
+    };
+
+    CHECK(fake_create(&backend, behaviour, &rig->fake) == STATUS_OK);
+    CHECK(forward_create_program(fake_ops(), fake_backend(rig->fake), fake_program(rig->fake),
+                                 &rig->forward) == STATUS_OK);
+}
+
+/* A new fake knows nothing of the old one's KV. */
+static enum status restart(void *context, struct error *error, struct forward **out)
+{
+    struct engine_rig *rig = context;
+
+    rig->restart_count++;
+    if (rig->restart_refuse_count > 0) {
+        rig->restart_refuse_count--;
+        return error_set(error, STATUS_DEVICE, "the test keeps the device down");
+    }
+    forward_destroy(rig->forward);
+    fake_destroy(rig->fake);
+    fake_open(rig, &rig->restart_behaviour);
+    *out = rig->forward;
+    return STATUS_OK;
+}
+
 static void open_engine(struct engine_rig *rig, uint32_t branch_count_max)
 {
     const struct engine_settings engine = {
@@ -77,6 +111,8 @@ static void open_engine(struct engine_rig *rig, uint32_t branch_count_max)
         .partial_count_max = partial_count_max(&rig->settings),
         .step_budget_ms = STEP_BUDGET_MS,
         .context_token_count_max = rig->settings.context_token_count_max,
+        .restart = rig->settings.restarts ? restart : NULL,
+        .restart_context = rig,
     };
 
     CHECK(engine_create(&engine, NULL, &rig->engine) == STATUS_OK);
@@ -91,14 +127,6 @@ static void open_engine(struct engine_rig *rig, uint32_t branch_count_max)
 void engine_rig_open(struct engine_rig *rig, const struct engine_rig_settings *settings,
                      uint32_t branch_count_max)
 {
-    const struct backend_settings backend = {
-        .row_count_max = settings->row_count_max,
-        .sample_count_max = settings->running_count_max,
-        .slot_count = settings->running_count_max,
-        .history_tokens_max = settings->context_token_count_max + 1,
-        .vocabulary_count = RIG_TOKEN_COUNT,
-        .partial_count_max = partial_count_max(settings),
-    };
     const struct fake_behaviour behaviour = {
         .page_count = settings->page_count,
         .step_slot_count = settings->step_slot_count,
@@ -112,9 +140,8 @@ void engine_rig_open(struct engine_rig *rig, const struct engine_rig_settings *s
     rig->settings = *settings;
     vocabulary_fill(&rig->vocabulary);
     CHECK(tokenizer_create(&rig->vocabulary, NULL, &rig->tokenizer) == STATUS_OK);
-    CHECK(fake_create(&backend, &behaviour, &rig->fake) == STATUS_OK);
-    CHECK(forward_create_program(fake_ops(), fake_backend(rig->fake), fake_program(rig->fake),
-                                 &rig->forward) == STATUS_OK);
+    fake_open(rig, &behaviour);
+    rig->restart_behaviour = behaviour;
     open_engine(rig, branch_count_max);
 }
 

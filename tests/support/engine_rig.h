@@ -29,6 +29,7 @@ struct engine_rig_settings {
     uint32_t context_token_count_max;
     uint32_t step_slot_count;
     uint32_t partial_count_max; /* 0: enough for every row */
+    bool restarts;              /* the engine may make the fake anew after it failed */
 };
 
 /* What is asked for. Zero means: the plain case. */
@@ -87,6 +88,9 @@ struct engine_rig {
     uint32_t *slot_branches; /* [BRANCH_COUNT_MAX]: index in branches, or UINT32_MAX */
     uint32_t slot_next;
     uint32_t alive_count;
+    struct fake_behaviour restart_behaviour; /* of every fake after the first */
+    uint32_t restart_refuse_count;           /* the next restarts that do not succeed */
+    uint32_t restart_count;                  /* asked for */
 };
 
 struct engine_rig_settings engine_rig_defaults(void);

@@ -467,6 +467,12 @@ static enum status kv_create(struct backend *backend, const struct kv_shape *sha
     return error_set(error, STATUS_UNSUPPORTED, "KV is made with the fake");
 }
 
+static const char *fault_text(const struct backend *backend)
+{
+    (void)backend;
+    return "as the test wants it";
+}
+
 static uint64_t memory_left(const struct backend *backend)
 {
     (void)backend;
@@ -515,6 +521,7 @@ static const struct backend_ops ops = {
     .describe = describe,
     .numerics_id = numerics_id,
     .step_slot_count = step_slot_count,
+    .fault_text = fault_text,
     .weight_load = weight_load,
     .buffer_create = buffer_create,
     .buffer_write = buffer_write,
