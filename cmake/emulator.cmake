@@ -40,7 +40,8 @@ target_compile_options(cuda_emulated PUBLIC -Wno-unknown-pragmas)
 
 foreach(source ${emulator_tests})
   get_filename_component(file ${source} NAME_WE)
-  unit_test(emulator_${file} ${source} cuda_emulated model)
+  unit_test(emulator_${file} ${source} cuda_emulated schedule model)
+  set_tests_properties(emulator_${file} PROPERTIES TIMEOUT 900) # ./dev test --long takes its time
 endforeach()
 
 # The same as a library that the daemon loads: --backend cuda without a card, for the flows.

@@ -1,6 +1,8 @@
 #!/bin/sh
 # All tests. Ends in one line "N passed, N failed, N skipped", and with 1 if anything failed.
-#   test.sh [--quick]     --quick: the release build only
+#   test.sh [--quick|--long]     --quick: the release build only
+#                                --long: also what takes longer than it shows on most days, such as
+#                                the kernels under every configuration of the emulator
 #
 # What ran leaves its counts in build/test: lines "STAGE NAME passed|failed|skipped WHY" in
 # results, and JUnit files of ctest and pytest. test_report.py adds them up.
@@ -12,7 +14,8 @@ quick=false
 case "${1:-}" in
 '') ;;
 --quick) quick=true ;;
-*) fail "test does not know '$1': it takes --quick or nothing" ;;
+--long) export PERSONAD_LONG=1 ;;
+*) fail "test does not know '$1': it takes --quick, --long or nothing" ;;
 esac
 
 flow_test_seconds_max=300

@@ -242,17 +242,6 @@ DEVICE_INLINE uint32_t prim_atomic_add_shared(uint32_t *at, uint32_t value)
 #endif
 }
 
-DEVICE_INLINE uint64_t prim_atomic_add_shared(uint64_t *at, uint64_t value)
-{
-#ifdef __CUDACC__
-    return atomicAdd(reinterpret_cast<unsigned long long *>(at), (unsigned long long)value);
-#else
-    const uint64_t before = *at;
-    *at = before + value;
-    return before;
-#endif
-}
-
 /* The same in global memory, among all blocks. */
 DEVICE_INLINE uint32_t prim_atomic_add_global(uint32_t *at, uint32_t value)
 {

@@ -1,8 +1,10 @@
 /* Sampling: statistics of the model's row, the steps, one draw, the history; a block an item.
  *
  * Maths and shapes: struct sample_args in backend.h, kernels/steps/steps.h.
- * Bound by: reading the row from the second-level cache, 4 * vocabulary bytes a pass: 4 passes and
- *           those of its steps (top-k and top-p 5 each).
+ * Bound by: reading the row from the second-level cache, 4 * vocabulary bytes a pass. Passes: 1 to
+ *           take the row, 1 for its masses; 5 for alternatives; for the draw 1 after any step, and
+ *           less than 1 to find the token. Steps: temperature 1, min-p 1, top-k 5, top-p 6, mask 1,
+ *           penalties 1; 1 more for a scan after bias, penalties, mask and min-tokens together.
  * Launch:   grid = min(items, multiprocessors), a block takes every grid-th item, SAMPLE_THREADS.
  * Order:    integers and comparisons only: equal logits give the CPU's bits.
  * Checked:  tests/emulator/test_sample.cpp, against cpu/sample.c by memcmp.
@@ -37,12 +39,49 @@ struct sample_item {
     const struct cuda_plan_sample *sample;
     uint32_t *counts;
     struct sample_row row;
+    /* What is known of the row as it is: reading it again costs a pass. The same in all threads. */
+    bool is_scanned, is_summed;
+    struct sample_scan scan;
+    struct sample_sums sums;
 };
+
+DEVICE_INLINE struct sample_scan item_scan(struct sample_item *item)
+{
+    if (!item->is_scanned) {
+        item->scan = sample_scan_row(&item->row);
+        item->is_scanned = true;
+    }
+    return item->scan;
+}
+
+/* After item_scan. */
+DEVICE_INLINE struct sample_sums item_sums(struct sample_item *item)
+{
+    if (!item->is_summed) {
+        item->sums = sample_masses(&item->row, item->scan.max);
+        item->is_summed = true;
+    }
+    return item->sums;
+}
+
+/* The row has changed anywhere. */
+DEVICE_INLINE void item_forget(struct sample_item *item)
+{
+    item->is_scanned = false;
+    item->is_summed = false;
+}
+
+/* Removes what is below a bound that the largest reaches. A row with a NaN may lose it. */
+DEVICE_INLINE void item_filter(struct sample_item *item, float bound)
+{
+    sample_filter(&item->row, bound);
+    item->is_scanned = item->is_scanned && !item->scan.bad;
+    item->is_summed = false;
+}
 
 /* ---- one function a step ---- */
 
-DEVICE_INLINE void apply_min_tokens(const struct sample_item *item,
-                                    const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_min_tokens(struct sample_item *item, const struct cuda_plan_step *step)
 {
     const uint32_t *ids = item->view->words + step->list_first;
 
@@ -52,10 +91,11 @@ DEVICE_INLINE void apply_min_tokens(const struct sample_item *item,
                 item->row.z[ids[i]] = -INFINITY;
             }
         }
+        item_forget(item);
     }
 }
 
-DEVICE_INLINE void apply_bias(const struct sample_item *item, const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_bias(struct sample_item *item, const struct cuda_plan_step *step)
 {
     const uint32_t *pairs = item->view->words + step->list_first;
 
@@ -66,6 +106,7 @@ DEVICE_INLINE void apply_bias(const struct sample_item *item, const struct cuda_
             item->row.z[token] = steps_bias(item->row.z[token], value);
         }
     }
+    item_forget(item);
 }
 
 /* A given token's steps see the history as it was when the token was drawn. */
@@ -76,8 +117,7 @@ DEVICE_INLINE uint32_t visible_history(const struct cuda_plan_sample *sample, ui
     return is_cut ? sample->history_count : count;
 }
 
-DEVICE_INLINE void apply_penalties(const struct sample_item *item,
-                                   const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_penalties(struct sample_item *item, const struct cuda_plan_step *step)
 {
     const struct sample_kernel_args *args = item->args;
     const struct cuda_history history = args->histories[item->sample->slot];
@@ -108,37 +148,38 @@ DEVICE_INLINE void apply_penalties(const struct sample_item *item,
             item->counts[i] = 0; /* clean for the next item */
         }
     }
+    item_forget(item);
 }
 
-DEVICE_INLINE void apply_top_k(const struct sample_item *item, const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_top_k(struct sample_item *item, const struct cuda_plan_step *step)
 {
     const uint64_t target = steps_top_k_target(step->count, item->row.count);
 
     if (target > 0) {
-        sample_filter(&item->row, sample_threshold(&item->row, true, 0.0f, target));
+        item_filter(item, sample_threshold(&item->row, true, 0.0f, target));
     }
 }
 
-DEVICE_INLINE void apply_top_p(const struct sample_item *item, const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_top_p(struct sample_item *item, const struct cuda_plan_step *step)
 {
-    const struct sample_scan scan = sample_scan_row(&item->row);
+    const struct sample_scan scan = item_scan(item);
 
     if (scan.max == -INFINITY) {
         return;
     }
-    const struct sample_sums sums = sample_masses(&item->row, scan.max);
+    const struct sample_sums sums = item_sums(item);
     const uint64_t target = steps_top_p_target(step->values[0], sums.sum);
     if (target > 0) {
-        sample_filter(&item->row, sample_threshold(&item->row, false, scan.max, target));
+        item_filter(item, sample_threshold(&item->row, false, scan.max, target));
     }
 }
 
-DEVICE_INLINE void apply_min_p(const struct sample_item *item, const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_min_p(struct sample_item *item, const struct cuda_plan_step *step)
 {
-    const struct sample_scan scan = sample_scan_row(&item->row);
+    const struct sample_scan scan = item_scan(item);
 
     if (scan.max != -INFINITY) {
-        sample_filter(&item->row, steps_min_p_bound(scan.max, step->values[0]));
+        item_filter(item, steps_min_p_bound(scan.max, step->values[0]));
     }
 }
 
@@ -158,26 +199,30 @@ DEVICE_INLINE void keep_largest(const struct sample_row *row, float max)
     }
 }
 
-DEVICE_INLINE void apply_temperature(const struct sample_item *item,
-                                     const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_temperature(struct sample_item *item, const struct cuda_plan_step *step)
 {
     const struct sample_row *row = &item->row;
     const float t = step->values[0];
-    const struct sample_scan scan = sample_scan_row(row);
+    const struct sample_scan scan = item_scan(item);
 
     if (scan.max == -INFINITY) {
         return;
     }
     if (steps_temperature_greedy(scan.max, t)) {
         keep_largest(row, scan.max);
+        item_forget(item);
         return;
     }
     for (uint32_t i = row->begin + PRIM_THREAD % 32; i < row->end; i += 32) {
         row->z[i] = steps_temperature(row->z[i], t);
     }
+    /* Dividing keeps the order: the largest stays it. */
+    item->scan.max = steps_temperature(scan.max, t) + 0.0f;
+    item->scan.bad = scan.bad || !(item->scan.max < INFINITY);
+    item->is_summed = false;
 }
 
-DEVICE_INLINE void apply_mask(const struct sample_item *item)
+DEVICE_INLINE void apply_mask(struct sample_item *item)
 {
     const struct sample_row *row = &item->row;
     const uint32_t *mask = item->view->words + item->sample->mask_first;
@@ -187,9 +232,10 @@ DEVICE_INLINE void apply_mask(const struct sample_item *item)
             row->z[i] = -INFINITY;
         }
     }
+    item_forget(item);
 }
 
-DEVICE_INLINE void apply_step(const struct sample_item *item, const struct cuda_plan_step *step)
+DEVICE_INLINE void apply_step(struct sample_item *item, const struct cuda_plan_step *step)
 {
     switch ((enum step_type)step->type) {
     case STEP_MIN_TOKENS:
@@ -231,18 +277,18 @@ struct model_numbers {
 };
 
 /* false: the row holds a NaN, or nothing. */
-DEVICE_INLINE bool measure_model(const struct sample_item *item, struct model_numbers *out)
+DEVICE_INLINE bool measure_model(struct sample_item *item, struct model_numbers *out)
 {
     const struct sample_row *row = &item->row;
     const uint32_t most = BACKEND_TOP_COUNT_MAX, asked = item->sample->top_count;
-    const struct sample_scan scan = sample_scan_row(row);
+    const struct sample_scan scan = item_scan(item);
     uint32_t wanted = asked < most ? asked : most;
 
     wanted = wanted < row->count ? wanted : row->count;
     if (scan.bad || scan.max == -INFINITY) {
         return false;
     }
-    const struct sample_sums sums = sample_masses(row, scan.max);
+    const struct sample_sums sums = item_sums(item);
     out->max = scan.max;
     out->sum = sums.sum;
     out->entropy = steps_entropy(sums.sum, sums.spread);
@@ -292,18 +338,18 @@ struct drawn {
 };
 
 /* false: nothing that could be drawn from. */
-DEVICE_INLINE bool draw(const struct sample_item *item, struct drawn *out)
+DEVICE_INLINE bool draw(struct sample_item *item, struct drawn *out)
 {
     const struct cuda_plan_sample *sample = item->sample;
 
     for (uint32_t i = 0; i < sample->step_count; i++) {
         apply_step(item, &item->view->steps[sample->step_first + i]);
     }
-    const struct sample_scan scan = sample_scan_row(&item->row);
+    const struct sample_scan scan = item_scan(item);
     if (scan.bad || scan.max == -INFINITY) {
         return false;
     }
-    const struct sample_sums sums = sample_masses(&item->row, scan.max);
+    const struct sample_sums sums = item_sums(item);
     const uint64_t random = philox_draw(sample->seed, sample->index, PHILOX_TOKEN, 0);
 
     out->max = scan.max;
@@ -312,7 +358,7 @@ DEVICE_INLINE bool draw(const struct sample_item *item, struct drawn *out)
     return true;
 }
 
-DEVICE_INLINE void answer(const struct sample_item *item, const float *logits,
+DEVICE_INLINE void answer(struct sample_item *item, const float *logits,
                           struct sample_result *result)
 {
     const struct cuda_plan_sample *sample = item->sample;
@@ -360,14 +406,15 @@ static KERNEL void PRIM_BOUNDS(SAMPLE_THREADS, 1) sample_kernel(struct sample_ke
     for (uint32_t i = PRIM_BLOCK_X; i < view.sample_count; i += PRIM_GRID_X) {
         const struct cuda_plan_sample *sample = &view.samples[i];
         const float *logits = args.logits + (uint64_t)sample->logits_row * args.vocabulary_count;
-        const struct sample_item item = {
-            &args, &view, sample, args.counts + scratch_at,
-            sample_row_of(args.rows + scratch_at, args.vocabulary_count, shared)};
+        struct sample_item item = {};
 
-        for (uint32_t id = item.row.begin + PRIM_THREAD % 32; id < item.row.end; id += 32) {
-            item.row.z[id] = logits[id];
-        }
-        prim_sync();
+        item.args = &args;
+        item.view = &view;
+        item.sample = sample;
+        item.counts = args.counts + scratch_at;
+        item.row = sample_row_of(args.rows + scratch_at, args.vocabulary_count, shared);
+        item.scan = sample_take_row(&item.row, logits);
+        item.is_scanned = true;
         answer(&item, logits, &view.results[i]);
         prim_sync();
     }

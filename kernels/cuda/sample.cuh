@@ -154,6 +154,24 @@ DEVICE_INLINE struct sample_scan sample_scan_row(const struct sample_row *row)
     return scan;
 }
 
+/* The row becomes the logits, and is scanned on the way. */
+DEVICE_INLINE struct sample_scan sample_take_row(const struct sample_row *row, const float *logits)
+{
+    struct sample_scan scan;
+    float max = -INFINITY;
+    uint32_t bad = 0;
+
+    for (uint32_t i = row->begin + PRIM_THREAD % 32; i < row->end; i += 32) {
+        const float z = logits[i];
+        row->z[i] = z;
+        bad |= !(z < INFINITY);
+        max = z > max ? z : max;
+    }
+    scan.max = sample_block_max(row, max) + 0.0f; /* -0 is answered as 0 */
+    scan.bad = sample_block_min(row, bad != 0 ? 0 : 1) == 0;
+    return scan;
+}
+
 /* Leaves the masses of each warp's ids in range_sums. */
 DEVICE_INLINE struct sample_sums sample_masses(const struct sample_row *row, float max)
 {

@@ -346,6 +346,13 @@ bool emulator_work_comes_late(void)
     return emulator.settings.work_comes_late;
 }
 
+bool emulator_runs_long(void)
+{
+    const char *value = getenv("PERSONAD_LONG");
+
+    return value != NULL && strcmp(value, "1") == 0;
+}
+
 void emulator_configure(const struct emulator_settings *settings)
 {
     emulator.settings = *settings;

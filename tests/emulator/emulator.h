@@ -73,6 +73,9 @@ void emulator_configure(const struct emulator_settings *settings);
 
 bool emulator_work_comes_late(void);
 
+/* Whether tests run all that they can (./dev test --long), or what covers each property once. */
+bool emulator_runs_long(void);
+
 /* 80 or 90, as configured. */
 uint32_t emulator_architecture(void);
 
