@@ -42,6 +42,8 @@ static const struct setting table[] = {
     {"gpu-memory", "MIB",
      "memory of the card for weights, keys and values (0: 9/10 of what is free)",
      COUNT(gpu_memory, 0, 1 << 30)},
+    {"kv-type", "NAME", "how keys and values are kept: f16, or on a card bf16 or fp8",
+     TEXT(kv_type)},
     {"isa", "NAME", "CPU instructions: auto, scalar, avx2 or avx512", TEXT(isa)},
     {"threads", "N", "threads that compute (0: as many as the affinity mask allows)",
      COUNT(threads, 0, 1024)},
@@ -247,6 +249,12 @@ static enum status defaults_fill(struct settings *settings, struct error *error)
     if (settings->socket == NULL || settings->data == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory while reading the settings");
     }
+    if (settings->kv_type != NULL && strcmp(settings->kv_type, "f16") != 0 &&
+        strcmp(settings->kv_type, "bf16") != 0 && strcmp(settings->kv_type, "fp8") != 0) {
+        return error_set(error, STATUS_BAD_INPUT,
+                         "kv-type: '%s' is none that this daemon has; it has f16, bf16 and fp8",
+                         settings->kv_type);
+    }
     if (settings->backend != NULL && strcmp(settings->backend, "auto") != 0 &&
         strcmp(settings->backend, "cpu") != 0 && strcmp(settings->backend, "cuda") != 0) {
         return error_set(error, STATUS_UNSUPPORTED,
@@ -316,7 +324,7 @@ void settings_finish(struct settings *settings)
 {
     char *texts[] = {settings->model,        settings->socket,   settings->data,
                      settings->socket_group, settings->personas, settings->persona,
-                     settings->backend,      settings->isa};
+                     settings->backend,      settings->isa,      settings->kv_type};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         memory_free(texts[i]);
     }

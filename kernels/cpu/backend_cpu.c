@@ -97,7 +97,8 @@ static enum status cpu_create(const struct backend_settings *settings, struct er
     }
     if (settings->kv_type != KV_TYPE_F16) {
         return error_set(error, STATUS_UNSUPPORTED,
-                         "the cpu backend keeps keys and values in half precision (f16) only");
+                         "the cpu backend keeps keys and values in half precision (f16) only; "
+                         "other types need a card");
     }
     TRY(cpu_isa_choose(settings->isa, error, &isa));
     backend = memory_alloc(1, sizeof(*backend));

@@ -115,6 +115,27 @@ def reply_on(daemon):
         return [(node.finish, node.text, bits(node.numbers)) for node in made.replies()]
 
 
+def test_keys_and_values_are_kept_as_asked_for(folder, start, card):
+    page_bytes, replies = {}, {}
+    for kind in ("f16", "bf16", "fp8"):
+        daemon = start("--backend", "cuda", "--kv-type", kind, "--data",
+                       os.path.join(folder, kind), socket=os.path.join(folder, "s" + kind),
+                       environment=card)
+        with daemon.client() as client:
+            info = client.call("info").info
+            assert info.numerics_id.endswith(b"kv-" + kind.encode())
+            page_bytes[kind] = info.kv_bytes // info.kv_page_count
+        replies[kind] = reply_on(daemon)
+    assert page_bytes["f16"] == page_bytes["bf16"]
+    assert page_bytes["f16"] // 2 < page_bytes["fp8"] < page_bytes["f16"]
+    assert replies["f16"] != replies["bf16"] != replies["fp8"]
+
+
+def test_the_cpu_has_one_kind_of_keys_and_values(folder):
+    err = refusal(folder, "--backend", "cpu", "--kv-type", "fp8", environment=NOWHERE)
+    assert "f16" in err and "card" in err
+
+
 def test_a_card_that_falls_off_the_bus_comes_back_and_no_bit_changes(folder, start, card):
     expected = reply_on(start("--backend", "cuda", environment=card))
     for faults in ("5", "4,x,6,0"):
