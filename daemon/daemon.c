@@ -294,6 +294,7 @@ static enum status store_build(struct daemon *daemon, struct error *error)
         .numerics_id = daemon->compute.numerics,
         .default_persona = default_persona(daemon->settings),
         .context_token_count_max = daemon->context_tokens,
+        .resident_bytes_max = (uint64_t)daemon->settings->tree_memory << 20,
         .info = info_make(daemon),
         .events = server_events(daemon->server),
     };

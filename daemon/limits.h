@@ -36,14 +36,16 @@ enum {
     SESSION_CAST_COUNT_MAX = 64,
     NODE_COUNT_MAX = 4 * 1024 * 1024,
     LABEL_BYTES_MAX = 256,
+    BACKUP_PATH_BYTES_MAX = 4000,
     CLIENT_KEY_BYTES_MAX = 64,
     TEXT_BYTES_MAX = 1024 * 1024,  /* one text that enters */
     TEXT_TOKEN_COUNT_MAX = 262144, /* what it may become */
     GENERATE_SIBLING_COUNT_MAX = 1024,
     USER_COUNT_MAX = 65536,
-    CLIENT_KEY_COUNT_MAX = 1024 * 1024,   /* remembered */
-    OUTPUT_MIB_PER_USER_MAX = 2048,       /* output blocks of branches that are alive */
-    CONTENT_MIB_PER_USER_MAX = 8192,      /* cards, given texts, settled nodes */
+    CLIENT_KEY_COUNT_MAX = 1024 * 1024, /* remembered */
+    OUTPUT_MIB_PER_USER_MAX = 2048,     /* output blocks of branches that are alive */
+    CONTENT_MIB_PER_USER_MAX = 8192,    /* cards, given texts, settled nodes in memory */
+    RESIDENT_MIB_MAX = 2048, /* of trees; then those that rest longest are left to the journal */
     BRANCH_UNFOLLOWED_MS_MAX = 60 * 1000, /* then a branch that nobody follows is parked */
     LEAD_IN_BYTES_MAX = 4096,             /* of an open turn, that the cue reader sees */
     WALK_PAGE_NODE_COUNT_MAX = 1024,
@@ -57,9 +59,8 @@ enum {
     VERIFY_NODE_COUNT_MAX = 1024,      /* that one request tells of */
     VERIFY_OTHER_TOKEN_COUNT_MAX = 64, /* places that it tells of a node */
     LIST_PAGE_COUNT_MAX = 1024,
-    MARK_NODE_COUNT_MAX = 4096,          /* nodes of one Delete, Undelete or Purge */
-    BOOKMARK_COUNT_MAX = 4096,           /* of a session */
-    NOTE_BYTES_MAX = 1024 * 1024 * 1024, /* labels and bookmarks' names, while they are loaded */
+    MARK_NODE_COUNT_MAX = 4096, /* nodes of one Delete, Undelete or Purge */
+    BOOKMARK_COUNT_MAX = 4096,  /* of a session */
 
     /* schedule */
     BRANCH_COUNT_MAX = 4096, /* alive at once: waiting or generating */
@@ -95,6 +96,7 @@ enum {
     LAYER_COUNT_MAX = 512,
 
     /* journal */
+    JOURNAL_READ_COUNT_MAX = 64,     /* trees asked for at once; the rest waits */
     JOURNAL_QUEUE_COUNT_MAX = 32768, /* completions that are due */
     JOURNAL_QUEUE_BYTES_MAX = 256 * 1024 * 1024,
     JOURNAL_GROUP_COUNT_MAX = 256,         /* batches of one commit */

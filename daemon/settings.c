@@ -52,6 +52,8 @@ static const struct setting table[] = {
     {"kv-memory", "MIB",
      "most memory for keys and values (0: an eighth of the machine's, all that a card has left)",
      COUNT(kv_memory, 0, 1 << 30)},
+    {"tree-memory", "MIB", "memory for trees of sessions; the rest is read when it is asked for",
+     COUNT(tree_memory, 1, 1 << 20)},
     {"branches", "N", "branches in one batch", COUNT(branches, 1, BRANCH_RUNNING_COUNT_MAX)},
     {"connections", "N", "connections at once", COUNT(connections, 1, CONNECTION_COUNT_MAX)},
     {"step-ms", "MS", "time budget of one step", COUNT(step_ms, 1, 10000)},
@@ -295,6 +297,7 @@ enum status settings_parse(int argument_count, char **arguments, struct error *e
     };
     struct settings made = {
         .branches = 64,
+        .tree_memory = RESIDENT_MIB_MAX,
         .connections = CONNECTION_COUNT_MAX,
         .step_ms = STEP_BUDGET_MS,
         .log = LOG_INFO,

@@ -28,6 +28,7 @@ struct settings {
     uint32_t kv_memory;   /* MiB; 0: an eighth of the machine's memory, or what a card has left */
     uint32_t gpu_memory;  /* MiB of a card; 0: nine tenths of what is free */
     uint32_t device;      /* a card's number */
+    uint32_t tree_memory; /* MiB of trees in memory */
     uint32_t branches;    /* in one batch; at most BRANCH_RUNNING_COUNT_MAX */
     uint32_t connections; /* at most CONNECTION_COUNT_MAX */
     uint32_t step_ms;     /* time budget of a step */

@@ -12,6 +12,7 @@ usage: ./dev COMMAND
                       (--quick: the release build only)
   check               format, clang-tidy, the source's own rules, scripts, spelling
   fuzz NAME [SECONDS] run a fuzz target (60 seconds unless told)
+  crash [N] [SEED]    kill a daemon N times (200) under 32 writing clients
   bench NAME [...]    run a benchmark, for instance: ./dev bench peer
   model               fetch and verify the default model; prints its path
   clean-room [run|test]

@@ -7,7 +7,7 @@
 
 static const struct cli_command *const commands[] = {
     &command_chat,     &command_say,  &command_complete, &command_tree,  &command_tokenize,
-    &command_personas, &command_info, &command_bench,    &command_batch,
+    &command_personas, &command_info, &command_bench,    &command_batch, &command_backup,
 };
 
 static void help_print(FILE *file)

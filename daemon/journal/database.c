@@ -9,7 +9,10 @@
 #include "base/memory.h"
 #include "journal/schema.h"
 
-enum { PATH_BYTES_MAX = 4096 };
+enum {
+    PATH_BYTES_MAX = 4096,
+    CHECK_PAGE_COUNT_MAX = 65536, /* 256 MiB: under a second */
+};
 
 enum status database_fail(const struct database *database, int code, struct error *error)
 {
@@ -157,7 +160,8 @@ static enum status run_migrations(struct database *database, int64_t version, st
     return status;
 }
 
-static enum status migrate(struct database *database, struct error *error)
+/* Before anything is set, so that a file which is not ours stays as it is. */
+static enum status check_version(struct database *database, struct error *error)
 {
     int64_t version = 0;
     int64_t table_count = 0;
@@ -176,6 +180,14 @@ static enum status migrate(struct database *database, struct error *error)
                          "folder with --data",
                          database->path);
     }
+    return STATUS_OK;
+}
+
+static enum status migrate(struct database *database, struct error *error)
+{
+    int64_t version = 0;
+
+    TRY(read_number(database, "PRAGMA user_version", error, &version));
     if (version == DATABASE_VERSION) {
         return STATUS_OK;
     }
@@ -185,20 +197,50 @@ static enum status migrate(struct database *database, struct error *error)
     return run_migrations(database, version, error);
 }
 
+/* quick_check reads every page, so a large file is looked at only as far as the bound goes: pages
+ * that are read later are checked when they are. */
+static enum status check_pages(struct database *database, struct error *error)
+{
+    int64_t page_count = 0;
+    sqlite3_stmt *statement = NULL;
+    enum status status = STATUS_OK;
+    int code;
+
+    TRY(read_number(database, "PRAGMA page_count", error, &page_count));
+    if (page_count > CHECK_PAGE_COUNT_MAX) {
+        return STATUS_OK;
+    }
+    TRY(database_prepare(database, "PRAGMA quick_check(1)", error, &statement));
+    code = sqlite3_step(statement);
+    if (code != SQLITE_ROW) {
+        status = database_fail(database, code, error);
+    } else if (strcmp((const char *)sqlite3_column_text(statement, 0), "ok") != 0) {
+        status = error_set(error, STATUS_STORAGE,
+                           "%s: it is damaged (%s); nothing was changed: put a backup in its "
+                           "place, or move it away to start empty",
+                           database->path, (const char *)sqlite3_column_text(statement, 0));
+    }
+    sqlite3_finalize(statement);
+    return status;
+}
+
 /* ---- opening ---- */
 
 static enum status set_up(struct database *database, struct error *error)
 {
     /* Foreign keys hold the order of commits: no child before its parent. */
-    static const char settings[] = "PRAGMA locking_mode = EXCLUSIVE;"
-                                   "PRAGMA journal_mode = WAL;"
+    static const char settings[] = "PRAGMA journal_mode = WAL;"
                                    "PRAGMA synchronous = FULL;"
                                    "PRAGMA foreign_keys = ON;"
                                    "PRAGMA temp_store = MEMORY;"
                                    "PRAGMA journal_size_limit = 67108864;";
 
+    /* First of all: without it the file would be shared with others from the first read on. */
+    TRY(database_run(database, "PRAGMA locking_mode = EXCLUSIVE", error));
+    TRY(check_version(database, error));
     TRY(database_run(database, settings, error));
-    return migrate(database, error);
+    TRY(migrate(database, error));
+    return check_pages(database, error);
 }
 
 enum status database_open(const char *path, struct error *error, struct database **out)

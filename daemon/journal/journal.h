@@ -79,7 +79,8 @@ MUST_USE enum status journal_completed_pop(struct journal *journal,
 /* Loop thread. Completions that have not been popped: 0 means that all is told. */
 uint32_t journal_pending_count(const struct journal *journal);
 
-/* Journal thread. Commits one group; how many batches it held, 0 when nothing waited. */
+/* Journal thread. Reads what was asked for, a bounded part of it, and commits one group; how much
+ * of both it did, 0 when nothing waited. */
 uint32_t journal_step(struct journal *journal);
 
 /* Journal thread. Sleeps until a batch waits, journal_wake() was called, or timeout_ms passed
@@ -95,7 +96,40 @@ bool journal_is_writable(const struct journal *journal);
 /* Any thread. For tests: from now on every commit fails. */
 void journal_fault_raise(struct journal *journal);
 
-/* For what is read: rows.h. */
+/* ---- reading while the daemon runs ---- */
+
+struct rows_tree;
+
+/* The tree of a session, or of the session that a node is in. */
+struct journal_read {
+    uint64_t session_id; /* 0: that of the node */
+    uint64_t node_id;
+};
+
+struct journal_tree {
+    struct journal_read read;
+    uint64_t session_id; /* 0: there is no such node */
+    enum status status;  /* with a sentence, where it is not OK */
+    struct error error;
+    struct rows_tree *tree; /* the caller's; NULL without a session or where the status is not OK */
+};
+
+/* Loop thread. LIMIT past JOURNAL_READ_COUNT_MAX. */
+MUST_USE enum status journal_read(struct journal *journal, const struct journal_read *read);
+
+/* Loop thread. AGAIN when none is ready. */
+MUST_USE enum status journal_tree_pop(struct journal *journal, struct journal_tree *out);
+
+/* Loop thread. A copy of the whole database while it is in use; path: copied. Its end is told as
+ * that of a batch with this ticket. CONFLICT: one is under way. */
+MUST_USE enum status journal_backup(struct journal *journal, struct bytes path, uint64_t ticket,
+                                    struct error *error);
+
+/* Loop thread. Batches submitted, and of those the ones that were told, since the start. */
+uint64_t journal_submitted_count(const struct journal *journal);
+uint64_t journal_told_count(const struct journal *journal);
+
+/* For what is read at the start: rows.h. */
 struct database *journal_database(struct journal *journal);
 
 #endif

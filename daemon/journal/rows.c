@@ -114,8 +114,10 @@ static enum status on_session(const struct listing *listing, sqlite3_stmt *row)
     if (!digest(row, 8, session.origin.model_hash)) {
         return damaged(listing->database, listing->error, "a model's hash");
     }
-    return listing->visitor->on_session(listing->visitor->context, &session, small(row, 10),
-                                        listing->error);
+    const struct rows_session more = {.node_count = small(row, 10),
+                                      .head_content_count = small(row, 11)};
+
+    return listing->visitor->on_session(listing->visitor->context, &session, &more, listing->error);
 }
 
 static enum status on_member(const struct listing *listing, sqlite3_stmt *row)
@@ -183,7 +185,10 @@ enum status rows_read_all(struct database *database, const struct rows_visitor *
     TRY(list(&listing,
              "SELECT s.id, s.owner_uid, s.seed, s.created_us, s.context_tokens, s.label, "
              "s.head_node, s.head_offset, o.model_hash, o.numerics_id, "
-             "(SELECT count(*) FROM node n WHERE n.session_id = s.id) "
+             "(SELECT count(*) FROM node n WHERE n.session_id = s.id), "
+             "coalesce((SELECT length(ids) / 4 FROM given WHERE node_id = s.head_node), "
+             "(SELECT CASE WHEN length(tail) > 0 THEN length(tail) / 4 ELSE kept END FROM sampled "
+             "WHERE node_id = s.head_node), 0) "
              "FROM session s JOIN origin o ON o.id = s.origin_id WHERE " NOT_PURGED(
                  "s.id") " ORDER BY s.id",
              on_session));
@@ -193,7 +198,8 @@ enum status rows_read_all(struct database *database, const struct rows_visitor *
              on_member));
     TRY(list(&listing, "SELECT uid, key, request, session_id, nodes FROM client_key", on_key));
     TRY(list(&listing,
-             "SELECT kind, id, name, flags, label, node_id, node_offset, created_us FROM note",
+             "SELECT kind, id, name, flags, label, node_id, node_offset, created_us FROM note "
+             "WHERE kind IN (1, 2)",
              on_note));
     return list(&listing,
                 "SELECT id, session_id FROM node WHERE finish = 0 AND " NOT_PURGED(

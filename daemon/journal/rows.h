@@ -16,14 +16,20 @@
 
 struct database;
 
+/* What a list of sessions needs of a tree that is not read. */
+struct rows_session {
+    uint32_t node_count;
+    uint32_t head_content_count; /* tokens of the node where the reader is */
+};
+
 /* A visitor that answers anything but OK ends the reading with that status. */
 struct rows_visitor {
     void *context;
     enum status (*on_persona)(void *context, const struct journal_persona *row,
                               struct error *error);
     enum status (*on_prompt)(void *context, const struct journal_prompt *row, struct error *error);
-    enum status (*on_session)(void *context, const struct journal_session *row, uint32_t node_count,
-                              struct error *error);
+    enum status (*on_session)(void *context, const struct journal_session *row,
+                              const struct rows_session *more, struct error *error);
     enum status (*on_member)(void *context, const struct journal_member *row, struct error *error);
     enum status (*on_key)(void *context, const struct journal_key *row, struct error *error);
     enum status (*on_note)(void *context, const struct journal_note *row, struct error *error);
@@ -32,7 +38,8 @@ struct rows_visitor {
 };
 
 /* All personas, prompts, sessions, members, client keys, notes, and nodes without an end, in this
- * order; what has an id by ascending id. Purged sessions are left out with all that is theirs. */
+ * order (notes of sessions and personas: the others come with a tree); what has an id by ascending
+ * id. Purged sessions are left out with all that is theirs. */
 MUST_USE enum status rows_read_all(struct database *database, const struct rows_visitor *visitor,
                                    struct error *error);
 
@@ -77,6 +84,8 @@ struct rows_tree {
     uint32_t steps_count, steps_capacity;
     struct journal_chunk *chunks; /* owned array */
     uint32_t chunk_count, chunk_capacity;
+    struct journal_note *notes; /* owned array: labels of nodes, bookmarks */
+    uint32_t note_count, note_capacity;
 };
 
 /* LIMIT past TREE_BYTES_MAX, MEMORY, STORAGE. */

@@ -195,6 +195,25 @@ static enum status add_chunk(struct reading *reading, sqlite3_stmt *row)
     return STATUS_OK;
 }
 
+static enum status add_note(struct reading *reading, sqlite3_stmt *row)
+{
+    struct rows_tree *tree = reading->tree;
+    const struct journal_note note = {
+        .kind = small(row, 0),
+        .id = number(row, 1),
+        .name = copy(reading, row, 2),
+        .flags = small(row, 3),
+        .label = copy(reading, row, 4),
+        .node_id = number(row, 5),
+        .node_offset = small(row, 6),
+        .created_us = number(row, 7),
+    };
+
+    TRY(GROW(reading, tree->notes, tree->note_count, tree->note_capacity));
+    tree->notes[tree->note_count++] = note;
+    return STATUS_OK;
+}
+
 static enum status query(struct reading *reading, const char *sql,
                          enum status (*on_row)(struct reading *reading, sqlite3_stmt *row),
                          uint64_t id)
@@ -259,6 +278,13 @@ static enum status read_tree(struct reading *reading)
               "LEFT JOIN sampled s ON s.node_id = n.id LEFT JOIN origin o ON o.id = s.origin_id "
               "WHERE n.session_id = ? ORDER BY n.id",
               add_node, id));
+    TRY(query(reading,
+              "SELECT kind, id, name, flags, label, node_id, node_offset, created_us FROM note "
+              "WHERE kind = 0 AND id IN (SELECT id FROM node WHERE session_id = ?1) "
+              "UNION ALL "
+              "SELECT kind, id, name, flags, label, node_id, node_offset, created_us FROM note "
+              "WHERE kind = 3 AND id = ?1",
+              add_note, id));
     return read_chunks(reading);
 }
 
@@ -291,6 +317,7 @@ void rows_tree_destroy(struct rows_tree *tree)
         memory_free(tree->contexts);
         memory_free(tree->steps);
         memory_free(tree->chunks);
+        memory_free(tree->notes);
         memory_free(tree);
     }
 }

@@ -79,8 +79,8 @@ void answer_fill_session(const struct session *session, struct cast_view *cast,
         .cast_count = session->cast.count,
         .is_deleted = session->is_deleted,
     };
-    if (session->head->is_visible || session->head->parent == NULL) {
-        out->head = (struct position){session->head->id, state_head(session).offset};
+    if (session->residence != SESSION_RESIDENT || session->head->is_visible) {
+        out->head = state_head_position(session);
     }
 }
 

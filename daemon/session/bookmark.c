@@ -232,4 +232,5 @@ void bookmark_finish(struct session *session)
         drop(session, session->bookmark_count - 1);
     }
     memory_free(session->bookmarks);
+    session->bookmarks = NULL;
 }

@@ -182,16 +182,6 @@ static enum status prepare_answer(struct change *change, const struct change_ans
     return STATUS_OK;
 }
 
-static void account_given(struct change *change)
-{
-    struct user *user = table_find(&change->store->users, (uint64_t)change->session->owner_uid + 1);
-
-    CHECK(user != NULL);
-    for (uint32_t i = 0; i < change->given_count; i++) {
-        user->content_bytes += node_stored_bytes(change->nodes[i]);
-    }
-}
-
 /* From here on nothing fails. */
 static void apply(struct change *change)
 {
@@ -208,7 +198,9 @@ static void apply(struct change *change)
         tree_link(nodes[i]);
         CHECK(nodes[i]->ordinal == ordinal); /* the seed was made from it */
     }
-    account_given(change);
+    for (uint32_t i = 0; i < change->given_count; i++) {
+        state_account(store, nodes[i], true);
+    }
     change->generation = NULL;
     change->pending = NULL;
     change->nodes = NULL;                          /* all handed over */

@@ -14,11 +14,11 @@
 /* ---- purging a session ---- */
 
 /* Out of the table of nodes, and out of what its user has stored. */
-static void forget_nodes(struct store *store, struct session *session, struct user *user)
+static void forget_nodes(struct store *store, struct session *session)
 {
     for (struct node *node = tree_next_of_all(&session->root, &session->root); node != NULL;
          node = tree_next_of_all(&session->root, node)) {
-        user->content_bytes -= node_stored_bytes(node);
+        state_account(store, node, false);
         CHECK(table_remove(&store->nodes, node->id) == node);
     }
 }
@@ -30,7 +30,7 @@ static void purge_session(struct store *store, struct session *session)
 
     CHECK(user != NULL && store->sessions.items[at] == session);
     key_forget_session(store, session);
-    forget_nodes(store, session, user);
+    forget_nodes(store, session);
     if (engine_release_scope(store->settings.engine, session->id) != STATUS_OK) {
         log_line(LOG_WARN, "session", "the cache of a session was not told that it is gone");
     }

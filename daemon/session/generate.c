@@ -10,6 +10,7 @@
 #include "session/look.h"
 #include "session/pending.h"
 #include "session/record.h"
+#include "session/residence.h"
 #include "session/seed.h"
 
 /* ---- preparing ---- */
@@ -156,6 +157,7 @@ static void lend(struct store *store, struct generation *generation, struct node
     store->slots[sampled->slot] = node;
     generation->alive_count++;
     generation->user->branch_count++;
+    node->session->branch_count++;
     generation->user->output_bytes += generation->branch_bytes;
     sampled->unfollowed_since_ns = generation->is_unfollowed ? 0 : clock_monotonic_ns();
 }
@@ -170,6 +172,7 @@ static void take_back(struct store *store, struct node *node)
     store->slots[sampled->slot] = NULL;
     store->free_slots[store->free_slot_count++] = sampled->slot;
     generation->user->branch_count--;
+    node->session->branch_count--;
     generation->user->output_bytes -= generation->branch_bytes;
     if (--generation->alive_count == 0) {
         branching_destroy(generation);
@@ -341,15 +344,9 @@ static enum status encode_tail(struct store *store, struct node *node)
     return STATUS_OK;
 }
 
-static void account(const struct node *node, struct user *user)
-{
-    user->content_bytes += node_stored_bytes(node);
-}
-
 static void end(struct store *store, struct node *node)
 {
     struct node_sampled *sampled = node->sampled;
-    struct user *user = sampled->generation->user;
     enum status status;
 
     node->finish = finish_of(&sampled->event);
@@ -362,7 +359,7 @@ static void end(struct store *store, struct node *node)
     } else if (sampled->event.finish == FINISH_FAILED && node->error == NULL) {
         set_error(store, node, (enum status)sampled->event.status);
     }
-    account(node, user);
+    state_account(store, node, true);
     take_back(store, node);
     if (!sampled->has_intent) {
         return; /* it never was, for readers */
@@ -375,6 +372,7 @@ static void end(struct store *store, struct node *node)
     } else {
         give_finish(store, node);
     }
+    residence_used(store, node->session);
 }
 
 /* A branch that went on and ended before the engine had read its tokens keeps those it had. */
@@ -445,8 +443,10 @@ void generate_interrupt(struct store *store, struct node *node)
     event->finish = FINISH_FAILED;
     node->finish = NODE_INTERRUPTED;
     node->finished_us = clock_wall_us();
+    state_account(store, node, true);
     journal_reserve(store->settings.journal);
     give_finish(store, node);
+    residence_used(store, node->session);
 }
 
 void generate_cancel(struct store *store, struct node *node)

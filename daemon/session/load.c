@@ -2,28 +2,25 @@
 
 #include <string.h>
 
-#include "base/arena.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "session/bookmark.h"
 #include "session/key.h"
-#include "session/load_tree.h"
 #include "session/open.h"
+#include "session/residence.h"
 #include "session/resume.h"
 
 /* One start. */
 struct loading {
     struct store *store;
     struct table prompts; /* first bytes of the digest -> struct prompt, a share each */
-    struct id_list_u64 {
-        uint64_t *ids; /* owned */
+    struct unfinished_list {
+        struct unfinished_node {
+            uint64_t node, session;
+        } * ids; /* owned */
         uint32_t count, capacity;
     } unfinished;
-    struct journal_note *notes; /* owned: of nodes and places, kept until trees are there */
-    struct arena note_bytes;    /* owns what they borrow */
-    uint32_t note_count, note_capacity;
 };
 
 static enum status damaged(struct error *error, const char *what, uint64_t id)
@@ -131,8 +128,8 @@ static enum status fill_session(struct store *store, const struct journal_sessio
     return session->label != NULL ? STATUS_OK : STATUS_MEMORY;
 }
 
-static enum status on_session(void *context, const struct journal_session *row, uint32_t node_count,
-                              struct error *error)
+static enum status on_session(void *context, const struct journal_session *row,
+                              const struct rows_session *more, struct error *error)
 {
     struct store *store = ((struct loading *)context)->store;
     struct session *session;
@@ -145,7 +142,9 @@ static enum status on_session(void *context, const struct journal_session *row, 
         open_session_destroy(store, session);
         return error_set(error, STATUS_MEMORY, "out of memory while sessions were loaded");
     }
-    session->node_count = node_count;
+    session->node_count = more->node_count;
+    session->stored_head_count = more->head_content_count;
+    session->residence = SESSION_ABSENT;
     user->session_count++;
     return STATUS_OK;
 }
@@ -210,34 +209,6 @@ static enum status on_key(void *context, const struct journal_key *row, struct e
     return status;
 }
 
-static struct bytes copy_note(struct loading *loading, struct bytes bytes)
-{
-    return bytes_of(arena_copy(&loading->note_bytes, bytes.data, bytes.size), bytes.size);
-}
-
-static enum status keep_note(struct loading *loading, const struct journal_note *row)
-{
-    struct journal_note note = *row;
-
-    if (loading->note_count == loading->note_capacity) {
-        const uint32_t capacity = loading->note_capacity == 0 ? 64 : loading->note_capacity * 2;
-        struct journal_note *notes = memory_resize(loading->notes, capacity, sizeof(*notes));
-
-        if (notes == NULL) {
-            return STATUS_MEMORY;
-        }
-        loading->notes = notes;
-        loading->note_capacity = capacity;
-    }
-    note.name = copy_note(loading, row->name);
-    note.label = copy_note(loading, row->label);
-    if (note.name.data == NULL || note.label.data == NULL) {
-        return STATUS_MEMORY;
-    }
-    loading->notes[loading->note_count++] = note;
-    return STATUS_OK;
-}
-
 static enum status set_label(char **label, uint32_t *bytes, struct bytes text)
 {
     char *copy = memory_copy_text((const char *)text.data, text.size);
@@ -268,34 +239,6 @@ static enum status on_note(void *context, const struct journal_note *row, struct
         status = set_label(&session->label, &session->label_bytes, row->label);
     } else if (row->kind == JOURNAL_NOTE_PERSONA && persona != NULL) {
         persona->is_deleted = is_deleted;
-    } else if (row->kind == JOURNAL_NOTE_NODE || row->kind == JOURNAL_NOTE_BOOKMARK) {
-        status = keep_note(loading, row);
-    }
-    return status == STATUS_OK ? STATUS_OK
-                               : error_set(error, status, "out of memory while notes were loaded");
-}
-
-/* What a note is about may be purged. */
-static enum status apply_notes(struct loading *loading, struct error *error)
-{
-    struct store *store = loading->store;
-    enum status status = STATUS_OK;
-
-    for (uint32_t i = 0; i < loading->note_count && status == STATUS_OK; i++) {
-        const struct journal_note *note = &loading->notes[i];
-        struct node *node =
-            table_find(&store->nodes, note->kind == JOURNAL_NOTE_NODE ? note->id : note->node_id);
-        struct session *session = state_session_find(store, note->id);
-
-        if (note->kind == JOURNAL_NOTE_NODE && node != NULL && !node->is_purged &&
-            note->label.size > 0) {
-            status = set_label(&node->label, &node->label_bytes, note->label);
-        } else if (note->kind == JOURNAL_NOTE_BOOKMARK && session != NULL) {
-            status = bookmark_load(store, session, note);
-        }
-    }
-    for (uint32_t i = 0; i < store->sessions.count; i++) {
-        state_head_leave(store->sessions.items[i]);
     }
     return status == STATUS_OK ? STATUS_OK
                                : error_set(error, status, "out of memory while notes were loaded");
@@ -305,12 +248,11 @@ static enum status on_unfinished(void *context, uint64_t node_id, uint64_t sessi
                                  struct error *error)
 {
     struct loading *loading = context;
-    struct id_list_u64 *list = &loading->unfinished;
+    struct unfinished_list *list = &loading->unfinished;
 
-    (void)session_id;
     if (list->count == list->capacity) {
         const uint32_t capacity = list->capacity == 0 ? 64 : list->capacity * 2;
-        uint64_t *ids = memory_resize(list->ids, capacity, sizeof(*ids));
+        struct unfinished_node *ids = memory_resize(list->ids, capacity, sizeof(*ids));
 
         if (ids == NULL) {
             return error_set(error, STATUS_MEMORY, "out of memory while sessions were loaded");
@@ -318,34 +260,18 @@ static enum status on_unfinished(void *context, uint64_t node_id, uint64_t sessi
         list->ids = ids;
         list->capacity = capacity;
     }
-    list->ids[list->count++] = node_id;
+    list->ids[list->count++] = (struct unfinished_node){node_id, session_id};
     return STATUS_OK;
 }
 
-/* ---- trees ---- */
-
-static enum status load_session(struct store *store, struct session *session, struct error *error)
-{
-    struct rows_tree *rows = NULL;
-    enum status status =
-        rows_read_tree(journal_database(store->settings.journal), session->id, error, &rows);
-
-    if (status == STATUS_OK) {
-        status = load_tree(store, session, rows, error);
-    }
-    rows_tree_destroy(rows);
-    return status;
-}
-
-static enum status load_sessions(struct store *store, struct error *error)
+static enum status check_casts(struct store *store, struct error *error)
 {
     for (uint32_t i = 0; i < store->sessions.count; i++) {
-        struct session *session = store->sessions.items[i];
+        const struct session *session = store->sessions.items[i];
 
         if (session->cast.count == 0) {
             return damaged(error, "the cast of session", session->id);
         }
-        TRY(load_session(store, session, error));
     }
     return STATUS_OK;
 }
@@ -366,10 +292,11 @@ static void go_on(struct store *store, const struct loading *loading)
     uint32_t resumed_count = 0;
 
     for (uint32_t i = 0; i < loading->unfinished.count; i++) {
-        struct node *node = table_find(&store->nodes, loading->unfinished.ids[i]);
+        const uint64_t id = loading->unfinished.ids[i].node;
+        struct session *session = state_session_find(store, loading->unfinished.ids[i].session);
 
-        if (node != NULL) {
-            resumed_count += resume_node(store, node);
+        if (session != NULL && residence_load_now(store, session)) {
+            resumed_count += resume_node(store, table_find(&store->nodes, id));
         }
     }
     if (loading->unfinished.count > 0) {
@@ -387,16 +314,12 @@ enum status load_all(struct store *store, struct error *error)
     enum status status;
 
     table_init(&loading.prompts);
-    arena_init(&loading.note_bytes, NOTE_BYTES_MAX);
     status = rows_read_all(journal_database(store->settings.journal), &visitor, error);
     if (status == STATUS_OK) {
         status = load_last(store, error);
     }
     if (status == STATUS_OK) {
-        status = load_sessions(store, error);
-    }
-    if (status == STATUS_OK) {
-        status = apply_notes(&loading, error);
+        status = check_casts(store, error);
     }
     if (status == STATUS_OK) {
         go_on(store, &loading);
@@ -406,7 +329,5 @@ enum status load_all(struct store *store, struct error *error)
     }
     release_prompts(&loading);
     memory_free(loading.unfinished.ids);
-    memory_free(loading.notes);
-    arena_finish(&loading.note_bytes);
     return status;
 }

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "session/bookmark.h"
 #include "session/context.h"
 #include "session/cue_list.h"
 #include "session/filling.h"
@@ -375,6 +376,37 @@ static enum status drop_purged(const struct filling *filling)
     return STATUS_OK;
 }
 
+/* What a note is about may be purged. */
+static enum status apply_note(const struct filling *filling, const struct journal_note *note)
+{
+    struct node *node = table_find(&filling->store->nodes, note->id);
+
+    if (note->name.size > LABEL_BYTES_MAX || note->label.size > LABEL_BYTES_MAX) {
+        return STATUS_BAD_INPUT;
+    }
+    if (note->kind == JOURNAL_NOTE_BOOKMARK) {
+        return bookmark_load(filling->store, filling->session, note);
+    }
+    if (node == NULL || node->is_purged || note->label.size == 0) {
+        return STATUS_OK;
+    }
+    node->label = memory_copy_text((const char *)note->label.data, note->label.size);
+    node->label_bytes = (uint32_t)note->label.size;
+    return node->label != NULL ? STATUS_OK : STATUS_MEMORY;
+}
+
+static enum status apply_notes(const struct filling *filling)
+{
+    for (uint32_t i = 0; i < filling->rows->note_count; i++) {
+        const enum status status = apply_note(filling, &filling->rows->notes[i]);
+
+        if (status != STATUS_OK) {
+            return filling_failed(filling, status, "a note about", filling->rows->notes[i].id);
+        }
+    }
+    return STATUS_OK;
+}
+
 /* ---- all of it ---- */
 
 static enum status fill(struct filling *filling)
@@ -392,7 +424,8 @@ static enum status fill(struct filling *filling)
         }
     }
     TRY(check_offsets(filling));
-    return drop_purged(filling);
+    TRY(drop_purged(filling));
+    return apply_notes(filling);
 }
 
 static void release(struct filling *filling)
@@ -419,6 +452,7 @@ static void undo(struct filling *filling)
     for (uint32_t i = 0; i < filling->rows->node_count; i++) {
         (void)table_remove(&filling->store->nodes, filling->rows->nodes[i].node.id);
     }
+    bookmark_finish(filling->session);
     tree_finish(filling->session);
     memset(&filling->session->root.children, 0, sizeof(filling->session->root.children));
     filling->session->node_count = 0;
@@ -433,6 +467,7 @@ static void place_head(struct store *store, struct session *session)
 
     session->head = head != NULL && head->session == session ? head : &session->root;
     session->head_offset = session->stored_head.offset;
+    state_head_leave(session);
 }
 
 enum status load_tree(struct store *store, struct session *session, const struct rows_tree *rows,
@@ -446,6 +481,14 @@ enum status load_tree(struct store *store, struct session *session, const struct
     release(&filling);
     if (status == STATUS_OK) {
         place_head(store, session);
+        session->residence = SESSION_RESIDENT;
+        for (uint32_t i = 0; i < rows->node_count; i++) {
+            struct node *node = table_find(&store->nodes, rows->nodes[i].node.id);
+
+            if (node->is_finish_visible) { /* the others are counted when they end */
+                state_account(store, node, true);
+            }
+        }
     } else {
         undo(&filling);
     }

@@ -182,6 +182,7 @@ enum status look_lend(struct store *store, struct look *look, struct error *erro
     TRY(engine_submit(store->settings.engine, &look->spec, error));
     store->free_slot_count--;
     store->looks[look->spec.slot] = look;
+    store->look_count++;
     job->lent_count++;
     job->user->branch_count++;
     job->user->output_bytes += look->block_bytes;
@@ -193,6 +194,7 @@ static void take_back(struct store *store, struct look *look)
     struct look_job *job = look->job;
 
     store->looks[look->spec.slot] = NULL;
+    store->look_count--;
     store->free_slots[store->free_slot_count++] = look->spec.slot;
     job->lent_count--;
     job->user->branch_count--;

@@ -107,10 +107,15 @@ static enum status note_delete(struct journal_batch *batch, struct node *node)
 static void apply_delete(struct store *store, struct node *node)
 {
     struct session *session = node->session;
+    const struct node *before = session->head;
+    uint64_t ticket = 0;
 
     node->is_deleted = true;
     mark_cancel_below(store, node);
     state_head_leave(session);
+    if (session->head != before && record_head(store, session, NULL, &ticket) != STATUS_OK) {
+        return; /* a later start finds out by itself where the reader has to stand */
+    }
 }
 
 void mark_delete(struct store *store, const struct request *request, struct reply_to to)
@@ -160,12 +165,9 @@ static enum status note_purge(struct journal_batch *batch, struct node *top)
 
 static void apply_purge(struct store *store, struct node *top)
 {
-    struct user *user = table_find(&store->users, (uint64_t)top->session->owner_uid + 1);
-
-    CHECK(user != NULL);
     for (struct node *node = top; node != NULL; node = tree_next_of_all(top, node)) {
         if (!node->is_purged) {
-            user->content_bytes -= node_stored_bytes(node) - sizeof(*node);
+            state_account_bytes(store, node->session, sizeof(*node) - node_stored_bytes(node));
             node_purge(node);
         }
     }

@@ -57,6 +57,7 @@ enum request_type {
     REQUEST_COMPARE,
     REQUEST_GROUP,
     REQUEST_VERIFY,
+    REQUEST_BACKUP,
     REQUEST_COUNT, /* stays last: numbers are stored with client keys, so append */
 };
 
@@ -276,6 +277,7 @@ struct request {
         struct request_compare compare;
         struct request_group group;
         struct request_verify verify;
+        struct bytes backup; /* absolute path, at most BACKUP_PATH_BYTES_MAX; no NUL in it */
     } u;
 };
 
@@ -496,6 +498,8 @@ struct session_events {
     void (*on_progress)(void *context, uint64_t node);
     /* Whether anybody would still get a reply to that request; NULL: yes. */
     bool (*is_awaited)(void *context, struct reply_to to);
+    /* What store_prepare() waited for may be there: ask again. NULL where nobody waits. */
+    void (*on_loaded)(void *context);
 };
 
 #endif

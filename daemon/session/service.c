@@ -1,5 +1,7 @@
 #include "session/service.h"
 
+#include <unistd.h>
+
 #include "base/clock.h"
 #include "base/memory.h"
 #include "session/answer.h"
@@ -20,6 +22,17 @@ void service_info(struct store *store, const struct request *request, struct rep
     send(store, to, &reply, false);
 }
 
+/* Of all trees, in memory or not. */
+static uint64_t count_nodes(const struct store *store)
+{
+    uint64_t count = 0;
+
+    for (uint32_t i = 0; i < store->sessions.count; i++) {
+        count += ((const struct session *)store->sessions.items[i])->node_count;
+    }
+    return count;
+}
+
 void service_stats(struct store *store, const struct request *request, struct reply_to to)
 {
     struct reply reply = {.type = REPLY_STATS, .request = request->type};
@@ -28,7 +41,7 @@ void service_stats(struct store *store, const struct request *request, struct re
     engine_stats(store->settings.engine, &stats);
     reply.u.stats = (struct stats_view){
         .session_count = store->sessions.count,
-        .node_count = store->nodes.count,
+        .node_count = count_nodes(store),
         .persona_count = store->personas.count,
         .uptime_us = (clock_monotonic_ns() - store->started_ns) / 1000,
         .branch_waiting_count = stats.waiting_count,
@@ -142,6 +155,39 @@ void service_head(struct store *store, const struct request *request, struct rep
     if (status != STATUS_OK) {
         answer_error(store, to, request->type, &error);
     }
+}
+
+/* The daemon writes it as its own user: only that user, and root, may say where. */
+static enum status start_backup(struct store *store, const struct request *request,
+                                struct error *error, uint64_t *ticket)
+{
+    if (request->uid != (uint32_t)geteuid() && request->uid != 0) {
+        return error_set(error, STATUS_DENIED, "only the user of the daemon may make a backup");
+    }
+    TRY(journal_backup(store->settings.journal, request->u.backup, store->last_ticket + 1, error));
+    *ticket = ++store->last_ticket;
+    return STATUS_OK;
+}
+
+void service_backup(struct store *store, const struct request *request, struct reply_to to)
+{
+    struct pending *pending = NULL;
+    struct error error = {0};
+    uint64_t ticket = 0;
+    enum status status = pending_create(0, bytes_of(NULL, 0), &error, &pending);
+
+    if (status == STATUS_OK) {
+        status = start_backup(store, request, &error, &ticket);
+    }
+    if (status != STATUS_OK) {
+        pending_destroy(pending);
+        answer_error(store, to, request->type, &error);
+        return;
+    }
+    pending->to = to;
+    pending->type = request->type;
+    pending->uid = request->uid;
+    pending_start_ticket(store, pending, ticket);
 }
 
 /* ---- cancelling ---- */

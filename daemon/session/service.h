@@ -13,6 +13,7 @@ void service_walk(struct store *store, const struct request *request, struct rep
 void service_follow(struct store *store, const struct request *request, struct reply_to to);
 void service_head(struct store *store, const struct request *request, struct reply_to to);
 void service_cancel(struct store *store, const struct request *request, struct reply_to to);
+void service_backup(struct store *store, const struct request *request, struct reply_to to);
 void service_tokenize(struct store *store, const struct request *request, struct reply_to to);
 void service_detokenize(struct store *store, const struct request *request, struct reply_to to);
 

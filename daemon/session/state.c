@@ -95,6 +95,11 @@ enum status state_session_open(const struct store *store, uint64_t id, uint32_t 
                          "session %llu is deleted; SessionDelete with undo brings it back",
                          (unsigned long long)id);
     }
+    if (session->residence != SESSION_RESIDENT) {
+        return error_set(error, STATUS_STORAGE,
+                         "the tree of session %llu was not loaded for this request",
+                         (unsigned long long)id);
+    }
     *out = session;
     return STATUS_OK;
 }
@@ -121,14 +126,22 @@ enum status state_node_open(const struct store *store, uint64_t id, uint32_t uid
     return STATUS_OK;
 }
 
+struct position state_head_position(const struct session *session)
+{
+    uint32_t count = session->stored_head_count;
+    struct position head = session->stored_head;
+
+    if (session->residence == SESSION_RESIDENT) {
+        node_content(session->head, &count);
+        head = (struct position){session->head->id, session->head_offset};
+    }
+    head.offset = head.offset < count ? head.offset : count;
+    return head;
+}
+
 struct place state_head(const struct session *session)
 {
-    struct place place = {session->head, session->head_offset};
-    uint32_t count = 0;
-
-    node_content(session->head, &count);
-    place.offset = place.offset < count ? place.offset : count;
-    return place;
+    return (struct place){session->head, state_head_position(session).offset};
 }
 
 enum status state_place(const struct store *store, struct session *session, bool has_position,
@@ -207,6 +220,23 @@ enum status state_user(struct store *store, uint32_t uid, struct error *error, s
     }
     *out = user;
     return STATUS_OK;
+}
+
+void state_account_bytes(struct store *store, struct session *session, uint64_t bytes)
+{
+    struct user *user = table_find(&store->users, (uint64_t)session->owner_uid + 1);
+
+    CHECK(user != NULL);
+    user->content_bytes += bytes;
+    session->resident_bytes += bytes;
+    store->resident_bytes += bytes;
+}
+
+void state_account(struct store *store, struct node *node, bool is_added)
+{
+    const uint64_t bytes = node_stored_bytes(node);
+
+    state_account_bytes(store, node->session, is_added ? bytes : 0 - bytes);
 }
 
 enum status state_content_check(const struct user *user, uint64_t bytes, struct error *error)

@@ -28,6 +28,8 @@ struct user {
     uint64_t content_bytes; /* cards, given texts, settled nodes */
 };
 
+enum { ABSENT_COUNT = 64 };
+
 struct id_array {
     void **items; /* owned array */
     uint32_t count;
@@ -53,6 +55,12 @@ struct store {
     uint32_t pending_count; /* answers that wait for a commit */
     struct table tickets;   /* ticket -> struct pending, of answers that wait for one batch */
     uint64_t last_ticket;
+    uint64_t resident_bytes;             /* of all trees */
+    uint32_t look_count;                 /* lent */
+    uint64_t held_until_ns;              /* no tree is let go before */
+    uint32_t trim_at;                    /* where the look for trees that rest goes on */
+    uint64_t absent_nodes[ABSENT_COUNT]; /* asked for lately, and not there */
+    uint32_t absent_at;
     uint64_t park_checked_ns;
     uint64_t started_ns;
     bool is_stopping;
@@ -85,6 +93,9 @@ MUST_USE enum status state_place_any(const struct store *store, struct session *
                                      bool has_position, struct position position, bool deleted,
                                      struct error *error, struct place *out);
 
+/* Where the session's reader is, also while its tree is not in memory. */
+struct position state_head_position(const struct session *session);
+
 /* The session's head as a place. */
 struct place state_head(const struct session *session);
 
@@ -94,6 +105,12 @@ void state_head_leave(struct session *session);
 /* LIMIT past USER_COUNT_MAX. */
 MUST_USE enum status state_user(struct store *store, uint32_t uid, struct error *error,
                                 struct user **out);
+
+/* A node's bytes come or go: counted for its owner and for all. */
+void state_account(struct store *store, struct node *node, bool is_added);
+
+/* The same for so many bytes of a tree; what goes is given as 0 - bytes. */
+void state_account_bytes(struct store *store, struct session *session, uint64_t bytes);
 
 /* Room for so many bytes of content, or LIMIT. */
 MUST_USE enum status state_content_check(const struct user *user, uint64_t bytes,

@@ -23,6 +23,7 @@
 #include "session/mark.h"
 #include "session/open.h"
 #include "session/record.h"
+#include "session/residence.h"
 #include "session/say.h"
 #include "session/score.h"
 #include "session/service.h"
@@ -33,6 +34,9 @@
 static void init(struct store *store, const struct store_settings *settings)
 {
     store->settings = *settings;
+    if (settings->resident_bytes_max == 0) {
+        store->settings.resident_bytes_max = (uint64_t)RESIDENT_MIB_MAX << 20;
+    }
     store->started_ns = clock_monotonic_ns();
     table_init(&store->nodes);
     table_init(&store->prompts);
@@ -303,6 +307,7 @@ static void dispatch(struct store *store, const struct request *request, struct 
         [REQUEST_COMPARE] = compare_execute,
         [REQUEST_GROUP] = group_execute,
         [REQUEST_VERIFY] = verify_execute,
+        [REQUEST_BACKUP] = service_backup,
     };
 
     CHECK((size_t)request->type < sizeof(handlers) / sizeof(handlers[0]));
@@ -322,6 +327,12 @@ void store_execute(struct store *store, const struct request *request, struct re
     } else {
         dispatch(store, request, to);
     }
+    residence_note(store, request);
+}
+
+enum status store_prepare(struct store *store, const struct request *request, struct error *error)
+{
+    return residence_prepare(store, request, error);
 }
 
 /* ---- the other threads' news ---- */
@@ -347,6 +358,8 @@ void store_pump(struct store *store)
     }
     generate_take(store);
     generate_park_unfollowed(store);
+    residence_take(store);
+    residence_trim(store);
 }
 
 enum status store_node_view(struct store *store, uint32_t uid, uint64_t node_id,
@@ -363,6 +376,9 @@ void store_node_follow(struct store *store, uint64_t node_id)
 {
     struct node *node = table_find(&store->nodes, node_id);
 
+    if (node != NULL) {
+        node->session->follower_count++;
+    }
     if (node != NULL && node->sampled != NULL) {
         generate_follow(store, node);
     }
@@ -372,6 +388,10 @@ void store_node_unfollow(struct store *store, uint64_t node_id)
 {
     struct node *node = table_find(&store->nodes, node_id);
 
+    if (node != NULL) {
+        CHECK(node->session->follower_count > 0);
+        node->session->follower_count--;
+    }
     if (node != NULL && node->sampled != NULL) {
         generate_unfollow(store, node);
     }

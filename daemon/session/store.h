@@ -3,8 +3,8 @@
  * Thread: loop. Owns the trees, personas, immutable token runs and the branches' output blocks.
  * Lends branches to the engine, sends copies to the journal.
  *
- * Requests are prepared (names what must be resident; everything is, while the tree lives in
- * memory) and then executed (synchronous, all resident).
+ * Requests are prepared (what they name is brought into memory, residence.h) and then executed
+ * (synchronous, all resident).
  *
  * What becomes of a request: open.h (sessions), say.h (Say, Generate, Append), service.h (what
  * changes no tree), catalog.h (personas). A `prefix` becomes a given node of its own, which the
@@ -33,6 +33,7 @@ struct store_settings {
     const char *chat_format; /* NULL or "auto": recognised from the vocabulary's chat_template */
     const char *default_persona;      /* its name; NULL: the first built-in one */
     uint32_t context_token_count_max; /* longest context + reply */
+    uint64_t resident_bytes_max;      /* of trees in memory; 0: RESIDENT_MIB_MAX */
     struct info_view
         info; /* answered to Info, borrowed strings; chat_format is filled in by the store */
     struct session_events events;
@@ -49,6 +50,12 @@ MUST_USE enum status store_load(struct store *store, struct error *error);
 /* A card from a file that ships with the daemon or is named in the settings; owner: the daemon's
  * user, public. */
 MUST_USE enum status store_persona_load(struct store *store, const char *path, struct error *error);
+
+/* Whether all that the request reads is in memory. AGAIN: it is being loaded; ask again once
+ * events.on_loaded was called, and until then leave the request where it is. STORAGE: it cannot be
+ * read, the sentence is in error. Call it in front of store_execute(). */
+MUST_USE enum status store_prepare(struct store *store, const struct request *request,
+                                   struct error *error);
 
 /* Executes one request; its answer goes to settings.events, now or later. Never fails otherwise. */
 void store_execute(struct store *store, const struct request *request, struct reply_to to);

@@ -16,6 +16,9 @@
 #include "session/cast.h"
 #include "session/node.h"
 
+/* Whether the tree is in memory (residence.h). */
+enum session_residence { SESSION_RESIDENT, SESSION_LOADING, SESSION_ABSENT };
+
 struct session {
     uint64_t id;
     uint32_t owner_uid;
@@ -28,7 +31,15 @@ struct session {
     struct cast cast;
     struct node *head; /* where its reader was: a node of this tree, the root included */
     uint32_t head_offset;
-    struct position stored_head; /* of a session that was loaded, until its tree is */
+    struct position stored_head; /* while it is not resident */
+    uint32_t stored_head_count;  /* tokens of that node */
+    enum session_residence residence;
+    uint64_t resident_bytes; /* of its tree */
+    uint64_t idle_mark;      /* batches submitted when it was used last */
+    uint32_t branch_count;   /* alive */
+    uint32_t follower_count; /* cursors on its nodes */
+    bool is_used;            /* since the last look for trees that rest */
+    bool is_damaged;         /* its tree cannot be read */
     uint32_t node_count;
     struct bookmark *bookmarks; /* owned, by name (bookmark.h) */
     uint32_t bookmark_count;

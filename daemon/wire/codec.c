@@ -250,6 +250,8 @@ static enum status op_decode(const Personad__V1__Request *from, struct arena *ar
         return codec_decode_cancel(from->cancel, error, out);
     case PERSONAD__V1__REQUEST__OP_TOKENIZE:
         return codec_decode_tokenize(from->tokenize, error, out);
+    case PERSONAD__V1__REQUEST__OP_BACKUP:
+        return codec_decode_backup(from->backup, error, out);
     case PERSONAD__V1__REQUEST__OP_DETOKENIZE:
         return codec_decode_detokenize(from->detokenize, error, out);
     case PERSONAD__V1__REQUEST__OP_DISTRIBUTION:

@@ -4,6 +4,21 @@
 #include "limits.h"
 #include "wire/codec_inside.h"
 
+enum status codec_decode_backup(const Personad__V1__BackupRequest *from, struct error *error,
+                                struct request *out)
+{
+    const struct bytes path = codec_view(from->path);
+
+    out->type = REQUEST_BACKUP;
+    out->u.backup = path;
+    TRY(codec_check_count(path.size, BACKUP_PATH_BYTES_MAX, "BACKUP_PATH_BYTES_MAX", "backup.path",
+                          error));
+    if (path.size == 0 || path.data[0] != '/' || memchr(path.data, 0, path.size) != NULL) {
+        return error_set(error, STATUS_BAD_INPUT, "backup.path: an absolute path, without NUL");
+    }
+    return STATUS_OK;
+}
+
 struct limit_row {
     const char *name;
     uint64_t value;

@@ -128,6 +128,8 @@ MUST_USE enum status codec_build_context(const struct reply *reply, struct arena
 /* codec_text.c */
 MUST_USE enum status codec_decode_tokenize(const Personad__V1__TokenizeRequest *from,
                                            struct error *error, struct request *out);
+MUST_USE enum status codec_decode_backup(const Personad__V1__BackupRequest *from,
+                                         struct error *error, struct request *out);
 MUST_USE enum status codec_decode_detokenize(const Personad__V1__DetokenizeRequest *from,
                                              struct error *error, struct request *out);
 MUST_USE enum status codec_build_tokenize(const struct reply *reply, struct arena *arena,

@@ -492,6 +492,14 @@ static void drain(struct connection *connection)
     }
 }
 
+void connection_loaded(struct connection *connection)
+{
+    if (connection->is_loading) {
+        connection->is_loading = false;
+        connection_mark(connection);
+    }
+}
+
 void connection_pump(struct connection *connection)
 {
     link_remove(&connection->of_dirty);
@@ -512,7 +520,7 @@ void connection_pump(struct connection *connection)
         drain(connection);
         return;
     }
-    reading_set(connection, !is_congested && !more_input);
+    reading_set(connection, !is_congested && !more_input && !connection->is_loading);
     if (!is_congested && (more_input || !link_is_alone(&connection->news))) {
         connection_mark(connection);
     }

@@ -73,6 +73,7 @@ struct connection {
     struct buffer input;            /* what is not a whole frame yet */
     struct buffer pending, sending; /* frames that wait, and those the loop writes */
     bool is_reading, is_writing;
+    bool is_loading; /* its next request waits for what the store loads */
 };
 
 /* Not yet connected: the caller accepts into connection->pipe, sets uid, then starts, fails or
@@ -101,6 +102,9 @@ void connection_news(struct connection *connection, struct cursor *cursor);
 
 /* Does what there is to do, a bounded part of it. */
 void connection_pump(struct connection *connection);
+
+/* What its next request waits for may be there. */
+void connection_loaded(struct connection *connection);
 
 /* Ends what takes too long. True while the connection has a time limit. */
 bool connection_tick(struct connection *connection, uint64_t now_ns);

@@ -44,6 +44,7 @@ static const char *const request_names[] = {
     [REQUEST_PURGE] = "Purge",
     [REQUEST_LABEL] = "Label",
     [REQUEST_CONTEXT] = "Context",
+    [REQUEST_BACKUP] = "Backup",
 };
 
 /* Streams that the request will open. */
@@ -218,6 +219,7 @@ static enum status request_execute(struct connection *connection,
                          "this daemon does not know that request; see Hello for its version");
     }
     TRY(codec_decode(message, connection->uid, arena, error, &request, &cancel_request));
+    TRY(store_prepare(connection->hub->store, &request, error));
     TRY(exchange_open(connection, message->id, &request, error, &exchange));
     log_line(LOG_DEBUG, "wire", "%" PRIu64 ".%" PRIu64 " %s", connection->id, message->id,
              request_names[request.type]);
@@ -231,7 +233,8 @@ static enum status request_execute(struct connection *connection,
     return STATUS_OK;
 }
 
-static void frame_execute(struct connection *connection, struct bytes body)
+/* False: it waits for what the store loads, and so does what is behind it. */
+static bool frame_execute(struct connection *connection, struct bytes body)
 {
     struct codec_message message;
     struct error error = no_error;
@@ -244,7 +247,10 @@ static void frame_execute(struct connection *connection, struct bytes body)
     if (status == STATUS_OK && connection->state == CONNECTION_OPENING) {
         status = hello_take(connection, &message, &error);
     } else if (status == STATUS_OK) {
-        if (request_execute(connection, &message, &arena, &error) != STATUS_OK) {
+        const enum status executed = request_execute(connection, &message, &arena, &error);
+
+        connection->is_loading = executed == STATUS_AGAIN;
+        if (executed != STATUS_OK && executed != STATUS_AGAIN) {
             connection_error(connection, message.id, &error);
         }
     }
@@ -252,6 +258,7 @@ static void frame_execute(struct connection *connection, struct bytes body)
         connection_fail(connection, &error);
     }
     arena_finish(&arena);
+    return !connection->is_loading;
 }
 
 /* The next whole frame after `at`; a frame that is too long ends the connection. */
@@ -284,7 +291,10 @@ bool intake_requests(struct connection *connection)
         if (connection_is_congested(connection)) {
             break;
         }
-        frame_execute(connection, frame.body);
+        if (!frame_execute(connection, frame.body)) {
+            is_waiting = false;
+            break;
+        }
         at += frame.size_bytes;
         is_waiting = is_taking(connection) && frame_next(connection, at, &frame);
     }

@@ -99,6 +99,18 @@ static bool is_awaited(void *context, struct reply_to to)
     return connection != NULL && connection_awaits(connection, to.request);
 }
 
+static void on_loaded(void *context)
+{
+    struct server *server = context;
+    uint32_t cursor = 0;
+    uint64_t id = 0;
+    void *connection = NULL;
+
+    while (table_next(&server->connections, &cursor, &id, &connection)) {
+        connection_loaded(connection);
+    }
+}
+
 struct session_events server_events(struct server *server)
 {
     const struct session_events events = {
@@ -107,6 +119,7 @@ struct session_events server_events(struct server *server)
         .on_follow = on_follow,
         .on_progress = on_progress,
         .is_awaited = is_awaited,
+        .on_loaded = on_loaded,
     };
     return events;
 }

@@ -3,7 +3,10 @@ was not finished goes on to the end that it would have had.
 Method: daemons one after another over one data folder, ended by SIGTERM or by SIGKILL, on the same
 and on another model; what they answer is compared.
 """
+import os
+import resource
 import signal
+import stat
 
 import pytest
 
@@ -77,11 +80,12 @@ def unfinished(client, **fields):
     """A long reply of which some has been seen."""
     session = client.open(seed=77)
     client.append(session, b"Once upon a time")
-    request = client.send_generate(session, max_tokens=1200, ignore_end=True, **fields)
+    request = client.send_generate(session, max_tokens=900, ignore_end=True, n=8, **fields)
     made = client.next_of(request).created.nodes[0]
     seen = b""
-    while len(seen) < 700:
-        seen += client.next_of(request).tokens.text
+    while len(seen) < 450:
+        reply = client.next_of(request).tokens
+        seen += reply.text if reply.node == made.id else b""
     return session, made.id, seen
 
 
@@ -105,10 +109,11 @@ def test_an_unfinished_reply_goes_on_and_ends_with_the_same_bytes(start, number)
         assert ended.text.startswith(seen)
         fresh = client.open(seed=77)
         client.append(fresh, b"Once upon a time")
-        whole = client.generate(fresh, max_tokens=1200, ignore_end=True, numbers=True).replies()[0]
+        whole = client.generate(fresh, max_tokens=900, ignore_end=True, numbers=True,
+                                n=8).replies()[0]
     assert ended.text == whole.text
     assert bits(ended.numbers) == bits(whole.numbers)
-    assert "1 of 1 unfinished replies go on" in daemon.log()
+    assert "8 of 8 unfinished replies go on" in daemon.log()
 
 
 def test_a_client_key_is_known_after_a_crash(start):
@@ -177,3 +182,123 @@ def test_a_node_is_visible_from_its_number_alone(start):
     daemon.wait()
     with start().client() as client:
         assert followed(client, node).id == node
+
+
+def test_trees_come_and_go_under_a_memory_bound(start):
+    """More trees than fit: each is read again when it is asked for, by its session or by a node."""
+    daemon = start("--tree-memory", "1", "--log", "debug")
+    with daemon.client() as client:
+        made = []
+        for number in range(12):
+            session = client.open(b"keeper", seed=number)
+            node = client.generate(session, max_tokens=40, numbers=True).replies()[0]
+            client.append(session, f"{number} and so on. ".encode() * 8000)
+            made.append((session, node.id, everything(client, session), bits(node.numbers)))
+        wait_until(lambda: daemon.log().count("is left to the journal") > 3)
+        listed = sessions(client)
+        for session, node, before, numbers in made:
+            again = followed(client, node)
+            assert bits(again.numbers) == numbers
+            assert everything(client, session) == before
+        # Asked for all at once, on one connection and on many.
+        requests = [client.send("walk", session=item[0], what=SUBTREE, position=position(0),
+                                count=1000) for item in made]
+        for request in requests:
+            assert client.next_of(request).walk.nodes
+        assert sessions(client) == listed
+        # It is continued as it would have been.
+        session, node = made[0][:2]
+        ended = client.finish(client.send_generate(session, op="say", text=b"Go on.", max_tokens=9,
+                                                   position=position(node),
+                                                   numbers=True)).replies()[0]
+        with pytest.raises(Refused) as refused:
+            client.call("follow", node=10 ** 12)
+        assert refused.value.code == CODES["NOT_FOUND"]
+    daemon.end()
+    with start("--tree-memory", "1").client() as client:
+        assert bits(followed(client, ended.id).numbers) == bits(ended.numbers)
+        assert everything(client, made[5][0]) == made[5][2]
+
+
+def test_a_full_disk_leaves_reads_and_what_was_acknowledged(start):
+    """The files may grow no further, as on a disk that is full: from then on it only reads."""
+    daemon = start()
+    with daemon.client() as client:
+        session = grow(client)
+        before = everything(client, session)
+        size = max(os.path.getsize(os.path.join(daemon.folder, "data", name))
+                   for name in os.listdir(os.path.join(daemon.folder, "data")))
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (size, size))
+        acknowledged = []
+        with pytest.raises(Refused) as refused:
+            while True:
+                acknowledged.append(client.append(session, b"more and more " * 400).id)
+        assert refused.value.code == CODES["STORAGE"]
+        for op, fields in (("generate", {"session": session}), ("session_open", {}),
+                           ("head", {"session": session, "position": position(0)})):
+            with pytest.raises(Refused) as refused:
+                client.call(op, **fields)
+            assert refused.value.code == CODES["STORAGE"]
+        assert before[0][0] in everything(client, session)[0]
+        assert followed(client, before[2][-1].id).text == before[2][-1].text
+        assert sessions(client)
+    assert "serves reads only" in daemon.log()
+    daemon.end()
+    with start().client() as client:
+        nodes = everything(client, session)[2]
+        there = {node.id: node.SerializeToString() for node in nodes}
+        # All but the number of children is as it was.
+        assert {node.id for node in before[2]} | set(acknowledged) <= set(there)
+        assert client.append(session, b"room again").id not in there
+
+
+def test_a_damaged_journal_is_refused_and_left_alone(start):
+    daemon = start()
+    with daemon.client() as client:
+        grow(client)
+    daemon.end()
+    path = os.path.join(daemon.folder, "data", "journal.db")
+    with open(path, "r+b") as file:
+        file.seek(os.path.getsize(path) // 4096 // 2 * 4096)
+        file.write(b"\xff" * 4096)
+    with open(path, "rb") as file:
+        damaged = file.read()
+    daemon = start(expect_ready=False)
+    assert daemon.wait() == 1
+    assert "journal.db: it is damaged" in daemon.log()
+    with open(path, "rb") as file:
+        assert file.read() == damaged
+    os.unlink(path)
+    with start().client() as client:
+        assert sessions(client) == []
+
+
+def test_a_backup_is_made_while_the_daemon_writes(start, folder):
+    daemon = start()
+    path = os.path.join(folder, "copy.db")
+    with daemon.client() as client, daemon.client() as other:
+        session = grow(client)
+        for _ in range(20):
+            client.append(session, b"much text " * 20000)
+        before = everything(client, session)
+        going = other.send_generate(other.open(), max_tokens=1500, ignore_end=True, n=4)
+        client.call("backup", path=path.encode())
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+        assert not os.path.exists(path + ".part")
+        other.finish(going)
+        for wrong, code in ((path, "CONFLICT"), (folder + "/none/x", "IO"), ("x.db", "BAD_INPUT"),
+                            ("", "BAD_INPUT"), ("/a\0b", "BAD_INPUT"),
+                            ("/" + "x" * 4000, "LIMIT")):
+            with pytest.raises(Refused) as refused:
+                client.call("backup", path=wrong.encode())
+            assert refused.value.code == CODES[code]
+    daemon.end()
+    with open(path, "rb") as file:
+        copy = file.read()
+    data = os.path.join(folder, "data")
+    for name in os.listdir(data):
+        os.unlink(os.path.join(data, name))
+    with open(os.path.join(data, "journal.db"), "wb") as file:
+        file.write(copy)
+    with start().client() as client:
+        assert everything(client, session) == before

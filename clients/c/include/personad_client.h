@@ -269,6 +269,8 @@ int personad_purge(personad_client *client, const uint64_t *nodes, size_t node_c
 
 /* The same for a whole session; undo and purge exclude each other. */
 int personad_session_delete(personad_client *client, uint64_t session, bool undo, bool purge);
+/* The daemon writes a copy of its journal to that path, absolute and new. */
+int personad_backup(personad_client *client, struct personad_text path);
 int personad_persona_delete(personad_client *client, uint64_t persona);
 
 /* Text of size 0 takes the label away. */

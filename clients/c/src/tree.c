@@ -60,6 +60,17 @@ int personad_session_delete(personad_client *client, uint64_t session, bool undo
     return ask_done(client, &request);
 }
 
+int personad_backup(personad_client *client, struct personad_text path)
+{
+    Personad__V1__BackupRequest body = PERSONAD__V1__BACKUP_REQUEST__INIT;
+    body.has_path = true;
+    body.path = data_of_text(path);
+    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
+    request.op_case = PERSONAD__V1__REQUEST__OP_BACKUP;
+    request.backup = &body;
+    return ask_done(client, &request);
+}
+
 int personad_persona_delete(personad_client *client, uint64_t persona)
 {
     Personad__V1__PersonaDeleteRequest body = PERSONAD__V1__PERSONA_DELETE_REQUEST__INIT;

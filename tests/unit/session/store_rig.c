@@ -25,12 +25,20 @@ static void copy_nodes(struct rig_reply *copy, const struct node_view *nodes, ui
     copy->node_count = count;
 }
 
+static void note_reply(struct rig *rig)
+{
+    rig->reply_count++;
+    if (rig->watch != NULL) {
+        rig->watch(rig);
+    }
+}
+
 static void on_reply(void *context, struct reply_to to, const struct reply *reply, bool more)
 {
     struct rig *rig = context;
     struct rig_reply *copy = &rig->reply;
 
-    rig->reply_count++;
+    note_reply(rig);
     memset(copy, 0, offsetof(struct rig_reply, nodes));
     copy->type = reply->type;
     copy->request = to.request;
@@ -125,6 +133,9 @@ static void on_progress(void *context, uint64_t node)
 
     CHECK(node != 0);
     rig->progress_count++;
+    if (rig->watch != NULL) {
+        rig->watch(rig);
+    }
 }
 
 void rig_restart(struct rig *rig, const char *chat_format)

@@ -50,7 +50,8 @@ struct rig {
     uint64_t followed[RIG_NODE_COUNT_MAX];
     uint32_t progress_count;
     uint64_t next_request;
-    bool is_deserted; /* nobody waits for replies any more */
+    bool is_deserted;               /* nobody waits for replies any more */
+    void (*watch)(struct rig *rig); /* called at every answer and news, or NULL */
 };
 
 /* vocabulary: a fixture's name. */

@@ -41,9 +41,16 @@ struct store {
     int follower_count;
     struct node_view view; /* of every node */
     bool answers_info;
+    bool is_loading; /* what a Generate names is not in memory yet */
 };
 
 static struct store store;
+
+enum status store_prepare(struct store *of, const struct request *request, struct error *error)
+{
+    (void)error;
+    return of->is_loading && request->type == REQUEST_GENERATE ? STATUS_AGAIN : STATUS_OK;
+}
 
 void store_execute(struct store *to, const struct request *request, struct reply_to reply_to)
 {

@@ -137,6 +137,41 @@ static void a_cancel_of_a_request_that_fails_is_done(void **state)
     client_close(&client);
 }
 
+/* What stands behind it on its connection waits too; other connections do not. */
+static void a_request_waits_for_what_the_store_loads(void **state)
+{
+    (void)state;
+    struct client client = client_open();
+    struct client other = client_open();
+    client_ask(&client, 1, PERSONAD__V1__REQUEST__OP_HELLO);
+    client_ask(&other, 1, PERSONAD__V1__REQUEST__OP_HELLO);
+    store.is_loading = true;
+    client_ask(&client, 2, PERSONAD__V1__REQUEST__OP_GENERATE);
+    client_ask(&client, 3, PERSONAD__V1__REQUEST__OP_INFO);
+    assert_int_equal(store.count, 0);
+    client_ask(&other, 2, PERSONAD__V1__REQUEST__OP_INFO);
+    assert_int_equal(store.count, 1);
+    /* Asked again too early it goes on waiting. */
+    store.events.on_loaded(store.events.context);
+    turn();
+    assert_int_equal(store.count, 1);
+    store.is_loading = false;
+    store.events.on_loaded(store.events.context);
+    turn();
+    assert_int_equal(store.count, 3);
+    assert_int_equal(store.types[1], REQUEST_GENERATE);
+    assert_int_equal(store.types[2], REQUEST_INFO);
+    /* One that leaves while it waits is forgotten. */
+    store.is_loading = true;
+    client_ask(&other, 3, PERSONAD__V1__REQUEST__OP_GENERATE);
+    client_close(&other);
+    store.is_loading = false;
+    store.events.on_loaded(store.events.context);
+    turn();
+    assert_true(store.count <= 4);
+    client_close(&client);
+}
+
 static void a_server_that_stops_takes_its_socket_away(void **state)
 {
     (void)state;
@@ -162,6 +197,7 @@ int main(void)
         TEST(a_node_that_cannot_be_read_ends_its_request),
         TEST(a_cancel_waits_for_the_nodes_of_its_request),
         TEST(a_cancel_of_a_request_that_fails_is_done),
+        TEST(a_request_waits_for_what_the_store_loads),
         TEST(a_server_that_stops_takes_its_socket_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

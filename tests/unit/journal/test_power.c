@@ -1,0 +1,220 @@
+/* Goal: what the journal has told as committed survives a loss of power at any moment, and a write
+ * or sync that fails at any place fails its batch whole and nothing before it. Method: the journal
+ * on a disk in memory (power_disk.h). The same random batches run again and again; each time the
+ * disk dies at another operation and keeps a seeded subset of what was not synced. The twin runs
+ * with synchronous=OFF, which must be caught. Then every single write and sync fails once.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "base/memory.h"
+#include "journal/database.h"
+#include "journal/rows.h"
+#include "unit/journal/journal_rig.h"
+#include "unit/journal/power_disk.h"
+
+enum { NODE_COUNT = 30, CUT_COUNT = 200 };
+
+static struct journal_rig rig;
+
+/* Every batch makes a node and, from the second on, ends the one before. */
+static enum status give(uint64_t node)
+{
+    const struct journal_record records[] = {rig_context(node), rig_steps(), rig_intent(node, 0),
+                                             rig_checkpoint(node, 0, 3)};
+    const struct journal_record finish = rig_finish(node - 1, 3, 2);
+    enum status status = journal_rig_submit(&rig, records, 4);
+
+    if (status == STATUS_OK && node > 1) {
+        status = journal_rig_submit(&rig, &finish, 1);
+    }
+    return status;
+}
+
+/* What was told. */
+struct told {
+    uint64_t node_count; /* nodes 1 to that */
+    uint64_t finished_count;
+};
+
+static void take(struct told *told)
+{
+    struct journal_completion completion;
+
+    while (journal_step(rig.journal) > 0) {
+    }
+    while (journal_completed_pop(rig.journal, &completion) == STATUS_OK) {
+        if (completion.status == STATUS_OK && completion.told == JOURNAL_TOLD_NODE) {
+            told->node_count = completion.id;
+        } else if (completion.status == STATUS_OK && completion.told == JOURNAL_TOLD_FINISH) {
+            told->finished_count = completion.id;
+        }
+    }
+}
+
+static struct told play(const char *planted)
+{
+    struct told told = {0};
+
+    assert_int_equal(
+        database_run(journal_database(rig.journal), "PRAGMA wal_autocheckpoint = 12", NULL),
+        STATUS_OK);
+    if (planted != NULL) {
+        assert_int_equal(database_run(journal_database(rig.journal), planted, NULL), STATUS_OK);
+    }
+    for (uint64_t node = 1; node <= NODE_COUNT; node++) {
+        if (give(node) != STATUS_OK) {
+            break;
+        }
+        if (node % 3 != 0) {
+            take(&told);
+        }
+    }
+    take(&told);
+    return told;
+}
+
+/* False when something told is missing, or the file is damaged. */
+static bool holds(const struct told *told)
+{
+    struct rows_tree *tree = NULL;
+    struct error error = {0};
+    bool is_whole;
+
+    if (journal_open(rig.path, &error, &rig.journal) != STATUS_OK) {
+        print_message("%s\n", error.text);
+        return false;
+    }
+    if (rows_read_tree(journal_database(rig.journal), RIG_SESSION, &error, &tree) != STATUS_OK) {
+        print_message("%s\n", error.text);
+        return false;
+    }
+    is_whole = tree->node_count >= told->node_count;
+    for (uint32_t i = 0; i < tree->node_count && is_whole; i++) {
+        const struct rows_node *node = &tree->nodes[i];
+        const bool is_finished = node->finish != 0;
+
+        is_whole = node->node.id == i + 1 && node->sampled_count == (is_finished ? 5 : 3) &&
+                   node->chunk_count == (is_finished ? 2 : 1) &&
+                   (is_finished || node->node.id > told->finished_count);
+    }
+    rows_tree_destroy(tree);
+    return is_whole;
+}
+
+/* The disk of a journal that was set up and synced. */
+static void begin(void)
+{
+    power_disk_install();
+    journal_rig_init(&rig);
+}
+
+static void end(void)
+{
+    journal_rig_finish(&rig);
+    power_disk_remove();
+}
+
+/* How many of the cuts lose something. */
+static uint32_t cut_often(const char *planted, uint32_t count)
+{
+    uint64_t first;
+    uint64_t last;
+    uint32_t lost_count = 0;
+
+    begin();
+    first = power_disk_operation_count();
+    (void)play(planted);
+    last = power_disk_operation_count();
+    end();
+    for (uint32_t i = 0; i < count; i++) {
+        struct told told;
+
+        begin();
+        power_disk_fail_at(first + 1 + (uint64_t)i * (last - first) / count, false, false);
+        told = play(planted);
+        journal_close(rig.journal);
+        rig.journal = NULL;
+        power_disk_cut(i);
+        lost_count += !holds(&told);
+        end();
+    }
+    return lost_count;
+}
+
+static void test_what_was_told_survives_a_loss_of_power(void **state)
+{
+    (void)state;
+    assert_int_equal(cut_often(NULL, CUT_COUNT), 0);
+}
+
+static void test_a_journal_that_does_not_sync_is_caught(void **state)
+{
+    (void)state;
+    assert_true(cut_often("PRAGMA synchronous = OFF", CUT_COUNT) > CUT_COUNT / 10);
+}
+
+/* Each operation fails once, or from then on, as an error or as a full disk; without loss of power.
+ */
+static void fail_everywhere(bool only_one, bool full)
+{
+    for (uint64_t operation = 1;; operation++) {
+        struct told told;
+        uint64_t first;
+        bool is_over;
+
+        begin();
+        first = power_disk_operation_count();
+        power_disk_fail_at(first + operation, only_one, full);
+        told = play(NULL);
+        is_over = power_disk_operation_count() < first + operation;
+        power_disk_fail_at(0, false, false);
+        journal_close(rig.journal);
+        rig.journal = NULL;
+        assert_true(holds(&told));
+        end();
+        if (is_over) {
+            assert_int_equal(told.node_count, NODE_COUNT);
+            assert_true(operation > 100);
+            return;
+        }
+    }
+}
+
+static void test_every_write_and_sync_may_fail(void **state)
+{
+    (void)state;
+    fail_everywhere(true, false);
+    fail_everywhere(false, false);
+}
+
+static void test_the_disk_may_be_full_at_every_write(void **state)
+{
+    (void)state;
+    fail_everywhere(false, true);
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    /* Hundreds of failures are meant. */
+    (void)freopen("/dev/null", "w", stderr);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_was_told_survives_a_loss_of_power),
+        cmocka_unit_test(test_a_journal_that_does_not_sync_is_caught),
+        cmocka_unit_test(test_every_write_and_sync_may_fail),
+        cmocka_unit_test(test_the_disk_may_be_full_at_every_write),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}
