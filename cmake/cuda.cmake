@@ -19,11 +19,22 @@ if(NOT PERSONAD_CUDA OR PERSONAD_SANITIZE OR PERSONAD_FUZZ)
   return()
 endif()
 
+set(cuda_places /usr/local/cuda /opt/cuda)
+if(DEFINED ENV{PERSONAD_CUDA_PLACES}) # of scripts/lib.sh
+  string(REPLACE " " ";" cuda_places "$ENV{PERSONAD_CUDA_PLACES}")
+endif()
 find_program(PERSONAD_NVCC NAMES nvcc DOC "The CUDA compiler"
-  PATHS /usr/local/cuda/bin /opt/cuda/bin)
+  PATHS ${cuda_places} PATH_SUFFIXES bin)
 find_program(cuda_host_cxx NAMES g++ c++)
-if(NOT PERSONAD_NVCC OR NOT cuda_host_cxx)
-  if(NOT PERSONAD_NVCC)
+set(nvcc_version 0)
+if(PERSONAD_NVCC)
+  execute_process(COMMAND ${PERSONAD_NVCC} --version OUTPUT_VARIABLE nvcc_version)
+  string(REGEX REPLACE ".*release ([0-9.]+).*" "\\1" nvcc_version "${nvcc_version}")
+endif()
+if(NOT PERSONAD_NVCC OR NOT cuda_host_cxx OR nvcc_version VERSION_LESS 12.8)
+  if(PERSONAD_NVCC AND nvcc_version VERSION_LESS 12.8)
+    set(missing "nvcc 12.8 or later, and ${PERSONAD_NVCC} is ${nvcc_version}")
+  elseif(NOT PERSONAD_NVCC)
     set(missing "nvcc (./dev build --cuda brings one)")
   else()
     set(missing "a C++ compiler (Debian: g++)")
@@ -40,16 +51,26 @@ endif()
 get_filename_component(nvcc_real ${PERSONAD_NVCC} REALPATH)
 get_filename_component(cuda_root ${nvcc_real} DIRECTORY)
 get_filename_component(cuda_root ${cuda_root} DIRECTORY)
-find_library(PERSONAD_CUDART NAMES libcudart_static.a DOC "The CUDA runtime, static"
-  HINTS ${cuda_root}
-  PATH_SUFFIXES lib64 lib targets/${CMAKE_SYSTEM_PROCESSOR}-linux/lib
-    lib/${CMAKE_LIBRARY_ARCHITECTURE})
-if(NOT PERSONAD_CUDART)
+set(PERSONAD_CUDART "" CACHE FILEPATH "The CUDA runtime, static; empty: the one beside nvcc")
+set(cudart ${PERSONAD_CUDART})
+if(NOT cudart)
+  # Not kept: another nvcc may be named later.
+  find_library(cudart NAMES libcudart_static.a NO_CACHE
+    HINTS ${cuda_root}
+    PATH_SUFFIXES lib64 lib targets/${CMAKE_SYSTEM_PROCESSOR}-linux/lib
+      lib/${CMAKE_LIBRARY_ARCHITECTURE})
+endif()
+if(NOT cudart)
   message(FATAL_ERROR "${PERSONAD_NVCC} has no libcudart_static.a beside it: name one with "
     "-DPERSONAD_CUDART=FILE, or switch the CUDA backend off with -DPERSONAD_CUDA=OFF")
 endif()
 list(JOIN PERSONAD_CUDA_ARCHITECTURES " sm_" architectures)
 message(STATUS "CUDA backend: ${PERSONAD_NVCC}, sm_${architectures}")
+
+# Paths as seen from the build folder, where the command runs: so a compiler cache serves every copy
+# of the source.
+file(RELATIVE_PATH to_source ${PROJECT_BINARY_DIR} ${PROJECT_SOURCE_DIR})
+string(REGEX REPLACE "/$" "" to_source "${to_source}")
 
 # The flags are part of the arithmetic (docs/gpu/README.md): what the source does not spell out as
 # fmaf stays two roundings, denormals stay, divisions and roots are rounded.
@@ -57,7 +78,7 @@ set(nvcc_flags -std=c++17 -O3 -lineinfo -fmad=false -ftz=false -prec-div=true -p
   -Werror all-warnings -Xptxas=--warn-on-spills -ccbin ${cuda_host_cxx}
   -Xcompiler=-fPIC,-fvisibility=hidden,-fno-exceptions,-fno-threadsafe-statics
   -Xcompiler=-ffp-contract=off,-Wall,-Wextra
-  -Xcompiler=-iquote,${PROJECT_SOURCE_DIR},-iquote,${PROJECT_SOURCE_DIR}/daemon -D_GNU_SOURCE)
+  -Xcompiler=-iquote,${to_source},-iquote,${to_source}/daemon -D_GNU_SOURCE)
 set(nvcc_targets)
 foreach(architecture ${PERSONAD_CUDA_ARCHITECTURES})
   list(APPEND nvcc_targets -gencode arch=compute_${architecture},code=sm_${architecture})
@@ -77,9 +98,10 @@ foreach(source ${cuda_library_sources})
   endif()
   add_custom_command(
     OUTPUT ${object}
-    COMMAND ${CMAKE_CXX_COMPILER_LAUNCHER} ${PERSONAD_NVCC} ${nvcc_flags} ${nvcc_targets}
+    COMMAND ${CMAKE_C_COMPILER_LAUNCHER} ${PERSONAD_NVCC} ${nvcc_flags} ${nvcc_targets}
       -DPERSONAD_CUDA_ARCHITECTURES="sm_${architectures}"
-      -MD -MF ${object}.d -c ${source} -o ${object}
+      -MD -MF cuda/${name}.o.d -c ${to_source}/kernels/cuda/${name} -o cuda/${name}.o
+    WORKING_DIRECTORY ${PROJECT_BINARY_DIR}
     ${depends}
     COMMENT "nvcc ${name}"
     VERBATIM)
@@ -90,7 +112,7 @@ set(cuda_library_folder ${PROJECT_BINARY_DIR}/lib)
 add_library(personad_cuda MODULE ${cuda_objects} ${PROJECT_SOURCE_DIR}/kernels/dtype.c)
 target_compile_options(personad_cuda PRIVATE ${personad_include_roots})
 set_source_files_properties(${cuda_objects} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
-target_link_libraries(personad_cuda PRIVATE base ${PERSONAD_CUDART} Threads::Threads
+target_link_libraries(personad_cuda PRIVATE base ${cudart} Threads::Threads
   ${CMAKE_DL_LIBS} rt)
 target_link_options(personad_cuda PRIVATE -Wl,--no-undefined
   -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/backend_library.map)

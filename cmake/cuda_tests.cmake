@@ -35,6 +35,7 @@ list(GET PERSONAD_CUDA_ARCHITECTURES 0 architecture)
 foreach(name clean spill)
   add_test(NAME cuda_flags_${name} COMMAND ${PERSONAD_NVCC} ${nvcc_flags}
     -gencode arch=compute_${architecture},code=sm_${architecture}
-    -c ${PROJECT_SOURCE_DIR}/tests/cuda/${name}.cu -o ${PROJECT_BINARY_DIR}/cuda/${name}.o)
+    -c ${PROJECT_SOURCE_DIR}/tests/cuda/${name}.cu -o ${PROJECT_BINARY_DIR}/cuda/${name}.o
+    WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
 endforeach()
 set_tests_properties(cuda_flags_spill PROPERTIES PASS_REGULAR_EXPRESSION "[Ss]pill")

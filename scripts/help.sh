@@ -6,8 +6,10 @@ usage: ./dev COMMAND
   run [--model FILE] [--persona NAME] [--threads N] [--data FOLDER]
                       build, fetch the default model, start a daemon and talk to a persona;
                       without a terminal: play one fixed turn and print the reply
-  build [PRESET] [TARGET...]
+  build [--cuda] [PRESET] [TARGET...]
                       build a preset: release (the default), debug, tsan, fuzz, release-clang
+                      (--cuda: the CUDA backend too, fetching its compiler where there is none)
+  cuda [find]         fetch the CUDA compiler where there is none; prints its path
   test [--quick]      all tests; ends in one line "N passed, N failed, N skipped"
                       (--quick: the release build only)
   check               format, clang-tidy, the source's own rules, scripts, spelling
@@ -17,7 +19,7 @@ usage: ./dev COMMAND
   model               fetch and verify the default model; prints its path
   clean-room [run|test]
                       run the README's commands in a bare Debian made for that
-  image [TAG] [--base IMAGE]
+  image [--cuda] [TAG] [--base IMAGE]
                       build the container image with docker, podman or buildah
 
 Each command installs the Debian packages that it lacks, and says so. Programs land in

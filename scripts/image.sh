@@ -1,11 +1,13 @@
 #!/bin/sh
 # Builds the container image with docker, podman or buildah, whichever works here.
-#   image.sh [TAG] [--base IMAGE]     personad:cpu and debian:12-slim unless told
+#   image.sh [--cuda] [TAG] [--base IMAGE]
+# personad:cpu (with --cuda personad:cuda) and debian:12-slim unless told.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$root/scripts/lib.sh"
 
-tag=personad:cpu
+kind=cpu
+tag=
 base=
 while [ $# -gt 0 ]; do
     case $1 in
@@ -14,12 +16,14 @@ while [ $# -gt 0 ]; do
         base=$2
         shift
         ;;
-    -*) fail "image does not know '$1': it takes a tag and --base IMAGE" ;;
+    --cuda) kind=cuda ;;
+    -*) fail "image does not know '$1': it takes --cuda, a tag and --base IMAGE" ;;
     *) tag=$1 ;;
     esac
     shift
 done
 
+tag=${tag:-personad:$kind}
 builder=
 for candidate in docker podman buildah; do
     if command -v "$candidate" >/dev/null 2>&1 && "$candidate" info >/dev/null 2>&1; then
@@ -29,7 +33,7 @@ for candidate in docker podman buildah; do
 done
 [ -n "$builder" ] || fail "neither docker, podman nor buildah works here: install one of them"
 
-set -- --file "$root/docker/cpu.Dockerfile" --tag "$tag"
+set -- --file "$root/docker/$kind.Dockerfile" --tag "$tag"
 [ -z "$base" ] || set -- "$@" --build-arg "BASE=$base"
 [ "$builder" = docker ] || set -- "$@" --format docker # the other format has no health check
 say "building the image $tag with $builder"

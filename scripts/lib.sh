@@ -144,3 +144,85 @@ model_path()
 {
     printf '%s\n' "$(cache_folder)/models/$model_name"
 }
+
+# ---- The CUDA compiler --------------------------------------------------------------------------
+
+packages_cuda=g++
+
+# What users get; tests make do with two where nothing was built before.
+cuda_architectures='80;89;90a;100a'
+cuda_architectures_test='80;90a'
+
+# Where cuda.sh puts what it fetches.
+cuda_folder()
+{
+    printf '%s\n' "$(cache_folder)/cuda-13.0"
+}
+
+# Does it know all cards that are built for? CUDA 12.8 was the first.
+cuda_is_new()
+{
+    release=$("$1" --version 2>/dev/null | sed -n 's/.*release \([0-9]*\)\.\([0-9]*\).*/\1 \2/p')
+    major=${release% *}
+    minor=${release#* }
+    [ "${major:-0}" -gt 12 ] || { [ "${major:-0}" = 12 ] && [ "${minor:-0}" -ge 8 ]; }
+}
+
+# Prints the path of nvcc: of the PATH, the usual places (PERSONAD_CUDA_PLACES names others, for
+# tests), or the fetched one. Nothing when there is none, or only older ones.
+cuda_find()
+{
+    for nvcc in "$(command -v nvcc || :)" \
+        $(printf '%s/bin/nvcc ' ${PERSONAD_CUDA_PLACES-/usr/local/cuda /opt/cuda}) \
+        "$(cuda_folder)/nvidia/cu13/bin/nvcc"; do
+        if [ -x "$nvcc" ] && cuda_is_new "$nvcc"; then
+            printf '%s\n' "$nvcc"
+            return
+        fi
+    done
+}
+
+# Is there a card of NVIDIA's in this machine? Looked for without any tool. PERSONAD_CUDA_CARD, yes
+# or no, answers instead, for tests.
+cuda_card_is_seen()
+{
+    [ -z "${PERSONAD_CUDA_CARD:-}" ] || { [ "$PERSONAD_CUDA_CARD" = yes ]; return; }
+    [ ! -e /dev/nvidia0 ] || return 0
+    for device in /sys/bus/pci/devices/*; do
+        if [ -r "$device/vendor" ] && [ "$(cat "$device/vendor")" = 0x10de ]; then
+            case $(cat "$device/class") in
+            0x03*) return 0 ;; # a display controller, as the bus calls it
+            esac
+        fi
+    done
+    return 1
+}
+
+# Sees to a CUDA compiler where one is of use: true (it must be had), or auto (where a card is, and
+# without one the build goes on without it). Configures release for it.
+cuda_prepare()
+{
+    nvcc=$(cuda_find)
+    if [ -z "$nvcc" ] && { [ "$1" = true ] || cuda_card_is_seen; }; then
+        nvcc=$(sh "$root/scripts/cuda.sh") || nvcc=
+        if [ -z "$nvcc" ]; then
+            [ "$1" = auto ] || exit 1
+            say "a card is here, and no CUDA compiler: building for the CPU only"
+            return 0
+        fi
+    fi
+    [ -n "$nvcc" ] || return 0
+    packages_need "$packages_cuda"
+    cache=$root/build/release/CMakeCache.txt
+    set -- "$1" "-DPERSONAD_NVCC=$nvcc" "-DPERSONAD_CUDA_ARCHITECTURES=$cuda_architectures"
+    [ "$1" = auto ] || set -- "$@" -DPERSONAD_CUDA=ON
+    shift
+    for option in "$@"; do
+        name=${option%%=*}
+        if ! grep -qsF "${name#-D}:" "$cache" ||
+            [ "$(sed -n "s/^${name#-D}:[A-Z]*=//p" "$cache")" != "${option#*=}" ]; then
+            configure release "$@"
+            return
+        fi
+    done
+}

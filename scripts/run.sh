@@ -37,8 +37,13 @@ if [ -n "$model" ]; then
 fi
 
 packages_need "$packages_build"
+cuda_prepare auto
 configure release
-build release personad persona
+if cuda_card_is_seen && [ -n "$(cuda_find)" ]; then
+    build release personad persona personad_cuda
+else
+    build release personad persona
+fi
 if [ -z "$model" ]; then
     model=$(sh "$root/scripts/model.sh")
 fi

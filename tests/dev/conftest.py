@@ -25,13 +25,15 @@ class World:
         self.cache = folder / "cache"
         self.calls_file = folder / "calls"
         self.temporary = folder / "tmp"
+        # Whatever this machine has: no compiler in the usual places, no card.
+        self.variables = {"PERSONAD_CUDA_PLACES": "", "PERSONAD_CUDA_CARD": "no"}
         for new in (self.root, self.bin, self.temporary):
             new.mkdir()
         shutil.copy(os.path.join(ROOT, "dev"), self.root)
         shutil.copytree(os.path.join(ROOT, "scripts"), self.root / "scripts")
         shutil.copy(os.path.join(ROOT, "CMakePresets.json"), self.root)
         for tool in TOOLS:
-            os.symlink(shutil.which(tool), self.bin / tool)
+            self.link(tool)
         library = self.root / "scripts" / "lib.sh"
         text = library.read_text()
         text = re.sub(r"^model_bytes=.*", f"model_bytes={len(MODEL)}", text, flags=re.M)
@@ -40,6 +42,10 @@ class World:
         self.program("dpkg-query", "printf installed")
         self.program("cmake", "")
         self.program("apt-get", "")
+
+    def link(self, tool):
+        """Lets the scripts use a program of this machine."""
+        os.symlink(shutil.which(tool), self.bin / tool)
 
     def program(self, name, body, folder=None):
         """Puts a shell script where a program would be; it notes each call."""
@@ -67,7 +73,8 @@ cat "{wheel}" >"$2/{wheel.name}"
 
     def environment(self):
         return {"PATH": str(self.bin), "HOME": str(self.root), "PERSONAD_CACHE": str(self.cache),
-                "PERSONAD_PYTHON": str(self.bin / "python"), "TMPDIR": str(self.temporary)}
+                "PERSONAD_PYTHON": str(self.bin / "python"), "TMPDIR": str(self.temporary),
+                **self.variables}
 
     def arguments(self, *words):
         return dict(args=["/bin/sh", str(self.root / "dev"), *words], env=self.environment(),

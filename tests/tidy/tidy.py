@@ -25,7 +25,8 @@ FILE_LINES_MAX = 600
 CODE = (".c", ".h", ".py", ".sh", ".js")
 TEXT = CODE + (".sql", ".cmake",
                ".proto", ".md", ".json", ".ini", ".yml", ".1", ".5", ".in", ".map")
-TEXT_NAMES = ("dev", "run", "CMakeLists.txt", "cpu.Dockerfile", ".clang-tidy", ".clang-format")
+TEXT_NAMES = ("dev", "run", "CMakeLists.txt", "cpu.Dockerfile", "cuda.Dockerfile",
+              ".clang-tidy", ".clang-format")
 DATA_FOLDERS = ("tests/fixtures/", "tests/fuzz/corpus/", "tests/tiny/")
 
 # Who may include whom: a folder of daemon/, or a header by its name. Everybody may use base/ and
