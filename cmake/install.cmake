@@ -1,6 +1,6 @@
 # A packager's whole way: configure with a prefix, build, `cmake --install`.
 
-foreach(program personad persona)
+foreach(program personad persona personad-bench)
   if(TARGET ${program})
     install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   endif()

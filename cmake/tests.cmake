@@ -22,7 +22,7 @@ endfunction()
 
 # What stands beside a stage's tests and is no test: rigs, and doubles of the stage below it. They
 # are linked before the stage, so that a double is taken instead of the real thing.
-foreach(stage wire session schedule model sample text journal base daemon)
+foreach(stage wire session schedule bench model sample text journal base daemon)
   file(GLOB beside CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/unit/${stage}/*.c)
   list(FILTER beside EXCLUDE REGEX "/test_[^/]*$")
   part(${stage}_beside SOURCES ${beside} LINKS test_support)
@@ -138,3 +138,4 @@ endforeach()
 
 include(cmake/emulator.cmake)
 include(cmake/cuda_tests.cmake)
+include(cmake/card.cmake)

@@ -16,6 +16,10 @@ usage: ./dev COMMAND
   fuzz NAME [SECONDS] run a fuzz target (60 seconds unless told)
   crash [N] [SEED]    kill a daemon N times (200) under 32 writing clients
   bench NAME [...]    run a benchmark, for instance: ./dev bench peer
+  gpu [--report FOLDER] [--seconds N]
+                      prove and measure the CUDA backend on this machine's card, in under 9
+                      minutes and without network; writes docs/gpu/DATE-CARD.md
+  gpu --pack FOLDER   pack all that needs, for a machine with neither network nor compiler
   model               fetch and verify the default model; prints its path
   clean-room [run|test]
                       run the README's commands in a bare Debian made for that

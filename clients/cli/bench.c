@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "json.h"
@@ -337,8 +338,33 @@ static const struct cli_extra extras[] = {
     {NULL, NULL, NULL, NULL},
 };
 
+/* Becomes personad-bench: the one beside this program, else the first on the PATH. */
+static int kernel_bench(char **arguments)
+{
+    static char program[] = "personad-bench";
+    char beside[4096];
+
+    arguments[0] = program;
+    const ssize_t size = readlink("/proc/self/exe", beside, sizeof beside - sizeof program);
+    if (size > 0) {
+        beside[size] = '\0';
+        char *slash = strrchr(beside, '/');
+        memcpy(slash + 1, program, sizeof program);
+        (void)execv(beside, arguments);
+    }
+    (void)execvp(program, arguments);
+    (void)fprintf(stderr,
+                  "persona: %s is neither beside this program nor on the PATH; it is built and "
+                  "installed with personad\n",
+                  program);
+    return CLI_FAILED;
+}
+
 static int run(struct cli *cli, int argument_count, char **arguments)
 {
+    if (argument_count > 1 && strcmp(arguments[1], "--kernel") == 0) {
+        return kernel_bench(arguments + 1);
+    }
     struct options options = {1, 1, 32, 64, false};
     const int parsed = cli_parse(cli, &command_bench, argument_count, arguments, &options);
     if (parsed != CLI_OK) {
@@ -385,7 +411,11 @@ const struct cli_command command_bench = {
         "With the persona `plain` (the default) a turn is a text and its continuation; with any\n"
         "other it is a say. Replies have exactly --tokens tokens unless --free-length is given.\n"
         "\"while all were generating\" counts from the moment when every user has a token to the\n"
-        "first end of a reply.",
+        "first end of a reply.\n"
+        "\n"
+        "`persona bench --kernel` asks no daemon: it measures the backend of this machine, with\n"
+        "weights of noise in the shape of a known model, and prints times, rates and shares of\n"
+        "the device's own rates; `persona bench --kernel --help` lists its options.",
     .takes = CLI_TAKES_PERSONA | CLI_TAKES_GENERATION,
     .extras = extras,
     .run = run,

@@ -45,8 +45,7 @@ static enum status model_needs(enum status status, struct error *error)
     return STATUS_BAD_INPUT;
 }
 
-/* Takes the file over, also when it fails. */
-static enum status model_create(struct model_file file, struct error *error, struct model **out)
+enum status model_open_file(struct model_file file, struct error *error, struct model **out)
 {
     struct model *model = memory_alloc(1, sizeof(*model));
 
@@ -70,7 +69,7 @@ static enum status model_open_folder(const char *path, const struct hf_file *fil
     struct hf_folder *folder = NULL;
 
     TRY(model_needs(hf_folder_open(path, files, count, error, &folder), error));
-    return model_create((struct model_file){&hf_format, folder}, error, out);
+    return model_open_file((struct model_file){&hf_format, folder}, error, out);
 }
 
 enum status model_open(const char *path, struct error *error, struct model **out)
@@ -82,7 +81,7 @@ enum status model_open(const char *path, struct error *error, struct model **out
         return model_open_folder(path, NULL, 0, error, out);
     }
     TRY(gguf_open(path, error, &gguf));
-    return model_create((struct model_file){&gguf_format, gguf}, error, out);
+    return model_open_file((struct model_file){&gguf_format, gguf}, error, out);
 }
 
 enum status model_open_files(const struct hf_file *files, uint32_t count, const char *name,
@@ -98,7 +97,7 @@ enum status model_open_bytes(struct bytes file, const char *name, struct error *
     struct gguf *gguf = NULL;
 
     TRY(gguf_open_bytes(file, name, error, &gguf));
-    return model_create((struct model_file){&gguf_format, gguf}, error, out);
+    return model_open_file((struct model_file){&gguf_format, gguf}, error, out);
 }
 
 void model_close(struct model *model)

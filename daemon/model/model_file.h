@@ -65,6 +65,10 @@ MUST_USE enum status model_file_tensor_read(const struct model_file *file,
                                             void *to);
 uint64_t model_file_tensor_count(const struct model_file *file);
 const struct model_tensor *model_file_tensor_at(const struct model_file *file, uint64_t index);
+
+/* A model of these files, which it takes over, also when it fails; see model_open(). */
+MUST_USE enum status model_open_file(struct model_file file, struct error *error,
+                                     struct model **out);
 void model_file_close(struct model_file *file); /* a zeroed one is fine */
 
 #endif

@@ -34,6 +34,7 @@ DATA_FOLDERS = ("tests/fixtures/", "tests/fuzz/corpus/", "tests/tiny/")
 MAY_INCLUDE = {
     "wire": ["session/", "personad.pb-c.h"],
     "session": ["journal/", "schedule/", "text/", "sample/", "model/"],
+    "bench": ["model/", "kernels/"],
     "schedule": ["model/", "sample/", "text/", "kernels/backend.h", "kernels/dtype.h"],
     "model": ["kernels/backend.h", "kernels/dtype.h"],
     "sample": ["kernels/steps/"],

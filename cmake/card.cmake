@@ -1,0 +1,33 @@
+# Programs for a machine with a card (scripts/gpu.sh): gpu_check, and tests of the emulator that
+# speak to the backend through its seam, linked with the library that the daemon loads instead of
+# the emulated kernels. No ctest runs them: without a card each ends with 77.
+
+add_executable(gpu_check ${PROJECT_SOURCE_DIR}/tests/card/gpu_check.c)
+target_link_libraries(gpu_check PRIVATE test_support bench model kernels_cpu m)
+
+if(NOT TARGET personad_cuda OR NOT host_cxx)
+  return()
+endif()
+
+set(card_sources ${emulator_sources})
+list(FILTER card_sources EXCLUDE REGEX "_rig\\.cpp$")
+part(card_support SOURCES ${card_sources} LINKS test_support kernels_cpu base)
+target_compile_options(card_support PUBLIC -Wno-unknown-pragmas)
+foreach(name forward sample backend_cuda)
+  add_executable(card_${name} ${PROJECT_SOURCE_DIR}/tests/emulator/test_${name}.cpp
+    ${PROJECT_SOURCE_DIR}/tests/card/card_shim.cpp)
+  target_link_libraries(card_${name} PRIVATE card_support test_support model kernels_cpu base
+    PkgConfig::cmocka m)
+endforeach()
+
+# The card's own rates.
+set(rates ${PROJECT_BINARY_DIR}/tests/gpu_rates)
+add_custom_command(
+  OUTPUT ${rates}
+  COMMAND ${PERSONAD_NVCC} -std=c++17 -O3 -Werror all-warnings -ccbin ${cuda_host_cxx}
+    ${nvcc_targets} ${PROJECT_SOURCE_DIR}/tests/card/gpu_rates.cu -o ${rates}
+    ${PERSONAD_CUDART} -ldl -lrt -lpthread --cudart none
+  DEPENDS ${PROJECT_SOURCE_DIR}/tests/card/gpu_rates.cu
+  COMMENT "nvcc gpu_rates.cu"
+  VERBATIM)
+add_custom_target(gpu_rates ALL DEPENDS ${rates})

@@ -1,0 +1,42 @@
+/* Measures a backend: steps of a whole model of noise, and its operations one by one, as times, as
+ * rates, and as shares of two rates of the same device.
+ *
+ * Thread: one. Every figure is the median of several runs after a warm-up; nothing is estimated. A
+ * case that does not fit the memory given is a row that says so.
+ */
+#ifndef PERSONAD_BENCH_BENCH_H
+#define PERSONAD_BENCH_BENCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/error.h"
+#include "base/status.h"
+#include "kernels/backend.h"
+#include "model/model.h"
+
+struct bench_settings {
+    const struct backend_ops *ops;
+    uint32_t thread_count; /* CPU */
+    uint64_t memory_bytes; /* of the KV pool, at most */
+    uint32_t batch_max;    /* cases of more branches are left out */
+    uint32_t context;      /* of a private context: 1024 */
+    uint32_t shared;       /* of a shared prefix: 4096 */
+    uint32_t prefill;      /* tokens of the prefill case: 2048 */
+    double seconds;        /* that one case may take, about */
+    double copy_gbs;       /* of the device, bytes read and written; 0: not known */
+    double matmul_tflops;  /* of its best bf16 product; 0: not known, no share is printed */
+    FILE *out;
+};
+
+/* Steps of the whole model: prefill, decode at growing batches, a shared prefix. Prints a table.
+ * What create and load answer; DEVICE when a step failed. */
+MUST_USE enum status bench_steps(const struct bench_settings *settings, const struct model *model,
+                                 struct error *error);
+
+/* Operations one by one, with the weights of the model's first layers. Prints a table. */
+MUST_USE enum status bench_operations(const struct bench_settings *settings,
+                                      const struct model *model, struct error *error);
+
+#endif

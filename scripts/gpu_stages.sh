@@ -1,0 +1,79 @@
+# shellcheck shell=sh disable=SC2154
+# The stages of scripts/gpu.sh, which starts this once a stage: gpu_stages.sh NAME. It exports where
+# everything is: root work bin bench library model runner. Ends with 0 when all held, 75 when this
+# machine lacks what the stage is about (the last line says what), 77 without a card.
+set -u
+
+# shellcheck disable=SC2086 # the loader of a pack and its words, or nothing
+run() { $runner "$@"; }
+
+missing()
+{
+    echo "$1"
+    exit 75
+}
+
+stage_rates() { run "$bin/gpu_rates"; }
+
+stage_kernels()
+{
+    failed=0
+    for name in sample backend_cuda forward; do
+        # What fails on purpose inside the library is for the emulator: its heap is another here.
+        case $name in
+        backend_cuda) skip='running_out_of_memory*' ;;
+        *) skip= ;;
+        esac
+        echo "$name:"
+        PERSONAD_CARD_SKIP=$skip run "$bin/card_$name" || failed=1
+    done
+    return $failed
+}
+
+stage_agreement()
+{
+    # shellcheck disable=SC2086 # nothing when there is no model
+    run "$bin/gpu_check" agree --library "$library" $model noise:135m:BF16:30 noise:tiny:F16:2 \
+        noise:tiny:Q8_0:2 noise:tiny:Q4_0:2 noise:8b:Q4_1:2 noise:8b:BF16:2
+}
+
+stage_invariance()
+{
+    run "$bin/gpu_check" invariance --library "$library" --rows 2048 --stride 1 noise:tiny:BF16:2 &&
+        run "$bin/gpu_check" invariance --library "$library" --rows 2048 --stride 1 \
+            noise:135m:Q4_1:2 &&
+        run "$bin/gpu_check" invariance --library "$library" --rows 2048 --stride 37 noise:8b:BF16:1
+}
+
+sanitize()
+{
+    tool=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
+    [ -x "$tool" ] || missing "compute-sanitizer is not on this machine"
+    [ -z "$runner" ] || missing "it cannot follow a program under the loader of the pack"
+    code=0
+    "$tool" --tool "$1" --error-exitcode 9 "$bin/gpu_check" invariance --library "$library" \
+        --rows 48 --stride 23 noise:tiny:BF16:1 noise:tiny:Q4_1:1 >"$work/tool" 2>&1 || code=$?
+    tail -n 60 "$work/tool"
+    return $code
+}
+stage_memcheck() { sanitize memcheck; }
+stage_racecheck() { sanitize racecheck; }
+stage_initcheck() { sanitize initcheck; }
+
+stage_speed()
+{
+    copy=$(sed -n 's/^copy_gbs //p' "$work/rates.log")
+    product=$(sed -n 's/^bf16_tflops //p' "$work/rates.log")
+    # shellcheck disable=SC2086 # nothing where a rate is not known
+    run "$bench" --backend cuda --shape 8b --type BF16 --seconds 0.7 --operations \
+        ${copy:+--copy $copy} ${product:+--matmul $product}
+}
+
+stage_peers()
+{
+    python=$(command -v python3) || missing "there is no python3 on this machine"
+    "$python" -c 'import torch' 2>/dev/null || missing "there is no PyTorch on this machine"
+    "$python" "$root/scripts/gpu_peers.py" 2>&1
+}
+
+"stage_$1"
