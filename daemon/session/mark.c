@@ -165,13 +165,15 @@ static enum status note_purge(struct journal_batch *batch, struct node *top)
 
 static void apply_purge(struct store *store, struct node *top)
 {
+    struct session *session = top->session;
+
     for (struct node *node = top; node != NULL; node = tree_next_of_all(top, node)) {
         if (!node->is_purged) {
-            state_account_bytes(store, node->session, sizeof(*node) - node_stored_bytes(node));
+            state_account_bytes(store, session, sizeof(*node) - node_stored_bytes(node));
             node_purge(node);
         }
     }
-    bookmark_drop_purged(top->session);
+    bookmark_drop_purged(session);
 }
 
 void mark_purge(struct store *store, const struct request *request, struct reply_to to)

@@ -146,7 +146,7 @@ void rig_restart(struct rig *rig, const char *chat_format)
         .numerics_id = "test/1",
         .chat_format = chat_format,
         .context_token_count_max = 2048,
-        .events = {rig, on_reply, on_follow, on_progress, is_awaited},
+        .events = {rig, on_reply, on_follow, on_progress, is_awaited, NULL},
     };
     struct error error = {0};
 
