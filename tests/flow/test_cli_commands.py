@@ -12,7 +12,8 @@ from client import NO_FOLLOW, NODE, ROOT, position
 from conftest import count_of, wait_until
 
 COMMANDS = ["chat", "say", "complete", "tree", "tokenize", "personas", "info", "bench",
-            "batch"]
+            "batch",
+            "dist", "score", "compare", "group", "verify"]
 CHILD_FIELDS = ["session", "node", "ordinal", "seed", "prompt_tokens", "tokens", "logprobs",
                 "entropies", "top", "text", "finish"]
 
@@ -34,7 +35,9 @@ def test_every_command_has_a_help_and_takes_socket_and_json(command):
     ["chat", "extra"], ["personas", "extra"], ["bench", "extra"], ["bench", "--users", "0"],
     ["complete", "-n", "0", "x"], ["complete", "--temperature", "warm", "x"],
     ["complete", "--seed", "-1", "x"], ["say", "--at", ":", "x"], ["info", "--socket"],
-    ["complete", "--bias", "5", "x"], ["tree", "--session", "0"]])
+    ["complete", "--bias", "5", "x"], ["tree", "--session", "0"], ["dist", "extra"],
+    ["dist", "--top", "33"], ["score"], ["compare"], ["group"], ["verify"], ["verify", "x"],
+    ["verify", "--all", "5"], ["verify", "--path", "--all"], ["verify", "5", "6"]])
 def test_wrong_usage_ends_with_2_and_prints_nothing(daemon, arguments):
     assert persona(daemon, *arguments, status=2) == ""
 

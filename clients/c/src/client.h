@@ -80,6 +80,11 @@ int client_call(struct personad_client *client, Personad__V1__Request *request, 
  */
 int client_ask(struct personad_client *client, Personad__V1__Request *request, int wanted,
                const Personad__V1__Reply **reply);
+
+/* The next reply to a request that was answered with `more`, in the same way; a lost connection is
+ * PERSONAD_CLOSED. */
+int client_more(struct personad_client *client, uint64_t id, int wanted,
+                const Personad__V1__Reply **reply);
 int client_no_memory(struct personad_client *client);
 Personad__V1__Position client_position(const struct personad_position *position);
 

@@ -376,6 +376,18 @@ static int call_resume(struct personad_client *client, uint64_t id, struct messa
     return code;
 }
 
+/* The message becomes the current one; an Error is the code. */
+static int answer_take(struct personad_client *client, struct message *message,
+                       const Personad__V1__Reply **reply)
+{
+    client->current = message;
+    if (message->reply->result_case == PERSONAD__V1__REPLY__RESULT_ERROR) {
+        return client_error(client, message->reply->error);
+    }
+    *reply = message->reply;
+    return PERSONAD_OK;
+}
+
 int client_call(struct personad_client *client, Personad__V1__Request *request, int timeout_ms,
                 const Personad__V1__Reply **reply)
 {
@@ -389,15 +401,22 @@ int client_call(struct personad_client *client, Personad__V1__Request *request, 
     if (is_lost && client->resume_ms != 0 && timeout_ms < 0) {
         code = call_resume(client, id, &message);
     }
-    if (code != PERSONAD_OK) {
-        return code;
+    return code != PERSONAD_OK ? code : answer_take(client, message, reply);
+}
+
+int client_more(struct personad_client *client, uint64_t id, int wanted,
+                const Personad__V1__Reply **reply)
+{
+    struct message *message = NULL;
+    client_release_current(client);
+    int code = answer_wait(client, id, -1, &message);
+    if (code == PERSONAD_OK) {
+        code = answer_take(client, message, reply);
     }
-    client->current = message;
-    if (message->reply->result_case == PERSONAD__V1__REPLY__RESULT_ERROR) {
-        return client_error(client, message->reply->error);
+    if (code == PERSONAD_OK && (int)(*reply)->result_case != wanted) {
+        code = client_fail(client, PERSONAD_PROTOCOL, "the daemon answered something else");
     }
-    *reply = message->reply;
-    return PERSONAD_OK;
+    return code;
 }
 
 /* ---------------------------------------------------------------- connecting */
