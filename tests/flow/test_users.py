@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from client import CODES, Client, Refused
+from client import CODES, MESSAGES, Client, Refused
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to become other users")
 
@@ -134,6 +134,44 @@ def test_a_private_persona_is_nobody_else_s(shared):
     assert as_user(BOB, play, private) in (str(CODES["DENIED"]), str(CODES["NOT_FOUND"]))
     public = int(as_user(ANN, put, 1))
     assert as_user(BOB, play, public) == "played", "but its prompt stays hidden"
+
+
+def test_nobody_looks_into_what_is_another_s(shared):
+    def make():
+        with shared.client() as client:
+            session = client.open(seed=1)
+            client.append(session, b"Ann's words")
+            node = client.generate(session, max_tokens=5).replies()[0]
+            persona = client.call("persona_put", card=CARD % b"Hers").persona_put.persona
+            return f"{session} {node.id} {persona.id}"
+
+    session, node, persona = (int(word) for word in as_user(ANN, make).split())
+
+    def pry():
+        codes = []
+        with shared.client() as client:
+            own = client.open(seed=1)
+            client.append(own, b"Bob's words")
+            item = MESSAGES["ScoreItem"](session=session,
+                                         options=[MESSAGES["ScoreOption"](text=b"a")])
+            for op, fields in [("distribution", dict(session=session)),
+                               ("score", dict(session=own, items=[item])),
+                               ("compare", dict(session=session)),
+                               ("compare", dict(session=own, personas=[persona])),
+                               ("group", dict(session=session)),
+                               ("group", dict(session=own, nodes=[node])),
+                               ("verify", dict(session=session)), ("verify", dict(node=node))]:
+                try:
+                    client.call(op, **fields)
+                    codes.append(0)
+                except Refused as refused:
+                    codes.append(refused.code)
+            codes.append(client.call("verify", all=True).verify.node_count)
+        return codes
+
+    denied, hidden = CODES["DENIED"], CODES["NOT_FOUND"]
+    told = as_user(BOB, pry)
+    assert told in (str([denied] * 8 + [0]), str([denied] * 3 + [hidden] + [denied] * 4 + [0]))
 
 
 def test_client_keys_of_users_do_not_meet(shared):
