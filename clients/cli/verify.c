@@ -46,7 +46,7 @@ static void verified_json(const struct personad_verified *node)
     if (node->error_text.size > 0) {
         json_text(&json, "error", node->error_text);
     } else {
-        json_string(&json, "number", personad_verified_name(node->number));
+        json_text_of(&json, "number", personad_verified_name(node->number));
         json_u64(&json, "index", node->index);
         json_u64(&json, "stored_bits", node->stored_bits);
         json_u64(&json, "computed_bits", node->computed_bits);
