@@ -52,7 +52,8 @@ enum {
     DISTRIBUTION_TOKEN_COUNT_MAX = 256,
     SCORE_OPTION_COUNT_MAX = 1024, /* of one request */
     COMPARE_PERSONA_COUNT_MAX = 8,
-    COMPARE_TOKEN_COUNT_MAX = 32768, /* a reply must fit a frame */
+    COMPARE_TOKEN_COUNT_MAX = 32768,      /* a reply must fit a frame */
+    COMPARE_ROW_VALUE_COUNT = 512 * 1024, /* logits of all personas, compared at a time */
     GROUP_NODE_COUNT_MAX = 1024,
     GROUP_TEXT_BYTES_MAX = 3 * 1024 * 1024,
     VERIFY_LOOK_COUNT_MAX = 4,         /* nodes of one request that are computed at a time */

@@ -9,7 +9,7 @@
 enum { TOP_DEFAULT = 10, OPTION_COUNT_MAX = 1024, PERSONA_COUNT_MAX = 8, PIECE_COLUMNS = 60 };
 
 struct options {
-    bool has_speaker, continuing;
+    bool has_speaker, continuing, divergence;
     uint64_t speaker;
     uint64_t top;
 };
@@ -25,6 +25,13 @@ static bool on_continue(void *context, const char *value)
 {
     (void)value;
     ((struct options *)context)->continuing = true;
+    return true;
+}
+
+static bool on_divergence(void *context, const char *value)
+{
+    (void)value;
+    ((struct options *)context)->divergence = true;
     return true;
 }
 
@@ -53,6 +60,7 @@ static const struct cli_extra dist_extras[] = {
 };
 static const struct cli_extra compare_extras[] = {
     {"speaker", "N", "only what this speaker says", on_speaker},
+    {"divergence", NULL, "compare the whole distributions too", on_divergence},
     {NULL, NULL, NULL, NULL},
 };
 
@@ -234,11 +242,22 @@ static void compared_print(const struct cli *cli, const struct personad_comparis
             json_double(&json, "ratio", one->ratio);
             json_floats(&json, "logprobs", one->logprobs, seen->token_count);
             json_floats(&json, "entropies", one->entropies, seen->token_count);
+            if (one->divergences != NULL) {
+                json_floats(&json, "divergences", one->divergences, seen->token_count);
+            }
             json_end(&json);
             continue;
         }
-        (void)printf("%8" PRIu64 "  %12.4f  %9.4f a token  ratio %+.4f\n", one->persona,
-                     one->logprob, one->logprob / (double)seen->token_count, one->ratio);
+        double divergence = 0;
+        for (size_t k = 0; one->divergences != NULL && k < seen->token_count; k++) {
+            divergence += (double)one->divergences[k];
+        }
+        (void)printf("%8" PRIu64 "  %12.4f  %9.4f a token  ratio %+.4f", one->persona, one->logprob,
+                     one->logprob / (double)seen->token_count, one->ratio);
+        if (one->divergences != NULL) {
+            (void)printf("  divergence %.4f a token", divergence / (double)seen->token_count);
+        }
+        (void)fputc('\n', stdout);
     }
 }
 
@@ -269,6 +288,7 @@ static int compare_run(struct cli *cli, int argument_count, char **arguments)
         .persona_count = (size_t)count,
         .has_speaker = options.has_speaker,
         .speaker = (uint32_t)options.speaker,
+        .divergence = options.divergence,
     };
     struct personad_comparison seen;
     if (personad_compare(cli->client, &asked, &seen) != PERSONAD_OK) {

@@ -69,6 +69,8 @@ struct branch_output {
     float *logprobs_sampler;
     float *entropies;
     struct sample_top *tops; /* [token][top_count]; NULL when top_count is 0 */
+    float
+        *rows; /* of a look: [mark][vocabulary], the logits that a mark was measured in; or NULL */
     uint32_t
         *text_ends; /* [token] bytes of text that tokens 0..i show, all sampled tokens counted */
     uint8_t *text;  /* bytes shown by all sampled tokens (released or not) */

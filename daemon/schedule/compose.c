@@ -278,6 +278,7 @@ static void add_marks(struct engine_flight *flight, struct step_entry *entry, st
         const uint32_t index = plan_builder_add_sample(flight->builder, &sample);
         entry->sample = i == 0 ? index : entry->sample;
     }
+    flight->reads_rows = flight->reads_rows || spec->output->rows != NULL;
     entry->sample_count = mark_count;
     branch->planned_count += mark_count;
     flight->sample_count += mark_count;
@@ -392,6 +393,7 @@ bool compose_step(struct engine *engine, struct engine_flight *flight)
     flight->row_count = 0;
     flight->decode_row_count = 0;
     flight->sample_count = 0;
+    flight->reads_rows = false;
     /* A copy: preemption takes branches out of the table's own list. */
     memcpy(order, table->running, running_count * sizeof(uint32_t));
     for (uint32_t i = 0; i < running_count; i++) {

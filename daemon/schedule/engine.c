@@ -387,6 +387,7 @@ static enum status flight_begin(struct engine *engine, struct engine_flight *fli
     enum status status;
 
     engine->step_number = flight->number;
+    flight->plan = plan;
     status = forward_submit(engine->settings.forward, plan, &flight->ticket);
     if (status != STATUS_OK) {
         keep_fault(engine, flight, "was refused by the device");
@@ -449,6 +450,10 @@ enum status engine_step(struct engine *engine)
     }
     if (engine->flight_count == engine->flight_count_max ||
         (engine->flight_count > 0 && !has_work)) {
+        const enum status ended = flight_end(engine);
+        status = status == STATUS_DEVICE ? status : ended;
+    }
+    while (has_work && flight->reads_rows && engine->flight_count > 0) {
         const enum status ended = flight_end(engine);
         status = status == STATUS_DEVICE ? status : ended;
     }

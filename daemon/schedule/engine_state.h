@@ -40,7 +40,9 @@ struct engine_flight {
     uint32_t decode_row_count;
     uint32_t sample_count;
     uint32_t ticket;
-    uint64_t number; /* steps are numbered from 1 */
+    const struct plan *plan; /* the builder's, while it is on its way */
+    bool reads_rows;         /* logits are read back: no later step may begin before it has ended */
+    uint64_t number;         /* steps are numbered from 1 */
 };
 
 struct engine {

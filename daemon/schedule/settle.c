@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/clock.h"
+#include "model/config.h"
 #include "schedule/deliver.h"
 #include "schedule/leave.h"
 
@@ -24,9 +25,25 @@ static enum status entry_failure(const struct engine_flight *flight, const struc
     return STATUS_OK;
 }
 
+/* The row that the next mark was measured in, where it is wanted. */
+static enum status read_row(struct engine *engine, const struct engine_flight *flight,
+                            const struct branch *branch, uint32_t sample)
+{
+    const struct forward *forward = engine->settings.forward;
+    const struct branch_output *output = branch->spec->output;
+
+    if (output->rows == NULL) {
+        return STATUS_OK;
+    }
+    const size_t vocabulary_count = model_config(forward_model(forward))->vocabulary_count;
+    return forward_logits_read(forward, flight->plan->samples[sample].logits_row,
+                               output->rows + branch->sampled_count * vocabulary_count);
+}
+
 /* A sampled token, or the marks of a look that this step has answered. */
-static void settle_samples(struct engine *engine, const struct step_entry *entry,
-                           struct branch *branch, const struct step_result *result)
+static void settle_samples(struct engine *engine, const struct engine_flight *flight,
+                           const struct step_entry *entry, struct branch *branch,
+                           const struct step_result *result)
 {
     const uint64_t now_ns = clock_monotonic_ns();
 
@@ -35,6 +52,9 @@ static void settle_samples(struct engine *engine, const struct step_entry *entry
 
         if ((sample->flags & SAMPLE_FLAG_NAN) != 0) {
             deliver_cut(branch, FINISH_FAILED, STATUS_NUMERIC);
+        } else if (branch->spec->marks != NULL &&
+                   read_row(engine, flight, branch, entry->sample + i) != STATUS_OK) {
+            deliver_cut(branch, FINISH_FAILED, STATUS_DEVICE);
         } else if (branch->spec->marks != NULL) {
             deliver_mark(branch, sample, now_ns);
         } else {
@@ -63,7 +83,7 @@ static void settle_entry(struct engine *engine, struct engine_flight *flight,
     if (entry->sample == ENTRY_NONE || branch->finish != FINISH_NONE) {
         return; /* sampled after the stop: dropped */
     }
-    settle_samples(engine, entry, branch, result);
+    settle_samples(engine, flight, entry, branch, result);
     if (branch->finish == FINISH_NONE && branch->event.released_count > released_before) {
         span_publish(engine->tree, engine->pages, branch,
                      branch->spec->context_token_count + branch->event.released_count, false);

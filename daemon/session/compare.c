@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "sample/divergence.h"
 #include "session/answer.h"
 #include "session/catalog.h"
 #include "session/look.h"
@@ -22,9 +23,11 @@ struct viewer {
     struct session *session; /* borrowed, or &shadow */
     struct session shadow;   /* the session with another cast, owned */
     bool has_shadow;
-    struct context *context; /* acquired while the job is made */
+    struct context *context; /* acquired */
     struct look *look;       /* owned */
-    uint32_t *positions;     /* owned: in the context, of its tokens of content */
+    struct look *rows;   /* owned: of a stretch of whole distributions, while they are compared */
+    float *divergences;  /* owned; NULL unless asked for */
+    uint32_t *positions; /* owned: in the context, of its tokens of content */
     uint32_t token_count;
 };
 
@@ -34,6 +37,10 @@ struct compare {
     struct viewer *viewers;        /* owned */
     struct compared_token *tokens; /* owned: what all of them see */
     uint32_t token_count;
+    bool has_divergences; /* are asked for */
+    uint32_t begun_count; /* tokens whose rows were asked for */
+    uint32_t compared_count;
+    enum branch_priority priority;
     struct compared_span_view *spans;    /* owned */
     uint32_t *ids;                       /* owned: of the spans */
     struct compared_persona_view *views; /* owned */
@@ -45,6 +52,8 @@ static void release_viewer(struct store *store, struct viewer *viewer)
 {
     context_release(viewer->context);
     look_destroy(viewer->look);
+    look_destroy(viewer->rows);
+    memory_free(viewer->divergences);
     memory_free(viewer->positions);
     if (viewer->has_shadow) {
         cast_finish(&viewer->shadow.cast, state_prompt_release, store);
@@ -104,6 +113,7 @@ static void answer(struct store *store, const struct compare *compare)
             .persona = viewer->persona,
             .logprobs = output->logprobs,
             .entropies = output->entropies,
+            .divergences = viewer->divergences,
         };
         for (uint32_t i = 0; i < compare->token_count; i++) {
             view->logprob += (double)output->logprobs[i];
@@ -117,17 +127,98 @@ static void answer(struct store *store, const struct compare *compare)
     store->settings.events.on_reply(store->settings.events.context, compare->job.to, &reply, false);
 }
 
+/* ---- whole distributions ---- */
+
+static uint32_t vocabulary_of(const struct store *store)
+{
+    return tokenizer_vocabulary(store->settings.tokenizer)->token_count;
+}
+
+/* Lends a look a viewer along the next stretch, whose rows are few enough to be compared at once.
+ */
+static enum status begin_rows(struct store *store, struct compare *compare, struct error *error)
+{
+    const uint32_t width = vocabulary_of(store);
+    const uint32_t most = COMPARE_ROW_VALUE_COUNT / (width * compare->viewer_count);
+    const uint32_t first = compare->begun_count, left = compare->token_count - first;
+    const uint32_t wanted = most > 0 ? most : 1;
+    const uint32_t count = left < wanted ? left : wanted;
+
+    compare->begun_count += count;
+    for (uint32_t v = 0; v < compare->viewer_count; v++) {
+        struct viewer *viewer = &compare->viewers[v];
+        const uint32_t skipped = viewer->token_count - compare->token_count;
+        const uint32_t *positions = viewer->positions + skipped + first;
+        const struct look_query query = {
+            .session = viewer->session,
+            .context = viewer->context,
+            .mark_count = count,
+            .row_width = width,
+            .priority = compare->priority,
+        };
+
+        TRY(look_create(&compare->job, &query, error, &viewer->rows));
+        compare->looks[v] = viewer->rows;
+        for (uint32_t i = 0; i < count; i++) {
+            viewer->rows->marks[i] = (struct branch_mark){positions[i] - 1, PLAN_GIVEN_NONE};
+        }
+        look_cut(viewer->rows, positions[count - 1]);
+    }
+    TRY(look_check(store, compare->job.user, compare->viewer_count, error));
+    for (uint32_t v = 0; v < compare->viewer_count; v++) {
+        TRY(look_lend(store, compare->looks[v], error));
+    }
+    return STATUS_OK;
+}
+
+static void end_rows(struct store *store, struct compare *compare)
+{
+    const uint32_t width = vocabulary_of(store);
+    const struct branch_output *first = &compare->viewers[0].rows->output;
+
+    for (uint32_t v = 0; v < compare->viewer_count; v++) {
+        struct viewer *viewer = &compare->viewers[v];
+
+        for (uint32_t i = compare->compared_count; i < compare->begun_count; i++) {
+            const size_t at = (size_t)(i - compare->compared_count) * width;
+            viewer->divergences[i] =
+                (float)divergence_of(first->rows + at, viewer->rows->output.rows + at, width);
+        }
+    }
+    for (uint32_t v = 0; v < compare->viewer_count; v++) {
+        compare->looks[v] = NULL;
+        look_destroy(compare->viewers[v].rows);
+        compare->viewers[v].rows = NULL;
+    }
+    compare->compared_count = compare->begun_count;
+}
+
 static void on_end(struct store *store, struct look_job *job, struct look *look)
 {
     struct compare *compare = (struct compare *)job;
 
     (void)look;
+    if (job->error.status == STATUS_OK && job->lent_count > 0) {
+        return;
+    }
+    if (job->error.status == STATUS_OK && compare->begun_count > 0) {
+        end_rows(store, compare);
+    }
+    if (job->error.status == STATUS_OK && compare->has_divergences &&
+        compare->begun_count < compare->token_count) {
+        struct error error = {0};
+
+        if (begin_rows(store, compare, &error) == STATUS_OK) {
+            return;
+        }
+        job->error = error;
+    }
     if (job->error.status != STATUS_OK) {
         look_job_fail(store, job, compare->looks, compare->viewer_count);
-    } else if (job->lent_count == 0) {
-        answer(store, compare);
-        destroy(job);
+        return;
     }
+    answer(store, compare);
+    destroy(job);
 }
 
 /* ---- personas that are not in the cast ---- */
@@ -293,9 +384,10 @@ static enum status make_look(const struct request_compare *asked, struct compare
         viewer->look->marks[i] = (struct branch_mark){positions[i] - 1, compare->tokens[i].id};
     }
     look_cut(viewer->look, positions[count - 1]);
-    context_release(viewer->context);
-    viewer->context = NULL;
-    return STATUS_OK;
+    if (asked->divergence) {
+        viewer->divergences = memory_alloc(count, sizeof(*viewer->divergences));
+    }
+    return !asked->divergence || viewer->divergences != NULL ? STATUS_OK : out_of_memory(error);
 }
 
 static enum status allocate(struct compare *compare, struct error *error)
@@ -376,6 +468,8 @@ void compare_execute(struct store *store, const struct request *request, struct 
     }
     compare->store = store;
     compare->viewer_count = asked->persona_count > 0 ? asked->persona_count : 1;
+    compare->has_divergences = asked->divergence;
+    compare->priority = asked->priority;
     compare->job = (struct look_job){
         .to = to,
         .type = request->type,

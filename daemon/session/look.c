@@ -70,7 +70,11 @@ static enum status make_output(struct look *look, const struct look_query *query
         .logprobs_sampler = (float *)(words + 2 * count),
         .entropies = (float *)(words + 3 * count),
     };
-    return STATUS_OK;
+    if (query->row_width > 0) {
+        look->output.rows = memory_alloc(count * query->row_width, sizeof(float));
+        look->block_bytes += count * query->row_width * sizeof(float);
+    }
+    return query->row_width == 0 || look->output.rows != NULL ? STATUS_OK : STATUS_MEMORY;
 }
 
 static void fill_spec(struct look *look, const struct look_query *query)
@@ -151,6 +155,7 @@ void look_destroy(struct look *look)
     memory_free(look->runs);
     memory_free(look->marks);
     memory_free(look->block);
+    memory_free(look->output.rows);
     memory_free(look);
 }
 

@@ -37,7 +37,7 @@ struct look {
     struct branch_spec spec;
     struct branch_output output;
     struct branch_event event;
-    void *block; /* owned: the output's arrays */
+    void *block; /* owned: the output's arrays, but for rows */
     uint64_t block_bytes;
     uint32_t *ids;             /* owned */
     struct branch_run *runs;   /* owned */
@@ -52,6 +52,7 @@ struct look_query {
     uint32_t more_count;
     uint32_t mark_count;
     uint32_t top_count;
+    uint32_t row_width; /* the vocabulary's count where whole rows are wanted; 0: none */
     enum branch_priority priority;
     bool is_secret; /* shares no KV: reads none, leaves none */
 

@@ -58,6 +58,7 @@ struct request_compare {
     uint32_t persona_count; /* at most COMPARE_PERSONA_COUNT_MAX; 0: the one that is there */
     bool has_speaker;
     uint32_t speaker;
+    bool divergence;
     enum branch_priority priority;
 };
 
@@ -113,6 +114,7 @@ struct compared_persona_view {
     uint64_t persona;
     double logprob, ratio;
     const float *logprobs, *entropies; /* [token_count] */
+    const float *divergences;          /* likewise; NULL unless asked for */
 };
 
 struct compare_view {

@@ -118,6 +118,7 @@ static enum status compare_decode(const Personad__V1__CompareRequest *from, stru
     asked->persona_count = (uint32_t)from->n_personas;
     asked->has_speaker = from->has_speaker;
     asked->speaker = from->speaker;
+    asked->divergence = from->has_divergence && from->divergence;
     asked->priority = priority_of(from->has_priority, from->priority);
     return STATUS_OK;
 }
@@ -270,6 +271,10 @@ static void persona_fill(const struct compared_persona_view *view, uint32_t toke
     out->logprobs = floats(view->logprobs);
     out->n_entropies = token_count;
     out->entropies = floats(view->entropies);
+    if (view->divergences != NULL) {
+        out->n_divergences = token_count;
+        out->divergences = floats(view->divergences);
+    }
 }
 
 static enum status compare_build(const struct reply *reply, struct arena *arena,

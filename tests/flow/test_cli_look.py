@@ -54,6 +54,9 @@ def test_compare_and_group_print_what_is_answered(daemon, client):
     assert one["ratio"] == 0 and abs(other["ratio"] - one["logprob"] + other["logprob"]) < 1e-3
     assert len(one["logprobs"]) == len(other["entropies"])
     assert persona(daemon, "compare", "--session", str(session)).count("ratio") == 1
+    shown = persona(daemon, "compare", "--session", str(session), "--divergence", "keeper",
+                    "conductor")
+    assert shown.count("divergence 0.0000 a token") == 1 and shown.count("divergence") == 2
     groups = objects(persona(daemon, "group", "--json", "--session", str(session)))
     assert sorted(sum((group["nodes"] for group in groups), [])) == \
         sorted(node.id for node in made.replies())

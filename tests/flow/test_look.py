@@ -241,6 +241,32 @@ def test_the_same_path_under_two_personas(client):
     assert raw(own.items[0].options[0].logprobs) == raw(other.logprobs[:count])
 
 
+def test_divergences_are_sums_over_whole_distributions(client):
+    one = persona(client, name="Ruth", description="Ruth is a gruff old sailor.")
+    other = persona(client, name="Ruth", description="Ruth is a kind young teacher.")
+    count = client.call("info").info.vocabulary_count
+    logprobs = {}
+    for played in (one, other):
+        session = client.call("session_open", persona=played, seed=9).session_open.session.id
+        client.append(session, b"Hello Ruth")
+        logprobs[played] = [value for first in range(0, count, 256) for value in
+                            distribution(client, session, tokens=list(range(
+                                first, min(first + 256, count)))).logprobs]
+    session = client.call("session_open", persona=one, seed=9).session_open.session.id
+    client.stream("say", session=session, text=b"Hello Ruth")
+    compared = client.call("compare", session=session, personas=[one, other], speaker=1,
+                           divergence=True).compare
+    mine, theirs = compared.personas
+    assert len(mine.divergences) == len(theirs.divergences) == len(mine.logprobs) > 5
+    assert all(abs(value) < 1e-6 for value in mine.divergences)
+    want = sum(math.exp(p) * (p - q) for p, q in zip(logprobs[one], logprobs[other]))
+    assert abs(theirs.divergences[0] - want) < 1e-4 < want
+    back = client.call("compare", session=session, personas=[other, one], speaker=1,
+                       divergence=True).compare.personas[1]
+    assert raw(back.divergences) != raw(theirs.divergences)
+    assert not client.call("compare", session=session).compare.personas[0].divergences
+
+
 def test_what_cannot_be_compared(client):
     session, _ = talk(client)
     for fields, word in (({"personas": [1 << 40]}, "persona"),

@@ -384,6 +384,8 @@ struct personad_compared {
     uint64_t persona;
     double logprob, ratio;             /* ratio: logprob of the first persona less this one's */
     const float *logprobs, *entropies; /* [token_count], of all spans one after another */
+    const float *divergences; /* likewise: Kullback-Leibler, from the first persona's distribution;
+                                 NULL unless asked for */
 };
 
 struct personad_comparison {
@@ -401,6 +403,7 @@ struct personad_compare_options {
     size_t persona_count;                     /* 0: the one that is there */
     bool has_speaker;                         /* only what this one says */
     uint32_t speaker;
+    bool divergence; /* compare whole distributions too */
 };
 
 int personad_compare(personad_client *client, const struct personad_compare_options *options,

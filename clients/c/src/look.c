@@ -175,6 +175,7 @@ static int compared_take(struct personad_client *client, const Personad__V1__Com
             .ratio = one->ratio,
             .logprobs = one->logprobs,
             .entropies = one->entropies,
+            .divergences = one->n_divergences == out->token_count ? one->divergences : NULL,
         };
     }
     out->personas = made;
@@ -193,6 +194,8 @@ int personad_compare(personad_client *client, const struct personad_compare_opti
     body.personas = (uint64_t *)options->personas;
     body.has_speaker = options->has_speaker;
     body.speaker = options->speaker;
+    body.has_divergence = options->divergence;
+    body.divergence = options->divergence;
     if (options->position != NULL) {
         position = client_position(options->position);
         body.position = &position;

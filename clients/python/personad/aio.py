@@ -215,18 +215,21 @@ class AsyncSession:
                        list(one.tokens), list(one.logprobs)) for one in reply.items[0].options]
 
     async def compare(self, personas: Sequence[int] = (), at: Place = None,
-                      speaker: Optional[int] = None) -> Compared:
-        """The path to a place as each of the personas sees it."""
+                      speaker: Optional[int] = None, divergence: bool = False) -> Compared:
+        """The path to a place as each of the personas sees it; with divergence, the whole
+        distributions are compared too (Kullback-Leibler, from the first persona's)."""
         def fill(body):
             body.session = self.id
             body.personas.extend(personas)
+            body.divergence = divergence
             if speaker is not None:
                 body.speaker = speaker
             _set_place(body, at)
         reply = await self._client.connection.call("compare", fill)
         return Compared([(span.node, span.first, list(span.tokens)) for span in reply.spans],
                         {one.persona: list(one.logprobs) for one in reply.personas},
-                        {one.persona: one.ratio for one in reply.personas})
+                        {one.persona: one.ratio for one in reply.personas},
+                        {one.persona: list(one.divergences) for one in reply.personas})
 
     async def group(self, nodes: Sequence[Union[Node, int]] = (), at: Place = None) -> List[Group]:
         """Which answers say the same; without nodes, all children of the place."""

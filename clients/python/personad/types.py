@@ -152,6 +152,7 @@ class Compared:
     spans: List[Tuple[int, int, List[int]]]  # node, offset of the first token, ids
     logprobs: Dict[int, List[float]]         # by persona
     ratios: Dict[int, float]
+    divergences: Dict[int, List[float]]      # empty unless asked for
 
 
 @dataclasses.dataclass(frozen=True)
