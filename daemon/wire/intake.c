@@ -45,7 +45,13 @@ static const char *const request_names[] = {
     [REQUEST_LABEL] = "Label",
     [REQUEST_CONTEXT] = "Context",
     [REQUEST_BACKUP] = "Backup",
+    [REQUEST_DISTRIBUTION] = "Distribution",
+    [REQUEST_SCORE] = "Score",
+    [REQUEST_COMPARE] = "Compare",
+    [REQUEST_GROUP] = "Group",
+    [REQUEST_VERIFY] = "Verify",
 };
+static_assert(sizeof request_names / sizeof *request_names == REQUEST_COUNT, "every request");
 
 /* Streams that the request will open. */
 static uint32_t cursor_count_of(const struct request *request)
