@@ -64,7 +64,7 @@ endif()
 if(EXISTS ${PROJECT_SOURCE_DIR}/tests/support/tiny_model_main.c)
   add_executable(tiny_model tests/support/tiny_model_main.c)
   target_include_directories(tiny_model PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-  target_link_libraries(tiny_model PRIVATE test_support kernels_cpu)
+  target_link_libraries(tiny_model PRIVATE test_support model kernels_cpu)
 endif()
 
 # The laboratory: one program an operation. Built with the tests so that it stays true.

@@ -1,12 +1,15 @@
 /* tiny_model FOLDER: writes a tiny random model of every weight type and both tokenisers there:
- * tiny-<type>-<bpe|spm>.gguf. With names as further arguments, only those: "Q4_1-bpe". */
+ * tiny-<type>-<bpe|spm>.gguf. With names as further arguments, only those: "Q4_1-bpe". "hf" is a
+ * Hugging Face folder, tiny-hf. */
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/memory.h"
 #include "kernels/dtype.h"
+#include "support/tiny_folder.h"
 #include "support/tiny_model.h"
 
 enum { TINY_SEED = 1 };
@@ -41,6 +44,27 @@ static bool write_model(const char *folder, const char *name, const struct tiny_
     return whole && closed;
 }
 
+/* The BF16 model as a folder of several files. */
+static bool write_folder(const char *folder)
+{
+    const struct tiny_spec spec = tiny_spec_of(DTYPE_BF16, VOCABULARY_BPE, TINY_SEED);
+    const struct tiny_folder_spec sharded = {.sharded = true};
+    const struct bytes file = tiny_model_create(&spec);
+    struct tiny_folder files;
+    char path[4096];
+
+    (void)snprintf(path, sizeof(path), "%s/tiny-hf", folder);
+    if (mkdir(path, 0755) != 0 && errno != EEXIST) {
+        (void)fprintf(stderr, "tiny_model: %s: %s\n", path, strerror(errno));
+        return false;
+    }
+    tiny_folder_create(file, &sharded, &files);
+    tiny_folder_write(&files, path);
+    tiny_folder_destroy(&files);
+    memory_free((void *)(uintptr_t)file.data);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     static const uint32_t dtypes[] = {
@@ -65,5 +89,5 @@ int main(int argc, char **argv)
             }
         }
     }
-    return 0;
+    return wanted("hf", argc - 2, argv + 2) && !write_folder(argv[1]) ? 1 : 0;
 }
