@@ -141,6 +141,14 @@ static void test_a_folder_that_cannot_be_written_is_named(void **state)
 
 /* ---- what was written ---- */
 
+/* All fields, without what pads the struct. */
+static void assert_skeleton(const struct journal_node *a, const struct journal_node *b)
+{
+    const size_t size = offsetof(struct journal_node, flags) + sizeof(a->flags);
+
+    assert_memory_equal(a, b, size);
+}
+
 static void test_a_tree_comes_back_as_it_was_given(void **state)
 {
     const struct journal_record records[] = {
@@ -165,7 +173,7 @@ static void test_a_tree_comes_back_as_it_was_given(void **state)
 
     const struct rows_node *given = &tree->nodes[0];
     const struct journal_given *was = &records[0].u.given;
-    assert_memory_equal(&given->node, &was->node, sizeof(was->node));
+    assert_skeleton(&given->node, &was->node);
     assert_true(bytes_equal(given->ids, was->ids) && bytes_equal(given->text, was->text));
     assert_int_equal(given->finish, was->finish);
     assert_false(given->is_sampled);
@@ -173,7 +181,7 @@ static void test_a_tree_comes_back_as_it_was_given(void **state)
     const struct rows_node *ended = &tree->nodes[1];
     const struct journal_intent *intent = &records[3].u.intent;
     const struct journal_finish *finish = &more[0].u.finish;
-    assert_memory_equal(&ended->node, &intent->node, sizeof(intent->node));
+    assert_skeleton(&ended->node, &intent->node);
     assert_true(ended->seed == intent->seed && ended->context_id == intent->context_id);
     assert_true(ended->finished_us == finish->finished_us);
     assert_int_equal(ended->sampled_count, 5);
