@@ -1,11 +1,11 @@
 # Programs for a machine with a card (scripts/gpu.sh): gpu_check, and tests of the emulator that
 # speak to the backend through its seam, linked with the library that the daemon loads instead of
-# the emulated kernels. No ctest runs them: without a card each ends with 77.
+# the emulated kernels. Without a card each ends with 77.
 
 add_executable(gpu_check ${PROJECT_SOURCE_DIR}/tests/card/gpu_check.c)
 target_link_libraries(gpu_check PRIVATE test_support bench model kernels_cpu m)
 
-if(NOT TARGET personad_cuda OR NOT host_cxx)
+if(NOT host_cxx OR NOT TARGET cuda_emulated)
   return()
 endif()
 
@@ -20,7 +20,18 @@ foreach(name forward sample backend_cuda)
     PkgConfig::cmocka m)
 endforeach()
 
+# The emulated library stands in for the card's: the programs themselves are tried in every run.
+if(TARGET personad_cuda_emulated AND NOT PERSONAD_SANITIZE)
+  add_dependencies(card_sample personad_cuda_emulated)
+  add_test(NAME card_sample COMMAND card_sample WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(card_sample PROPERTIES
+    ENVIRONMENT "PERSONAD_CUDA_LIBRARY=$<TARGET_FILE:personad_cuda_emulated>")
+endif()
+
 # The card's own rates.
+if(NOT TARGET personad_cuda)
+  return()
+endif()
 set(rates ${PROJECT_BINARY_DIR}/tests/gpu_rates)
 add_custom_command(
   OUTPUT ${rates}

@@ -34,7 +34,7 @@ esac
 build_all()
 {
     packages_need "$packages_build" "g++" "libcmocka-dev"
-    configure release -DPERSONAD_TESTS=ON
+    configure release -DPERSONAD_TESTS=ON -DPERSONAD_CUDA=ON
     [ -f "$root/build/release/cuda/device.cu.o" ] || [ -n "$(command -v nvcc)" ] ||
         [ -x /usr/local/cuda/bin/nvcc ] || fail "there is no nvcc, so no CUDA backend can be built"
     # shellcheck disable=SC2086 # a list of programs
