@@ -13,6 +13,7 @@ enum {
 };
 
 struct device {
+    int ordinal;
     struct device_facts facts;
     cudaStream_t stream; /* owned */
     bool after_kernel;   /* what the stream got last is a kernel: the next may begin early */
@@ -26,6 +27,17 @@ struct device_event {
 struct device_graph {
     cudaGraphExec_t graph; /* owned */
 };
+
+/* The runtime counts a current card for each thread, and the first for those that never said. The
+ * main thread opens what the engine thread uses. */
+static thread_local int current = -1;
+
+static void enter(const struct device *device)
+{
+    if (current != device->ordinal && cudaSetDevice(device->ordinal) == cudaSuccess) {
+        current = device->ordinal;
+    }
+}
 
 /* Keeps the first failure: those after it only repeat it. */
 static enum status answer(struct device *device, const char *call, cudaError_t result)
@@ -73,6 +85,7 @@ enum status device_describe(uint32_t ordinal, struct error *error, struct device
     cudaError_t result = cudaGetDeviceProperties(&properties, (int)ordinal);
     if (result == cudaSuccess) {
         result = cudaSetDevice((int)ordinal);
+        current = result == cudaSuccess ? (int)ordinal : -1;
     }
     if (result == cudaSuccess) {
         result = cudaMemGetInfo(&memory_free, &memory);
@@ -131,6 +144,7 @@ enum status device_open(uint32_t ordinal, struct error *error, struct device **o
         return error_set(error, STATUS_MEMORY, "out of memory for a card");
     }
     device->facts = facts;
+    device->ordinal = (int)ordinal;
     if (answer(device, "cudaStreamCreate",
                cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking)) != STATUS_OK) {
         (void)error_set(error, STATUS_DEVICE, "card %u cannot be used: %s", ordinal, device->fault);
@@ -144,6 +158,7 @@ enum status device_open(uint32_t ordinal, struct error *error, struct device **o
 void device_close(struct device *device)
 {
     if (device != NULL) {
+        enter(device);
         (void)cudaStreamSynchronize(device->stream);
         (void)cudaStreamDestroy(device->stream);
         if (device->fault[0] != '\0') {
@@ -163,7 +178,7 @@ uint64_t device_memory_free(const struct device *device)
 {
     size_t memory_free = 0, memory = 0;
 
-    (void)device;
+    enter(device);
     return cudaMemGetInfo(&memory_free, &memory) == cudaSuccess ? memory_free : 0;
 }
 
@@ -174,11 +189,13 @@ const char *device_fault_text(const struct device *device)
 
 enum status device_alloc(struct device *device, uint64_t size_bytes, void **out)
 {
+    enter(device);
     return answer(device, "cudaMalloc", cudaMalloc(out, size_bytes > 0 ? size_bytes : 1));
 }
 
 void device_free(struct device *device, void *pointer)
 {
+    enter(device);
     (void)answer(device, "cudaFree", cudaFree(pointer));
 }
 
@@ -187,6 +204,7 @@ enum status device_pinned_alloc(struct device *device, uint64_t size_bytes, void
     const size_t size = size_bytes > 0 ? size_bytes : 1;
     void *pointer = NULL;
 
+    enter(device);
     TRY(answer(device, "cudaMallocHost", cudaMallocHost(&pointer, size)));
     memset(pointer, 0, size);
     *out = pointer;
@@ -195,11 +213,13 @@ enum status device_pinned_alloc(struct device *device, uint64_t size_bytes, void
 
 void device_pinned_free(struct device *device, void *pointer)
 {
+    enter(device);
     (void)answer(device, "cudaFreeHost", cudaFreeHost(pointer));
 }
 
 enum status device_upload(struct device *device, void *to, const void *from, uint64_t size_bytes)
 {
+    enter(device);
     device->after_kernel = false;
     return answer(device, "upload",
                   cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyHostToDevice, device->stream));
@@ -207,6 +227,7 @@ enum status device_upload(struct device *device, void *to, const void *from, uin
 
 enum status device_download(struct device *device, void *to, const void *from, uint64_t size_bytes)
 {
+    enter(device);
     device->after_kernel = false;
     return answer(device, "download",
                   cudaMemcpyAsync(to, from, size_bytes, cudaMemcpyDeviceToHost, device->stream));
@@ -214,12 +235,14 @@ enum status device_download(struct device *device, void *to, const void *from, u
 
 enum status device_clear(struct device *device, void *to, uint64_t size_bytes)
 {
+    enter(device);
     device->after_kernel = false;
     return answer(device, "clear", cudaMemsetAsync(to, 0, size_bytes, device->stream));
 }
 
 enum status device_wait(struct device *device)
 {
+    enter(device);
     return answer(device, "wait", cudaStreamSynchronize(device->stream));
 }
 
@@ -230,6 +253,7 @@ enum status device_event_create(struct device *device, struct device_event **out
     if (event == NULL) {
         return STATUS_MEMORY;
     }
+    enter(device);
     const enum status status = answer(
         device, "cudaEventCreate", cudaEventCreateWithFlags(&event->event, cudaEventBlockingSync));
     if (status != STATUS_OK) {
@@ -250,6 +274,7 @@ void device_event_destroy(struct device *device, struct device_event *event)
 
 enum status device_event_record(struct device *device, struct device_event *event)
 {
+    enter(device);
     device->after_kernel = false;
     return answer(device, "cudaEventRecord", cudaEventRecord(event->event, device->stream));
 }
@@ -273,6 +298,7 @@ enum status device_event_elapsed(struct device *device, struct device_event *fro
 
 enum status device_capture_begin(struct device *device)
 {
+    enter(device);
     device->after_kernel = false;
     return answer(device, "cudaStreamBeginCapture",
                   cudaStreamBeginCapture(device->stream, cudaStreamCaptureModeThreadLocal));
@@ -307,6 +333,7 @@ enum status device_capture_end(struct device *device, struct device_graph **out)
 
 enum status device_graph_launch(struct device *device, struct device_graph *graph)
 {
+    enter(device);
     device->after_kernel = false;
     return answer(device, "cudaGraphLaunch", cudaGraphLaunch(graph->graph, device->stream));
 }
@@ -323,6 +350,7 @@ enum status device_launch_list(struct device *device, const void *kernel, uint32
                                uint32_t grid_y, uint32_t threads, uint32_t shared_bytes,
                                void **arguments)
 {
+    enter(device);
     if (shared_bytes > DEVICE_SHARED_BYTES_FREE) {
         TRY(answer(device, "cudaFuncSetAttribute",
                    cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
