@@ -380,6 +380,7 @@ static void find_pages(const struct attention_run *run, const struct attention_t
     const uint32_t page_first =
         task->item->page_first + (begin - task->item->begin) / KV_PAGE_TOKEN_COUNT;
 
+    CHECK(visible_max > 0); /* so the first page is always found */
     for (uint32_t quarter = 0; quarter < ATTENTION_CHUNK_TOKENS / KV_PAGE_TOKEN_COUNT; quarter++) {
         const uint32_t first = quarter * KV_PAGE_TOKEN_COUNT;
 
