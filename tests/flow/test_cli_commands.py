@@ -229,10 +229,12 @@ def test_an_output_that_cannot_be_written_is_a_failure(daemon):
     assert made.returncode == 1
 
 
-def test_a_daemon_that_stops_in_mid_reply_is_a_failure_for_scripts(start):
+@pytest.mark.parametrize("seconds", ["0", "1"])
+def test_a_daemon_that_stops_in_mid_reply_is_a_failure_for_scripts(start, seconds):
     daemon = start()
     child = subprocess.Popen([program(), "say", "--persona", "plain", "--max-tokens", "3000",
-                              "-n", "64", "--ignore-end", "--socket", daemon.socket, "x"],
+                              "-n", "64", "--ignore-end", "--resume", seconds, "--socket",
+                              daemon.socket, "x"],
                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
     wait_until(lambda: count_of(daemon, "branch_running_count") > 0)
     daemon.kill()
