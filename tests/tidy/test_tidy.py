@@ -57,6 +57,7 @@ PLANTED = [
     ("confined", "daemon/session/a.c", 1, "utf8proc_int32_t rune;\n"),
     ("confined", "daemon/session/tree.c", 1, "json_t *value;\n"),
     ("confined", "daemon/session/tree.c", 1, "struct sha256_ctx context;\n"),
+    ("confined", "daemon/session/tree.c", 1, "#include <sqlite3.h>\n"),
     ("confined", "daemon/session/tree.c", 1, "#include <ini.h>\n"),
     ("confined", "daemon/schedule/engine.c", 1, "pthread_mutex_t mutex;\n"),
     ("confined", "daemon/schedule/engine.c", 1, "#include <stdatomic.h>\n"),
