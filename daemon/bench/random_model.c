@@ -97,7 +97,7 @@ static void put_block(uint64_t *state, uint32_t dtype, float sigma, uint8_t *to)
     const uint32_t head = dtype == DTYPE_Q4_1 ? 4 : 2;
     const float deviation = dtype == DTYPE_Q8_0 ? 73.9f : 4.61f;
     /* Codes of Q4_0 and Q8_0 have a mean beside zero; signs of the scale even it out. */
-    const float scale = sigma / deviation * ((random_next(state) & 1) == 0 ? 1 : -1);
+    const float scale = sigma / deviation * ((random_next(state) & 1) == 0 ? 1.0f : -1.0f);
 
     for (uint32_t i = head; i < bytes; i++) {
         to[i] = (uint8_t)(random_next(state) >> 56);
