@@ -100,6 +100,7 @@ struct journal_node {
 struct journal_given {
     struct journal_node node;
     uint32_t finish;
+    uint64_t original;      /* 0: none */
     struct bytes ids, text; /* ids: [u32] */
 };
 

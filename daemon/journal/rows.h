@@ -63,6 +63,7 @@ struct rows_node {
     uint64_t finished_us;
     bool is_sampled;
     struct bytes ids, text; /* given */
+    uint64_t original;      /* likewise; 0: none */
 
     /* sampled */
     uint64_t seed, context_id;

@@ -163,6 +163,7 @@ static enum status add_node(struct reading *reading, sqlite3_stmt *row)
         .ids = copy(reading, row, 10),
         .text = copy(reading, row, 11),
         .is_sampled = sqlite3_column_type(row, 12) != SQLITE_NULL,
+        .original = number(row, 31),
     };
 
     if (node.is_sampled) {
@@ -273,7 +274,8 @@ static enum status read_tree(struct reading *reading)
               "n.created_us, n.finish, n.finished_us, g.ids, g.text, s.seed, s.context_id, s.room, "
               "s.top_count, s.sampled_count, s.kept, s.content_bytes, s.cue_pattern, s.queued_ns, "
               "s.first_token_ns, s.last_token_ns, s.cached_count, s.computed_count, "
-              "s.error_status, s.steps_digest, s.tail, s.error_text, o.model_hash, o.numerics_id "
+              "s.error_status, s.steps_digest, s.tail, s.error_text, o.model_hash, o.numerics_id, "
+              "coalesce(g.original, 0) "
               "FROM node n LEFT JOIN given g ON g.node_id = n.id "
               "LEFT JOIN sampled s ON s.node_id = n.id LEFT JOIN origin o ON o.id = s.origin_id "
               "WHERE n.session_id = ? ORDER BY n.id",

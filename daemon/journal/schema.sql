@@ -104,7 +104,8 @@ CREATE TABLE note (
 CREATE TABLE given (
     node_id INTEGER PRIMARY KEY REFERENCES node(id),
     ids     BLOB NOT NULL,                  -- [u32]
-    text    BLOB NOT NULL
+    text    BLOB NOT NULL,
+    original INTEGER NOT NULL               -- the node that it was edited from; 0: it is new
 ) STRICT;
 
 -- What the model saw before the first token of the nodes that name it, as a difference.

@@ -27,7 +27,7 @@
     X(NODE, "INSERT INTO node (id, session_id, parent_id, parent_offset, ordinal, speaker, "       \
             "origin, flags, created_us, finish, finished_us) "                                     \
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                            \
-    X(GIVEN, "INSERT INTO given (node_id, ids, text) VALUES (?, ?, ?)")                            \
+    X(GIVEN, "INSERT INTO given (node_id, ids, text, original) VALUES (?, ?, ?, ?)")               \
     X(SAMPLED, "INSERT INTO sampled VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, x'', 0, 0, 0, 0, 0, 0, " \
                "0, '')")                                                                           \
     X(CHUNK, "INSERT INTO chunk (key, tokens, logprobs, logprobs_sampler, entropies, text_ends, "  \
@@ -355,6 +355,7 @@ static enum status write_given(struct writer *writer, const struct journal_recor
     put(writer, given->node.id);
     put_bytes(writer, given->ids);
     put_bytes(writer, given->text);
+    put(writer, given->original);
     return run(writer, error);
 }
 

@@ -74,6 +74,7 @@ static enum status add_node(struct filling *filling, const struct rows_node *row
     node->id = row->node.id;
     node->ordinal = row->node.ordinal;
     node->origin = (enum node_origin)row->node.origin;
+    node->original = row->original;
     node->finish = (enum node_finish)row->finish;
     node->opens_turn = (row->node.flags & JOURNAL_NODE_OPENS_TURN) != 0;
     node->is_greeting = (row->node.flags & JOURNAL_NODE_GREETING) != 0;

@@ -109,6 +109,7 @@ struct node_view node_view_of(const struct node *node)
         .finish = node->is_finish_visible ? node->finish : NODE_GOING,
         .opens_turn = node->opens_turn,
         .is_deleted = node->is_deleted,
+        .original = node->original,
         .label = bytes_of(node->label, node->label_bytes),
         .text = text_of(node),
         .text_bytes = shown_bytes(node),

@@ -80,6 +80,7 @@ struct node {
     bool is_deleted; /* marked: it and all below it are hidden */
     bool is_purged;  /* holds nothing any more; only its id and ordinal are kept */
     struct node_children children;
+    uint64_t original; /* ORIGIN_EDITED: the node that it was made from */
     uint64_t created_us, finished_us;
     uint32_t *ids; /* owned; given nodes, and sampled ones with a tail: the content */
     uint32_t id_count;

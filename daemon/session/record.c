@@ -192,6 +192,7 @@ static enum status add_given(struct journal_batch *batch, const struct node *nod
             {
                 .node = skeleton_of(node),
                 .finish = (uint32_t)node->finish,
+                .original = node->original,
                 .ids = ids_of(node->ids, node->id_count),
                 .text = bytes_of(node->text, node->text_bytes),
             },

@@ -58,6 +58,7 @@ enum request_type {
     REQUEST_GROUP,
     REQUEST_VERIFY,
     REQUEST_BACKUP,
+    REQUEST_EDIT,
     REQUEST_COUNT, /* stays last: numbers are stored with client keys, so append */
 };
 
@@ -234,6 +235,15 @@ struct request_nodes {
     uint32_t count; /* 1 to MARK_NODE_COUNT_MAX */
 };
 
+struct request_edit {
+    uint64_t node;
+    uint32_t from_byte, to_byte; /* of its text; to_byte may be OFFSET_END */
+    struct bytes text;           /* valid UTF-8, at most TEXT_BYTES_MAX; may be empty */
+    bool carry;
+    bool has_until;
+    struct position until;
+};
+
 struct request_label {
     uint64_t node;
     struct bytes label; /* valid UTF-8, at most LABEL_BYTES_MAX */
@@ -270,6 +280,7 @@ struct request {
         struct request_bookmark bookmark;
         struct request_bookmark_list bookmark_list;
         struct request_nodes nodes;
+        struct request_edit edit;
         struct request_label label;
         struct request_context context;
         struct request_distribution distribution;
@@ -314,7 +325,7 @@ struct session_view {
 /* A node as readers see it. Released entries never change; pointers stay valid until the next turn
  * of the loop. */
 struct node_view {
-    uint64_t id, session, seed, created_us, finished_us;
+    uint64_t id, session, seed, created_us, finished_us, original;
     struct position parent;
     uint32_t ordinal, speaker, child_count;
     enum node_origin origin;

@@ -17,6 +17,7 @@
 #include "session/discard.h"
 #include "session/distribution.h"
 #include "session/group.h"
+#include "session/edit.h"
 #include "session/inspect.h"
 #include "session/load.h"
 #include "session/look.h"
@@ -199,7 +200,7 @@ enum status store_persona_load(struct store *store, const char *path, struct err
 static bool makes_something(enum request_type type)
 {
     return type == REQUEST_SAY || type == REQUEST_GENERATE || type == REQUEST_APPEND ||
-           type == REQUEST_SESSION_OPEN || type == REQUEST_PERSONA_PUT;
+           type == REQUEST_EDIT || type == REQUEST_SESSION_OPEN || type == REQUEST_PERSONA_PUT;
 }
 
 static const struct request_generation *generation_of(const struct request *request)
@@ -308,6 +309,7 @@ static void dispatch(struct store *store, const struct request *request, struct 
         [REQUEST_GROUP] = group_execute,
         [REQUEST_VERIFY] = verify_execute,
         [REQUEST_BACKUP] = service_backup,
+        [REQUEST_EDIT] = edit_execute,
     };
 
     CHECK((size_t)request->type < sizeof(handlers) / sizeof(handlers[0]));

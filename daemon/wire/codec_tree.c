@@ -65,6 +65,20 @@ static uint32_t page_count(bool has, uint32_t count)
     return has && count > 0 && count < LIST_PAGE_COUNT_MAX ? count : LIST_PAGE_COUNT_MAX;
 }
 
+static enum status edit_decode(const Personad__V1__EditRequest *from, struct error *error,
+                               struct request *out)
+{
+    struct request_edit *asked = &out->u.edit;
+    out->type = REQUEST_EDIT;
+    asked->node = from->node;
+    asked->from_byte = from->from_byte;
+    asked->to_byte = from->has_to_byte ? from->to_byte : OFFSET_END;
+    asked->carry = from->has_carry && from->carry;
+    codec_position(from->until, &asked->has_until, &asked->until);
+    return codec_check_text(from->text, TEXT_BYTES_MAX, "TEXT_BYTES_MAX", "edit.text", error,
+                            &asked->text);
+}
+
 static enum status label_decode(const Personad__V1__LabelRequest *from, struct error *error,
                                 struct request *out)
 {
@@ -117,6 +131,8 @@ enum status codec_decode_tree(const Personad__V1__Request *from, struct error *e
     case PERSONAD__V1__REQUEST__OP_PURGE:
         return nodes_decode(from->purge->nodes, from->purge->n_nodes, "purge.nodes", REQUEST_PURGE,
                             error, out);
+    case PERSONAD__V1__REQUEST__OP_EDIT:
+        return edit_decode(from->edit, error, out);
     case PERSONAD__V1__REQUEST__OP_LABEL:
         return label_decode(from->label, error, out);
     case PERSONAD__V1__REQUEST__OP_CONTEXT:

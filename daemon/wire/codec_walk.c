@@ -107,6 +107,9 @@ enum status codec_fill_node(const struct node_view *view, struct codec_parts par
     CODEC_SET(out, child_count, view->child_count);
     CODEC_SET(out, created_us, view->created_us);
     CODEC_SET_BYTES(out, label, view->label);
+    if (view->original != 0) {
+        CODEC_SET(out, original, view->original);
+    }
     if (view->is_deleted) {
         CODEC_SET(out, deleted, true);
     }

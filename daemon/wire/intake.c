@@ -50,6 +50,7 @@ static const char *const request_names[] = {
     [REQUEST_COMPARE] = "Compare",
     [REQUEST_GROUP] = "Group",
     [REQUEST_VERIFY] = "Verify",
+    [REQUEST_EDIT] = "Edit",
 };
 static_assert(sizeof request_names / sizeof *request_names == REQUEST_COUNT, "every request");
 

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from client import (CHILDREN, CODES, PATH, SUBTREE, Refused, position)
+from client import (CHILDREN, CODES, NODE, PATH, SUBTREE, Refused, position)
 
 pytestmark = pytest.mark.tsan
 
@@ -192,6 +192,74 @@ def test_a_deleted_persona_is_played_on_but_not_opened(client):
     refused(client, "CONFLICT", "persona_delete", id=built_in)
 
 
+def text_of(client, session, node):
+    walk = client.call("walk", session=session, position=position(node), what=NODE, text=True,
+                       content=True).walk
+    return walk.nodes[0].text, list(walk.nodes[0].content)
+
+
+def test_an_edit_is_a_sibling_that_keeps_all_other_tokens(client):
+    session = client.open(seed=5)
+    words = b"The quick brown fox jumps over the lazy dog"
+    node = client.append(session, words)
+    before = text_of(client, session, node.id)[1]
+    at = words.index(b"own fox")
+    made = client.call("edit", node=node.id, from_byte=at, to_byte=at + 5,
+                       text="\u00e9!".encode()).created.nodes
+    assert len(made) == 1 and made[0].original == node.id and made[0].ordinal == 1
+    text, ids = text_of(client, session, made[0].id)
+    assert text == words[:at] + "\u00e9!".encode() + words[at + 5:]
+    assert ids[:2] == before[:2] and ids[-6:] == before[-6:]
+    assert text_of(client, session, node.id) == (words, before)
+    assert client.call("head", session=session).head.position.node == made[0].id
+    # Nothing new: the very same tokens.
+    again = client.call("edit", node=node.id, from_byte=0, to_byte=0).created.nodes[0]
+    assert text_of(client, session, again.id) == (words, before)
+    refused(client, "BAD_INPUT", "edit", node=node.id, from_byte=5, to_byte=4)
+    refused(client, "BAD_INPUT", "edit", node=node.id, to_byte=len(words) + 1)
+    refused(client, "BAD_INPUT", "edit", node=node.id)
+    refused(client, "NOT_FOUND", "edit", node=1 << 60, text=b"x")
+
+
+def test_an_edit_carries_the_path_below(client):
+    session, root, _, second, below = grow(client)
+    last = client.append(session, b" end", position=position(below), continuing=True).id
+    reply = text_of(client, session, second)
+    made = client.call("edit", node=root, from_byte=0, to_byte=4, text=b"Never",
+                       carry=True).created.nodes
+    assert [node.original for node in made] == [root, second, below, last]
+    assert text_of(client, session, made[1].id) == reply
+    path = client.call("walk", session=session, position=position(made[-1].id),
+                       text=True).walk.nodes
+    assert b"".join(node.text for node in path) == \
+        b"Never there was" + reply[0] + b" more end"
+    assert [node.opens_turn for node in made] == [True, True, False, False]
+    # A path that leaves the node before the edit cannot be carried.
+    fork = client.append(session, b"elsewhere", position=position(root, 1)).id
+    refused(client, "CONFLICT", "edit", node=root, from_byte=8, text=b"x", carry=True,
+            until=position(fork))
+    refused(client, "BAD_INPUT", "edit", node=second, text=b"x", carry=True, until=position(fork))
+
+
+def test_what_is_still_being_generated_can_be_forked_and_edited(client):
+    session = client.open(seed=5)
+    client.append(session, b"On and on")
+    request = client.send_generate(session, max_tokens=1500, ignore_end=True)
+    node = client.next_of(request).created.nodes[0].id
+    while True:
+        reply = client.next_of(request)
+        if reply.tokens.first_token + reply.tokens.token_count > 3:
+            break
+    fork = client.generate(session, position=position(node, 2), max_tokens=3, continuing=True,
+                           ignore_end=True).replies()[0]
+    edited = client.call("edit", node=node, from_byte=0, to_byte=1, text=b"Z").created.nodes[0]
+    assert fork.parent.node == node and fork.parent.offset == 2
+    assert text_of(client, session, edited.id)[0].startswith(b"Z")
+    client.call("cancel", nodes=[node])
+    seen = client.call("context", node=fork.id, tokens=True).context
+    assert list(seen.segments[-1].tokens) == text_of(client, session, node)[1][:2]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_marks_names_and_what_is_purged_outlast_a_restart(start, number):
     card = b'{"spec": "chara_card_v2", "data": {"name": "Gone", "description": "Soon away."}}'
@@ -204,6 +272,7 @@ def test_marks_names_and_what_is_purged_outlast_a_restart(start, number):
         client.call("bookmark", session=session, name=b"there", remove=True)
         client.call("session_set", session=session, label=b"mine")
         kept = client.append(session, b"hidden", position=position(root)).id
+        client.call("edit", node=kept, from_byte=0, to_byte=1, text=b"H")
         client.call("delete", nodes=[kept])
         client.call("delete", nodes=[second])
         client.call("purge", nodes=[second])
@@ -223,7 +292,8 @@ def test_marks_names_and_what_is_purged_outlast_a_restart(start, number):
         walk = client.call("walk", session=session, position=position(0), what=SUBTREE,
                            deleted=True, text=True, numbers=True).walk
         assert walk.SerializeToString() == before
-        assert [node.id for node in walk.nodes] == [root, first, kept]
+        assert [node.id for node in walk.nodes][:3] == [root, first, kept]
+        assert walk.nodes[3].original == kept
         assert walk.nodes[1].label == b"good"
         marks = client.call("bookmark_list", session=session).bookmark_list.bookmarks
         assert [(mark.name, mark.position.node, mark.position.offset) for mark in marks] == \

@@ -70,6 +70,9 @@ static void check_tree(const struct request *request)
     case REQUEST_PURGE:
         CHECK(request->u.nodes.count >= 1 && request->u.nodes.count <= MARK_NODE_COUNT_MAX);
         break;
+    case REQUEST_EDIT:
+        check_text(request->u.edit.text, TEXT_BYTES_MAX);
+        break;
     case REQUEST_LABEL:
         check_text(request->u.label.label, LABEL_BYTES_MAX);
         break;

@@ -186,6 +186,7 @@ struct personad_numbers {
 
 struct personad_node {
     uint64_t id, session, seed, created_us, finished_us;
+    uint64_t original; /* with PERSONAD_EDITED: the node that it was made from */
     struct personad_position parent;
     uint32_t ordinal, speaker, content_tokens, child_count, context_tokens, turns_left_out;
     int origin; /* enum personad_origin */
@@ -261,6 +262,18 @@ struct personad_append_options {
 
 int personad_append(personad_client *client, const struct personad_append_options *options,
                     const struct personad_node **out);
+
+struct personad_edit_options {
+    uint64_t node;
+    uint32_t from_byte, to_byte; /* of its text; to_byte may be PERSONAD_END */
+    struct personad_text text;
+    bool carry;                            /* attach the path below again */
+    const struct personad_position *until; /* its end; NULL: the session's head */
+};
+
+/* A sibling with other bytes in that range: *out is it, then what was carried. */
+int personad_edit(personad_client *client, const struct personad_edit_options *options,
+                  const struct personad_node **out, size_t *count);
 
 /* Marks nodes as deleted and back; purging frees those that are marked, for ever. */
 int personad_delete(personad_client *client, const uint64_t *nodes, size_t node_count);

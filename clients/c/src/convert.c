@@ -53,6 +53,7 @@ struct personad_node node_of(const Personad__V1__NodeInfo *node)
         .id = node->id,
         .session = node->session,
         .seed = node->seed,
+        .original = node->original,
         .created_us = node->created_us,
         .finished_us = node->finished_us,
         .parent = position_of(node->parent),

@@ -82,6 +82,38 @@ int personad_persona_delete(personad_client *client, uint64_t persona)
     return ask_done(client, &request);
 }
 
+int personad_edit(personad_client *client, const struct personad_edit_options *options,
+                  const struct personad_node **out, size_t *count)
+{
+    Personad__V1__EditRequest body = PERSONAD__V1__EDIT_REQUEST__INIT;
+    Personad__V1__Position until = PERSONAD__V1__POSITION__INIT;
+    body.has_node = true;
+    body.node = options->node;
+    body.has_from_byte = true;
+    body.from_byte = options->from_byte;
+    body.has_to_byte = options->to_byte != PERSONAD_END;
+    body.to_byte = options->to_byte;
+    body.has_text = true;
+    body.text = data_of_text(options->text);
+    body.has_carry = true;
+    body.carry = options->carry;
+    if (options->until != NULL) {
+        until = client_position(options->until);
+        body.until = &until;
+    }
+    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
+    request.op_case = PERSONAD__V1__REQUEST__OP_EDIT;
+    request.edit = &body;
+    const Personad__V1__Reply *reply = NULL;
+    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_CREATED, &reply);
+    if (code != PERSONAD_OK) {
+        return code;
+    }
+    *out = nodes_of(client->current, reply->created->nodes, reply->created->n_nodes);
+    *count = reply->created->n_nodes;
+    return *out != NULL ? PERSONAD_OK : client_no_memory(client);
+}
+
 int personad_label(personad_client *client, uint64_t node, struct personad_text label)
 {
     Personad__V1__LabelRequest body = PERSONAD__V1__LABEL_REQUEST__INIT;
