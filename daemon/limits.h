@@ -82,6 +82,8 @@ enum {
     CUE_SPACE_COUNT_MAX = 16, /* after a name that stands alone on its line */
     TOKEN_BYTES_MAX = 4096,   /* one token of a vocabulary, as the file writes it */
     TOP_COUNT_MAX = 32,       /* alternatives stored a token */
+    CHOICE_COUNT_MAX = 1024,  /* strings that a reply is chosen from */
+    CHOICE_BYTES_MAX = 4096,  /* of one of them, or prescribed in front of free text */
 
     /* model */
     MODEL_METADATA_BYTES_MAX = 256 * 1024 * 1024, /* header of a model file */

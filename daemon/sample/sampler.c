@@ -70,6 +70,14 @@ void sampler_settings_merge(struct sampler_settings *base, const struct sampler_
         base->stop_count = over->stop_count;
         base->stops = over->stops;
     }
+    if (!byte_rule_is_empty(&over->rule)) {
+        base->rule = over->rule;
+    }
+    if (over->has_distinct) {
+        base->has_distinct = true;
+        base->distinct_index = over->distinct_index;
+        base->distinct_seed = over->distinct_seed;
+    }
 }
 
 void *sampler_block_take(struct sampler_block *block, size_t count, size_t bytes)
@@ -89,7 +97,7 @@ struct sampler *sampler_allocate(size_t entry_count, size_t stop_count, size_t s
     if (sampler == NULL) {
         return NULL;
     }
-    sampler->version = SAMPLER_VERSION;
+    sampler->version = SAMPLER_VERSION_PLAIN;
     sampler->reference_count = 1;
     block->used = 0;
     block->size = entry_count * ENTRY_BYTES + stop_count * sizeof(struct bytes) + stop_bytes +
@@ -108,6 +116,27 @@ static int compare_biases(const void *left, const void *right)
     const struct step_bias *a = left, *b = right;
 
     return a->token < b->token ? -1 : a->token > b->token;
+}
+
+static struct bytes copy_bytes(struct sampler_block *block, struct bytes bytes)
+{
+    uint8_t *copy = sampler_block_take(block, bytes.size, 1);
+
+    if (bytes.size > 0) {
+        memcpy(copy, bytes.data, bytes.size);
+    }
+    return bytes_of(copy, bytes.size);
+}
+
+static void copy_rule(struct byte_rule *rule, struct sampler_block *block)
+{
+    struct bytes *choices = sampler_block_take(block, rule->choice_count, sizeof *choices);
+
+    for (uint32_t i = 0; i < rule->choice_count; i++) {
+        choices[i] = copy_bytes(block, rule->choices[i]);
+    }
+    rule->choices = choices;
+    rule->forced = copy_bytes(block, rule->forced);
 }
 
 static void copy_lists(struct sampler *sampler, struct sampler_block *block)
@@ -132,6 +161,7 @@ static void copy_lists(struct sampler *sampler, struct sampler_block *block)
     block->used += (LIST_ALIGNMENT - block->used % LIST_ALIGNMENT) % LIST_ALIGNMENT;
     settings->biases = biases;
     settings->stops = stops;
+    copy_rule(&settings->rule, block);
 }
 
 static struct step *add_step(struct step_list *list, enum step_type type)
@@ -141,6 +171,19 @@ static struct step *add_step(struct step_list *list, enum step_type type)
     CHECK(list->count <= STEP_COUNT_MAX);
     step->type = (uint32_t)type;
     return step;
+}
+
+static void add_distinct(struct sampler *sampler, struct sampler_block *block)
+{
+    const struct sampler_settings *settings = &sampler->settings;
+    uint32_t *seed = sampler_block_take(block, 2, sizeof *seed);
+    struct step *step = add_step(&sampler->steps, STEP_DISTINCT);
+
+    seed[0] = (uint32_t)settings->distinct_seed;
+    seed[1] = (uint32_t)(settings->distinct_seed >> 32);
+    step->count = settings->distinct_index;
+    step->ids = seed;
+    step->list_count = 2;
 }
 
 /* Steps that look at what was generated so far. */
@@ -180,6 +223,9 @@ static void add_steps(struct sampler *sampler, const uint32_t *end_ids, uint32_t
     const bool greedy = settings->temperature == 0.0f;
     struct step_list *list = &sampler->steps;
 
+    if (!byte_rule_is_empty(&settings->rule)) {
+        add_step(list, STEP_MASK);
+    }
     add_history_steps(sampler, end_ids, end_count);
     if (!greedy && settings->top_k > 0 && settings->top_k < vocabulary_count) {
         add_step(list, STEP_TOP_K)->count = settings->top_k;
@@ -193,6 +239,17 @@ static void add_steps(struct sampler *sampler, const uint32_t *end_ids, uint32_t
     if (settings->temperature != 1.0f) {
         add_step(list, STEP_TEMPERATURE)->values[0] = settings->temperature;
     }
+}
+
+/* Each string is padded in the block. */
+static size_t rule_bytes(const struct byte_rule *rule)
+{
+    size_t bytes = rule->forced.size + LIST_ALIGNMENT;
+
+    for (uint32_t i = 0; i < rule->choice_count; i++) {
+        bytes += rule->choices[i].size + LIST_ALIGNMENT;
+    }
+    return bytes + 4 * (size_t)LIST_ALIGNMENT;
 }
 
 enum status sampler_create(const struct sampler_settings *settings, const uint32_t *end_ids,
@@ -211,12 +268,17 @@ enum status sampler_create(const struct sampler_settings *settings, const uint32
     for (uint32_t i = 0; i < complete.stop_count; i++) {
         stop_bytes += complete.stops[i].size;
     }
-    sampler = sampler_allocate((size_t)complete.bias_count + end_count, complete.stop_count,
-                               stop_bytes, &block);
+    stop_bytes += rule_bytes(&complete.rule);
+    sampler = sampler_allocate((size_t)complete.bias_count + end_count + 1,
+                               (size_t)complete.stop_count + complete.rule.choice_count, stop_bytes,
+                               &block);
     if (sampler == NULL) {
         return STATUS_MEMORY;
     }
     sampler->settings = complete;
+    if (complete.has_distinct || !byte_rule_is_empty(&complete.rule)) {
+        sampler->version = SAMPLER_VERSION;
+    }
     copy_lists(sampler, &block);
     ends = sampler_block_take(&block, end_count, sizeof *ends);
     for (uint32_t i = 0; i < end_count; i++) {
@@ -226,6 +288,9 @@ enum status sampler_create(const struct sampler_settings *settings, const uint32
                                   error);
     if (status == STATUS_OK) {
         add_steps(sampler, ends, end_count, vocabulary_count);
+        if (complete.has_distinct) {
+            add_distinct(sampler, &block);
+        }
         status = sampler_check_steps(&sampler->steps, vocabulary_count, error);
     }
     if (status != STATUS_OK) {
@@ -234,6 +299,18 @@ enum status sampler_create(const struct sampler_settings *settings, const uint32
     }
     *out = sampler;
     return STATUS_OK;
+}
+
+enum status sampler_create_distinct(const struct sampler *from, uint64_t seed, uint32_t index,
+                                    const uint32_t *end_ids, uint32_t end_count,
+                                    uint32_t vocabulary_count, struct sampler **out)
+{
+    struct sampler_settings settings = from->settings;
+
+    settings.has_distinct = true;
+    settings.distinct_seed = seed;
+    settings.distinct_index = index;
+    return sampler_create(&settings, end_ids, end_count, vocabulary_count, NULL, out);
 }
 
 struct sampler *sampler_acquire(struct sampler *sampler)

@@ -4,11 +4,11 @@
  * loop thread touches. The arithmetic of each step is in kernels/steps/; here they are parsed,
  * validated, put in order and stored.
  *
- * Stored form: version 1, the settings, and the list of (type, values) that was made from them. The
- * list is what runs, so that a node is replayed as it was made even if the order below changes.
- * Order (that of the ecosystem): min_tokens, bias, penalties, top_k, top_p, min_p, temperature. A
- * step that would change nothing is left out; at temperature 0 so are top_k, top_p and min_p, which
- * always keep the largest value.
+ * Stored form: version 1 or 2, the settings, and the list of (type, values) that was made from
+ * them. The list is what runs, so that a node is replayed as it was made even if the order below
+ * changes. Order (that of the ecosystem): mask, min_tokens, bias, penalties, top_k, top_p, min_p,
+ * temperature, distinct. A step that would change nothing is left out; at temperature 0 so are
+ * top_k, top_p and min_p, which always keep the largest value.
  */
 #ifndef PERSONAD_SAMPLE_SAMPLER_H
 #define PERSONAD_SAMPLE_SAMPLER_H
@@ -16,12 +16,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/byte_rule.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/status.h"
 #include "kernels/steps/steps.h"
 
-enum { SAMPLER_VERSION = 1 };
+enum { SAMPLER_VERSION_PLAIN = 1, SAMPLER_VERSION = 2 /* with a rule, or distinct */ };
 
 /* What people set. A has_ flag that is false means: as the layer below (persona, daemon default)
  * says. */
@@ -46,6 +47,10 @@ struct sampler_settings {
     const struct step_bias *biases; /* borrowed until create returns; [-100, 100] or -infinity */
     uint32_t stop_count;            /* stop strings, added to the persona's cues */
     const struct bytes *stops;      /* borrowed until create returns */
+    struct byte_rule rule;          /* prescribed bytes; borrowed until create returns */
+    bool has_distinct; /* the first token is drawn without replacement (STEP_DISTINCT) */
+    uint32_t distinct_index;
+    uint64_t distinct_seed;
 };
 
 struct sampler {
@@ -70,6 +75,13 @@ MUST_USE enum status sampler_create(const struct sampler_settings *settings,
                                     const uint32_t *end_ids, uint32_t end_count,
                                     uint32_t vocabulary_count, struct error *error,
                                     struct sampler **out);
+
+/* The same sampler for sibling `index` of a group whose first tokens are drawn without replacement.
+ */
+MUST_USE enum status sampler_create_distinct(const struct sampler *from, uint64_t seed,
+                                             uint32_t index, const uint32_t *end_ids,
+                                             uint32_t end_count, uint32_t vocabulary_count,
+                                             struct sampler **out);
 
 /* One more reference; release takes one back and frees the sampler with the last. NULL is fine for
  * release. */

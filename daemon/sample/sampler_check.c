@@ -160,6 +160,33 @@ static enum status check_choice(const struct step_list *steps, uint32_t vocabula
     return STATUS_OK;
 }
 
+static enum status check_prescribed(struct bytes bytes, const char *what, struct error *error)
+{
+    if (bytes.size <= CHOICE_BYTES_MAX) {
+        return STATUS_OK;
+    }
+    return error_set_limit(error, "CHOICE_BYTES_MAX", CHOICE_BYTES_MAX,
+                           "%s has %zu bytes, but may have at most %d", what, bytes.size,
+                           CHOICE_BYTES_MAX);
+}
+
+static enum status check_rule(const struct byte_rule *rule, struct error *error)
+{
+    if (rule->choice_count > CHOICE_COUNT_MAX) {
+        return error_set_limit(error, "CHOICE_COUNT_MAX", CHOICE_COUNT_MAX,
+                               "%u choices were given, but there may be at most %d",
+                               rule->choice_count, CHOICE_COUNT_MAX);
+    }
+    TRY(check_prescribed(rule->forced, "what is prescribed in front of a reply", error));
+    for (uint32_t i = 0; i < rule->choice_count; i++) {
+        if (rule->choices[i].size == 0) {
+            return error_set(error, STATUS_BAD_INPUT, "choice %u is empty", i);
+        }
+        TRY(check_prescribed(rule->choices[i], "a choice", error));
+    }
+    return STATUS_OK;
+}
+
 enum status sampler_check_settings(struct sampler_settings *settings, struct error *error)
 {
     TRY(check_ranges(settings, error));
@@ -169,6 +196,7 @@ enum status sampler_check_settings(struct sampler_settings *settings, struct err
                          (double)settings->temperature, (double)temperature_min);
     }
     TRY(check_counts(settings, error));
+    TRY(check_rule(&settings->rule, error));
     return check_stops(settings, error);
 }
 
@@ -186,6 +214,8 @@ static bool step_is_sound(const struct step *step)
     case STEP_BIAS:
     case STEP_MASK:
         return true;
+    case STEP_DISTINCT:
+        return step->list_count == 2;
     case STEP_PENALTIES:
         return is_within(values[0], 0.01f, 100.0f) && is_within(values[1], -10.0f, 10.0f) &&
                is_within(values[2], -10.0f, 10.0f) && (step->flags & ~STEP_FLAG_PROMPT) == 0;
@@ -216,7 +246,7 @@ enum status sampler_check_steps(const struct step_list *steps, uint32_t vocabula
             TRY(sampler_check_biases(step->biases, step->list_count, vocabulary_count, error));
             continue;
         }
-        for (uint32_t k = 0; k < step->list_count; k++) {
+        for (uint32_t k = 0; step->type != STEP_DISTINCT && k < step->list_count; k++) {
             if (step->ids[k] >= vocabulary_count) {
                 return error_set(error, STATUS_BAD_INPUT,
                                  "sampler step %u names token %u of a vocabulary of %u", i,

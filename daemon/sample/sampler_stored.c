@@ -1,4 +1,4 @@
-/* The stored form, little endian, version 1:
+/* The stored form, little endian, versions 1 and 2:
  *
  *   u32 version
  *   f32 temperature  u32 top_k  f32 top_p  f32 min_p
@@ -6,8 +6,12 @@
  *   u32 max_tokens  u32 min_tokens  u32 top_count  u32 flags (1 penalize_prompt, 2 ignore_end)
  *   u32 biases, each u32 token and f32 value
  *   u32 stops, each u32 bytes and the bytes
- *   u32 steps, each u32 type, u32 count, u32 flags, 3 x f32 value, u32 entries of its list, and
- *       the list: of STEP_BIAS u32 token and f32 value, of others u32 id
+ *   version 2 alone: u32 bytes of what is prescribed in front, and they; u32 choices, each u32
+ * bytes and the bytes; u32 1 if distinct, u32 its index, u64 its group's seed u32 steps, each u32
+ * type, u32 count, u32 flags, 3 x f32 value, u32 entries of its list, and the list: of STEP_BIAS
+ * u32 token and f32 value, of others u32 id
+ *
+ * Version 2 is written only where it has something to say.
  *
  * Zeros are stored positive, biases sorted by token, so that equal settings have equal bytes. */
 #include <string.h>
@@ -71,6 +75,25 @@ static enum status put_settings(struct buffer *out, const struct sampler_setting
     return STATUS_OK;
 }
 
+static enum status put_bytes(struct buffer *out, struct bytes bytes)
+{
+    TRY(put_u32(out, (uint32_t)bytes.size));
+    return buffer_append(out, bytes);
+}
+
+static enum status put_extras(struct buffer *out, const struct sampler_settings *settings)
+{
+    TRY(put_bytes(out, settings->rule.forced));
+    TRY(put_u32(out, settings->rule.choice_count));
+    for (uint32_t i = 0; i < settings->rule.choice_count; i++) {
+        TRY(put_bytes(out, settings->rule.choices[i]));
+    }
+    TRY(put_u32(out, settings->has_distinct));
+    TRY(put_u32(out, settings->distinct_index));
+    TRY(put_u32(out, (uint32_t)settings->distinct_seed));
+    return put_u32(out, (uint32_t)(settings->distinct_seed >> 32));
+}
+
 static enum status put_step(struct buffer *out, const struct step *step)
 {
     TRY(put_u32(out, step->type));
@@ -93,6 +116,9 @@ static enum status put_sampler(struct buffer *out, const struct sampler *sampler
 {
     TRY(put_u32(out, sampler->version));
     TRY(put_settings(out, &sampler->settings));
+    if (sampler->version == SAMPLER_VERSION) {
+        TRY(put_extras(out, &sampler->settings));
+    }
     TRY(put_u32(out, sampler->steps.count));
     for (uint32_t i = 0; i < sampler->steps.count; i++) {
         TRY(put_step(out, &sampler->steps.steps[i]));
@@ -199,6 +225,39 @@ static void take_settings(struct reader *reader, struct sampler_block *block,
     settings->stops = stops;
 }
 
+static struct bytes take_bytes(struct reader *reader, struct sampler_block *block)
+{
+    const uint32_t size = take_count(reader, 1);
+    uint8_t *copy = sampler_block_take(block, size, 1);
+
+    if (size > 0) {
+        memcpy(copy, reader->rest.data, size);
+    }
+    reader->rest = bytes_of(reader->rest.data + size, reader->rest.size - size);
+    return bytes_of(copy, size);
+}
+
+static void take_extras(struct reader *reader, struct sampler_block *block,
+                        struct sampler_settings *settings)
+{
+    struct bytes *choices;
+    uint32_t distinct;
+
+    settings->rule.forced = take_bytes(reader, block);
+    settings->rule.choice_count = take_count(reader, 4);
+    choices = sampler_block_take(block, settings->rule.choice_count, sizeof *choices);
+    for (uint32_t i = 0; i < settings->rule.choice_count; i++) {
+        choices[i] = take_bytes(reader, block);
+    }
+    settings->rule.choices = choices;
+    distinct = take_u32(reader);
+    reader->failed |= distinct > 1;
+    settings->has_distinct = distinct == 1;
+    settings->distinct_index = take_u32(reader);
+    settings->distinct_seed = take_u32(reader);
+    settings->distinct_seed |= (uint64_t)take_u32(reader) << 32;
+}
+
 static void take_step(struct reader *reader, struct sampler_block *block, struct step *step)
 {
     uint32_t *ids;
@@ -252,17 +311,22 @@ enum status sampler_parse(struct bytes stored, uint32_t vocabulary_count, struct
     struct sampler *sampler;
     enum status status;
 
-    if (!reader.failed && version != SAMPLER_VERSION) {
-        return error_set(error, STATUS_UNSUPPORTED,
-                         "sampler steps of version %u are stored, this program knows version %d",
-                         version, SAMPLER_VERSION);
+    if (!reader.failed && (version < SAMPLER_VERSION_PLAIN || version > SAMPLER_VERSION)) {
+        return error_set(
+            error, STATUS_UNSUPPORTED,
+            "sampler steps of version %u are stored, this program knows versions up to %d", version,
+            SAMPLER_VERSION);
     }
     /* No stored byte becomes more than eight: a stop's view is the largest, 24 for 4. */
     sampler = sampler_allocate(stored.size, 0, 0, &block);
     if (sampler == NULL) {
         return STATUS_MEMORY;
     }
+    sampler->version = version;
     take_settings(&reader, &block, &sampler->settings);
+    if (version == SAMPLER_VERSION) {
+        take_extras(&reader, &block, &sampler->settings);
+    }
     take_steps(&reader, &block, &sampler->steps);
     status = reader.failed || reader.rest.size > 0
                  ? error_set(error, STATUS_BAD_INPUT, "stored sampler steps are malformed")

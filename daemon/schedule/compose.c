@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "schedule/admission.h"
 #include "schedule/leave.h"
+#include "schedule/prescribe.h"
 #include "schedule/pressure.h"
 
 enum {
@@ -48,15 +49,15 @@ static struct step_entry *add_entry(struct engine *engine, struct engine_flight 
     return entry;
 }
 
-static void add_sample(struct engine_flight *flight, struct step_entry *entry,
-                       struct branch *branch, uint32_t logits_row)
+static void add_sample(struct engine *engine, struct engine_flight *flight,
+                       struct step_entry *entry, struct branch *branch, uint32_t logits_row)
 {
     const struct branch_spec *spec = branch->spec;
     const struct plan_sample sample = {
         .logits_row = logits_row,
         .slot = branch->running,
         .steps = &spec->sampler->steps,
-        .mask = NULL,
+        .mask = prescribe_mask(engine, flight, branch, branch->sampled_count),
         .seed = spec->seed,
         .index = branch->planned_count,
         .top_count = spec->output->top_count,
@@ -113,7 +114,7 @@ static void compose_decode(struct engine *engine, struct engine_flight *flight,
         return; /* all its marks are on their way */
     }
     CHECK(position == branch->kv_planned);
-    if (branch->planned_count >= branch_sample_count_max(spec) ||
+    if (prescribe_waits(branch) || branch->planned_count >= branch_sample_count_max(spec) ||
         plan_builder_rows_fit(flight->builder, position, 1) == 0) {
         return;
     }
@@ -130,7 +131,7 @@ static void compose_decode(struct engine *engine, struct engine_flight *flight,
     entry = add_entry(engine, flight, branch);
     entry->row_first = row;
     entry->row_count = 1;
-    add_sample(flight, entry, branch, plan_builder_add_logits(flight->builder, row));
+    add_sample(engine, flight, entry, branch, plan_builder_add_logits(flight->builder, row));
     flight->row_count++;
     flight->decode_row_count++;
     fairness_charge(&engine->fairness, branch, 1);
@@ -163,7 +164,7 @@ static void join_siblings(struct engine *engine, struct engine_flight *flight,
         }
         struct step_entry *entry = add_entry(engine, flight, branch);
         entry->leader = leader_entry;
-        add_sample(flight, entry, branch, logits_row);
+        add_sample(engine, flight, entry, branch, logits_row);
     }
 }
 
@@ -222,7 +223,7 @@ static uint32_t compose_prefill(struct engine *engine, struct engine_flight *fli
     }
     if (is_last) {
         const uint32_t logits_row = plan_builder_add_logits(flight->builder, row_first + count - 1);
-        add_sample(flight, entry, branch, logits_row);
+        add_sample(engine, flight, entry, branch, logits_row);
         branch_table_move(&engine->table, branch, BRANCH_DECODE);
         join_siblings(engine, flight, branch, entry_index, logits_row);
     }
@@ -250,8 +251,8 @@ static uint32_t cut_to_samples(const struct branch *branch, uint32_t start, uint
     return taken == 0 ? marks[0].position - start : marks[taken - 1].position + 1 - start;
 }
 
-static void add_marks(struct engine_flight *flight, struct step_entry *entry, struct branch *branch,
-                      uint32_t start, uint32_t mark_count)
+static void add_marks(struct engine *engine, struct engine_flight *flight, struct step_entry *entry,
+                      struct branch *branch, uint32_t start, uint32_t mark_count)
 {
     const struct branch_spec *spec = branch->spec;
     const struct branch_mark *marks = spec->marks + branch->planned_count;
@@ -261,6 +262,9 @@ static void add_marks(struct engine_flight *flight, struct step_entry *entry, st
         struct plan_sample sample = {
             .slot = branch->running,
             .steps = spec->marks_draw ? &spec->sampler->steps : NULL,
+            .mask = spec->marks_draw
+                        ? prescribe_mask(engine, flight, branch, branch->planned_count + i)
+                        : NULL,
             .seed = spec->seed,
             .index = branch->planned_count + i,
             .top_count = spec->output->top_count,
@@ -320,7 +324,7 @@ static uint32_t compose_look(struct engine *engine, struct engine_flight *flight
     entry->row_count = count;
     fairness_charge(&engine->fairness, branch, count);
     if (mark_count > 0) {
-        add_marks(flight, entry, branch, start, mark_count);
+        add_marks(engine, flight, entry, branch, start, mark_count);
     }
     if (branch->planned_count == spec->mark_count) {
         branch_table_move(&engine->table, branch, BRANCH_DECODE);
@@ -394,6 +398,7 @@ bool compose_step(struct engine *engine, struct engine_flight *flight)
     flight->decode_row_count = 0;
     flight->sample_count = 0;
     flight->reads_rows = false;
+    flight->mask_count = 0;
     /* A copy: preemption takes branches out of the table's own list. */
     memcpy(order, table->running, running_count * sizeof(uint32_t));
     for (uint32_t i = 0; i < running_count; i++) {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "text/byte_mask.h"
 
 /* Tokens every byte of which lies before `bytes`. */
 static uint32_t tokens_before(const struct branch *branch, uint64_t bytes, uint32_t count)
@@ -83,6 +84,9 @@ static void read_token(const struct tokenizer *tokenizer, struct branch *branch)
     cue_reader_feed(&branch->reader, bytes);
     if (branch->reader.stopped) {
         end_by_text(branch, FINISH_CUE, branch->sampled_count);
+    } else if (byte_rule_is_done(&spec->sampler->settings.rule,
+                                 bytes_of(output->text, branch->text_bytes))) {
+        end_by_text(branch, FINISH_END, branch->sampled_count);
     } else if (branch->sampled_count >= spec->sampler->settings.max_tokens) {
         end_by_text(branch, FINISH_LENGTH, branch->sampled_count);
     } else if (branch->sampled_count >= branch_sample_count_max(spec)) {

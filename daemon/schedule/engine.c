@@ -12,6 +12,7 @@
 #include "schedule/deliver.h"
 #include "schedule/engine_state.h"
 #include "schedule/leave.h"
+#include "schedule/prescribe.h"
 #include "schedule/recover.h"
 #include "schedule/settle.h"
 
@@ -101,6 +102,7 @@ static enum status parts_init(struct engine *engine)
     TRY(branch_table_init(&engine->table, settings->running_count_max, span_page_count_max));
     TRY(fairness_init(&engine->fairness));
     TRY(flights_init(engine));
+    TRY(prescribe_init(engine));
     engine->scratch_pages = memory_alloc(span_page_count_max, sizeof(uint32_t));
     engine->scratch_branches = memory_alloc(settings->running_count_max, sizeof(uint32_t));
     engine->tried = memory_alloc(BRANCH_COUNT_MAX, sizeof(*engine->tried));
@@ -150,6 +152,7 @@ void engine_destroy(struct engine *engine)
         plan_builder_destroy(engine->flights[i].builder);
         memory_free(engine->flights[i].entries);
     }
+    prescribe_finish(engine);
     fairness_finish(&engine->fairness);
     branch_table_finish(&engine->table);
     kv_tree_destroy(engine->tree);

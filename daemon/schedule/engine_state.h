@@ -17,6 +17,7 @@
 #include "schedule/pace.h"
 #include "schedule/plan.h"
 #include "schedule/span.h"
+#include "text/byte_mask.h"
 
 enum { ENTRY_NONE = 0xffffffffu };
 
@@ -39,10 +40,19 @@ struct engine_flight {
     uint32_t row_count;
     uint32_t decode_row_count;
     uint32_t sample_count;
+    uint32_t *masks; /* owned: bit sets of the vocabulary, [running_count_max] */
+    uint32_t mask_count;
     uint32_t ticket;
     const struct plan *plan; /* the builder's, while it is on its way */
     bool reads_rows;         /* logits are read back: no later step may begin before it has ended */
     uint64_t number;         /* steps are numbered from 1 */
+};
+
+/* See prescribe.h. */
+struct prescribe {
+    struct byte_mask *mask; /* owned */
+    uint32_t *all;          /* owned: every token */
+    uint8_t *text;          /* owned: scratch */
 };
 
 struct engine {
@@ -56,6 +66,7 @@ struct engine {
     struct kv_tree *tree;
     struct branch_table table;
     struct fairness fairness;
+    struct prescribe prescribe;
     struct pace pace;
     struct engine_flight flights[BACKEND_STEP_SLOT_COUNT];
     uint32_t *scratch_pages;    /* [span_page_count_max]: a match at admission */

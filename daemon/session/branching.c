@@ -8,6 +8,27 @@
 
 /* ---- sampler and cues ---- */
 
+/* Every byte needs a token: a choice that cannot be written would leave nothing to sample. */
+static enum status check_choices(struct store *store, const struct byte_rule *rule,
+                                 struct error *error)
+{
+    for (uint32_t i = 0; i < rule->choice_count; i++) {
+        struct id_list ids = {0};
+        const enum status status = encoder_bytes(&store->encoder, rule->choices[i], &ids);
+
+        id_list_finish(&ids);
+        if (status == STATUS_NOT_FOUND) {
+            return error_set(error, STATUS_BAD_INPUT,
+                             "choice %u has a byte that the model has no token for", i);
+        }
+        if (status != STATUS_OK) {
+            return error_set(error, status, "choice %u cannot be tokenised: %s", i,
+                             status_text(status));
+        }
+    }
+    return STATUS_OK;
+}
+
 /* Stop strings add up; all else is replaced by the layer above. */
 static enum status make_sampler(struct store *store, const struct card *card,
                                 const struct sampler_settings *request, struct error *error,
@@ -217,6 +238,7 @@ static enum status fill(struct store *store, const struct generate_query *query,
         .opens_turn = query->opens_turn,
     };
 
+    TRY(check_choices(store, &query->request->sampler.rule, error));
     TRY(make_sampler(store, prompt->persona->card, &query->request->sampler, error,
                      &generation->sampler));
     context.reply_tokens = generation->sampler->settings.max_tokens;

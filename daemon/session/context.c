@@ -140,9 +140,15 @@ static bool starts_with_start(const struct building *building)
 {
     const struct cast_frame *first =
         building->turn_count > 0 ? building->turns[0].after_start : building->reply_frame;
+    uint32_t at = 0;
 
-    return building->prompt->ids.count == 0 && first->count == 0 &&
-           (building->path.count == 0 || building->path.steps[0].node->sampled != NULL);
+    if (building->prompt->ids.count > 0 || first->count > 0) {
+        return false;
+    }
+    while (at < building->path.count && building->path.steps[at].count == 0) {
+        at++;
+    }
+    return at == building->path.count || building->path.steps[at].node->sampled != NULL;
 }
 
 static enum status place_window(struct building *building)

@@ -77,11 +77,49 @@ static enum status make_node(struct store *store, const struct generate_query *q
     node->origin = ORIGIN_SAMPLED;
     node->opens_turn = query->opens_turn;
     node->created_us = clock_wall_us();
-    node->sampled->sampler = sampler_acquire(generation->sampler);
     node->sampled->context = context_acquire(generation->context);
     node->sampled->cue_list = cue_list_acquire(generation->cue_list);
     node->sampled->room = generation->room;
     *out = node;
+    return STATUS_OK;
+}
+
+/* The kernels of the CPU draw so; those of CUDA do not yet. */
+static enum status check_distinct(const struct store *store,
+                                  const struct request_generation *request, struct error *error)
+{
+    static const char can[] = "cpu/";
+
+    if (request->distinct_first &&
+        strncmp(store->settings.numerics_id, can, sizeof(can) - 1) != 0) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "distinct_first: this backend (%s) cannot draw without replacement",
+                         store->settings.numerics_id);
+    }
+    return STATUS_OK;
+}
+
+/* One for all, or one each: the group's seed is that of its first sibling. */
+static enum status give_samplers(struct store *store, const struct request_generation *request,
+                                 struct generation *generation, struct error *error,
+                                 struct node **nodes)
+{
+    const struct tokenizer *tokenizer = store->settings.tokenizer;
+    uint32_t end_count = 0;
+    const uint32_t *ends = tokenizer_end_ids(tokenizer, &end_count);
+
+    TRY(check_distinct(store, request, error));
+    for (uint32_t k = 0; k < request->n; k++) {
+        struct node_sampled *sampled = nodes[k]->sampled;
+
+        if (!request->distinct_first) {
+            sampled->sampler = sampler_acquire(generation->sampler);
+        } else if (sampler_create_distinct(generation->sampler, nodes[0]->sampled->seed, k, ends,
+                                           end_count, tokenizer_vocabulary(tokenizer)->token_count,
+                                           &sampled->sampler) != STATUS_OK) {
+            return error_set(error, STATUS_MEMORY, "out of memory for a sampler");
+        }
+    }
     return STATUS_OK;
 }
 
@@ -112,7 +150,7 @@ static enum status make_nodes(struct store *store, const struct generate_query *
                 : seed_of_node(s, generation->context_digest, ordinals, ordinal_count);
     }
     memory_free(ordinals);
-    return STATUS_OK;
+    return give_samplers(store, request, generation, error, nodes);
 }
 
 enum status generate_prepare(struct store *store, const struct generate_query *query,
@@ -193,6 +231,7 @@ enum status generate_submit(struct store *store, struct generation *generation, 
         spec->slot = node->sampled->slot;
         spec->node = node->id;
         spec->seed = node->sampled->seed;
+        spec->sampler = node->sampled->sampler;
         spec->output = &node->sampled->output;
         status = engine_submit(store->settings.engine, spec, &refusal);
         if (status != STATUS_OK && k == 0) {

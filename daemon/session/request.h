@@ -125,6 +125,7 @@ struct request_generation {
     enum delivery delivery;
     enum branch_priority priority;
     bool numbers;
+    bool distinct_first; /* first tokens of the siblings are drawn without replacement */
     bool context; /* the answer has it where the caller owns the persona, or nothing is hidden */
 };
 
@@ -146,6 +147,8 @@ struct request_generate {
     bool has_speaker;
     uint32_t speaker;
     bool continuing;
+    bool has_at_byte; /* with continuing: where in the node's text, instead of position.offset */
+    uint32_t at_byte;
     struct request_generation generation;
 };
 

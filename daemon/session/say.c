@@ -205,26 +205,64 @@ static enum status execute_say(struct store *store, const struct request *reques
     return commit(change, request, to, &say->generation);
 }
 
+/* Generation goes on behind that byte of the node's text: from the last token boundary before it,
+ * with the bytes in between prescribed. */
+static enum status heal(const struct store *store, const struct request_generate *generate,
+                        struct place *place, struct request_generation *generation,
+                        struct error *error)
+{
+    const struct tokenizer *tokenizer = store->settings.tokenizer;
+    const struct bytes text = node_text_until(place->node, OFFSET_END, tokenizer);
+    uint32_t count = 0;
+    const uint32_t *ids = node_content(place->node, &count);
+    size_t at = 0;
+
+    if (!generate->continuing || generation->prefix.size > 0) {
+        return error_set(error, STATUS_BAD_INPUT,
+                         "at_byte is for a reply that goes on (continuing), and without a prefix");
+    }
+    if (generate->at_byte > text.size) {
+        return error_set(error, STATUS_BAD_INPUT,
+                         "byte %u lies behind the %zu bytes that node %llu has", generate->at_byte,
+                         text.size, (unsigned long long)place->node->id);
+    }
+    for (place->offset = 0; place->offset < count; place->offset++) {
+        const size_t size = tokenizer_token_bytes(tokenizer, ids[place->offset]).size;
+
+        if (at + size > generate->at_byte) {
+            break;
+        }
+        at += size;
+    }
+    if (at < generate->at_byte) {
+        generation->sampler.rule.forced = bytes_of(text.data + at, generate->at_byte - at);
+    }
+    return STATUS_OK;
+}
+
 static enum status execute_generate(struct store *store, const struct request *request,
                                     struct reply_to to, struct change *change, struct error *error)
 {
     const struct request_generate *generate = &request->u.generate;
-    struct replying replying = {.opens_turn = !generate->continuing,
-                                .generation = &generate->generation};
+    struct request_generation generation = generate->generation;
+    struct replying replying = {.opens_turn = !generate->continuing, .generation = &generation};
     struct session *session = NULL;
 
     TRY(state_session_open(store, generate->session, request->uid, error, &session));
     TRY(state_place(store, session, generate->has_position, generate->position, error,
                     &replying.place));
+    if (generate->has_at_byte) {
+        TRY(heal(store, generate, &replying.place, &generation, error));
+    }
     replying.speaker =
         generate->has_speaker ? generate->speaker : cast_first_persona(&session->cast);
     if (generate->continuing) {
         TRY(say_check_continuing(replying.place, generate->has_speaker, &replying.speaker, error));
     }
     TRY(say_check_speaker(session, replying.speaker, error));
-    TRY(change_init(change, store, session, generate->generation.n + 1, error));
+    TRY(change_init(change, store, session, generation.n + 1, error));
     TRY(add_reply(change, &replying));
-    return commit(change, request, to, &generate->generation);
+    return commit(change, request, to, &generation);
 }
 
 static enum status execute_append(struct store *store, const struct request *request,

@@ -99,6 +99,26 @@ static enum status siblings_decode(bool has, uint32_t n, struct error *error, ui
     return STATUS_OK;
 }
 
+static enum status choices_decode(const ProtobufCBinaryData *from, size_t count,
+                                  struct arena *arena, struct error *error, struct byte_rule *out)
+{
+    TRY(codec_check_count(count, CHOICE_COUNT_MAX, "CHOICE_COUNT_MAX", "choices", error));
+    struct bytes *choices = arena_alloc(arena, count, sizeof *choices);
+    if (choices == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory while reading the choices");
+    }
+    for (size_t i = 0; i < count; i++) {
+        TRY(codec_check_text(from[i], CHOICE_BYTES_MAX, "CHOICE_BYTES_MAX", "choices", error,
+                             &choices[i]));
+        if (choices[i].size == 0) {
+            return error_set(error, STATUS_BAD_INPUT, "choices: one of them is empty");
+        }
+    }
+    out->choices = choices;
+    out->choice_count = (uint32_t)count;
+    return STATUS_OK;
+}
+
 /* Say and Generate carry the same fields under the same names. */
 #define GENERATION_TAKE(from, out)                                                              \
     do {                                                                                        \
@@ -112,6 +132,9 @@ static enum status siblings_decode(bool has, uint32_t n, struct error *error, ui
         (out)->context = (from)->has_context && (from)->context;                                \
         TRY(siblings_decode((from)->has_n, (from)->n, error, &(out)->n));                       \
         TRY(sampler_decode((from)->sampler, arena, error, &(out)->sampler));                    \
+        (out)->distinct_first = (from)->has_distinct_first && (from)->distinct_first;           \
+        TRY(choices_decode((from)->choices, (from)->n_choices, arena, error,                    \
+                           &(out)->sampler.rule));                                              \
         TRY(codec_check_text((from)->prefix, TEXT_BYTES_MAX, "TEXT_BYTES_MAX", "prefix", error, \
                              &(out)->prefix));                                                  \
     } while (0)
@@ -142,6 +165,8 @@ enum status codec_decode_generate(const Personad__V1__GenerateRequest *from, str
     generate->has_speaker = from->has_speaker;
     generate->speaker = from->speaker;
     generate->continuing = from->has_continuing && from->continuing;
+    generate->has_at_byte = from->has_at_byte;
+    generate->at_byte = from->at_byte;
     GENERATION_TAKE(from, &generate->generation);
     return STATUS_OK;
 }

@@ -257,12 +257,10 @@ static uint32_t find_top(struct sample_item *item, uint32_t count_max, struct sa
     return count;
 }
 
-/* The candidate that the draw falls on. */
-static uint32_t pick(const struct sample_item *item, float max, uint64_t sum)
+/* The candidate that a draw falls on. */
+static uint32_t pick(const struct sample_item *item, float max, uint64_t rest)
 {
-    const struct plan_sample *sample = item->sample;
     const uint64_t *block_sum = item->worker->block_sum;
-    uint64_t rest = steps_draw(philox_draw(sample->seed, sample->index, PHILOX_TOKEN, 0), sum);
     uint32_t block = 0;
 
     while (rest >= block_sum[block]) {
@@ -278,6 +276,56 @@ static uint32_t pick(const struct sample_item *item, float max, uint64_t sum)
     }
     CHECK(false); /* the sum is that of the masses just walked */
     return 0;
+}
+
+static const struct step *find_distinct(const struct plan_sample *sample)
+{
+    const uint32_t count = sample->steps->count;
+
+    if (sample->index > 0 || count == 0 || sample->steps->steps[count - 1].type != STEP_DISTINCT) {
+        return NULL;
+    }
+    return &sample->steps->steps[count - 1];
+}
+
+/* Draws one after another, and takes from the row what was drawn before the last. */
+static uint32_t pick_distinct(struct sample_item *item, const struct step *step, float max,
+                              uint64_t *sum)
+{
+    const uint64_t seed = (uint64_t)step->ids[1] << 32 | step->ids[0];
+    float *z = item->worker->z[item->row.side ^ 1];
+    uint32_t alive_count = 0;
+
+    for (uint32_t i = 0; i < item->row.count; i++) {
+        z[i] = item->row.z[i];
+        alive_count += steps_mass(z[i], max) > 0;
+    }
+    item->row.z = z;
+    for (uint32_t draw = step->count - step->count % alive_count;; draw++) {
+        const uint64_t u = philox_draw(seed, 0, PHILOX_DISTINCT, draw);
+        const uint32_t at = pick(item, max, steps_draw(u, *sum));
+        const uint64_t mass = steps_mass(z[at], max);
+
+        if (draw == step->count) {
+            return at;
+        }
+        z[at] = -INFINITY;
+        item->worker->block_sum[at / SAMPLE_BLOCK] -= mass;
+        *sum -= mass;
+    }
+}
+
+/* The candidate that is drawn; *sum becomes what it was drawn from. */
+static uint32_t choose(struct sample_item *item, float max, uint64_t *sum)
+{
+    const struct plan_sample *sample = item->sample;
+    const struct step *distinct = find_distinct(sample);
+
+    if (distinct != NULL) {
+        return pick_distinct(item, distinct, max, sum);
+    }
+    return pick(item, max,
+                steps_draw(philox_draw(sample->seed, sample->index, PHILOX_TOKEN, 0), *sum));
 }
 
 /* What the model's row alone tells; the sum and the maximum that log probabilities are made with.
@@ -342,7 +390,7 @@ static void draw(struct sample_item *item, const struct model_row *model,
         return;
     }
     item->kernels->masses(item->row.z, item->row.count, max, worker->block_sum, &sum, NULL, NULL);
-    uint32_t at = pick(item, max, sum);
+    uint32_t at = choose(item, max, &sum);
     result->token = item->row.ids == NULL ? at : item->row.ids[at];
     measured = result->token;
     if (is_given(item, &measured)) {

@@ -340,6 +340,8 @@ void sample_steps_apply(struct sample_item *item)
         case STEP_MASK:
             mask(item);
             break;
+        case STEP_DISTINCT:
+            break; /* changes the draw, not the row */
         }
     }
 }

@@ -262,6 +262,8 @@ DEVICE_INLINE void apply_step(struct sample_item *item, const struct cuda_plan_s
     case STEP_MASK:
         apply_mask(item);
         break;
+    case STEP_DISTINCT:
+        break; /* not drawn here: the session asks no such thing of this backend */
     }
     prim_sync();
 }

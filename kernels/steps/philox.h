@@ -9,7 +9,10 @@
 
 #include "kernels/steps/math.h"
 
-enum philox_purpose { PHILOX_TOKEN = 0 }; /* stored nodes depend on the numbers: only append */
+enum philox_purpose {
+    PHILOX_TOKEN = 0,
+    PHILOX_DISTINCT = 1
+}; /* stored nodes depend on the numbers: only append */
 
 struct philox_words {
     uint32_t word[4];

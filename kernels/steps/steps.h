@@ -11,7 +11,10 @@
  * what is left, and the draw is an inverse transform in id order: r = floor(u * S'), u from
  * Philox4x32-10 with key = node seed and counter = (index in the node's sampled ids, purpose,
  * draw); token = the first id whose running sum exceeds r. The sampler's log probability uses S'
- * the same way. After a temperature of 0 only the largest logit with the smallest id is left.
+ * the same way. STEP_DISTINCT draws the first token otherwise: with C ids of a mass above 0, draws
+ * i - i % C to i of key = group seed and counter = (0, distinct, draw) one after another, each
+ * taking its id's mass away from S'; the last one counts, under the S' that it found. After a
+ * temperature of 0 only the largest logit with the smallest id is left.
  */
 #ifndef PERSONAD_KERNELS_STEPS_STEPS_H
 #define PERSONAD_KERNELS_STEPS_STEPS_H
@@ -29,6 +32,9 @@ enum step_type {
     STEP_MIN_P = 6,       /* values[0]: keep z >= max + log(p) */
     STEP_TEMPERATURE = 7, /* values[0]: z = z / t; 0 = greedy */
     STEP_MASK = 8,        /* keep the ids whose bit is set in the plan's mask of this sample item */
+    /* The last one. count: i; ids[]: a group's seed, low half first. Index 0 is draw number i of a
+     * drawing without replacement; other indices are drawn as ever. */
+    STEP_DISTINCT = 9,
 };
 
 enum { STEP_FLAG_PROMPT = 1 };

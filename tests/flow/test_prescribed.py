@@ -1,0 +1,152 @@
+"""Goal: replies whose bytes are prescribed, and siblings that begin differently, through a real
+socket; and that they are as exact as any other: alone and among strangers, before and after a
+restart, one by one and in a batch.
+Method: numbers are compared bit by bit. Each comparison has a twin whose cause was changed on
+purpose and that must come out different.
+"""
+import signal
+
+import pytest
+
+from client import CODES, FINISHES, NODE, Refused, bits, position
+from conftest import wait_until, count_of
+
+
+def text_of(client, session, node):
+    walk = client.call("walk", session=session, position=position(node), what=NODE, text=True,
+                       content=True).walk
+    return walk.nodes[0].text, list(walk.nodes[0].content)
+
+
+def choose(client, seed=1, n=1, choices=(b"yes", b"no", b"yes, but no", b"\xc3\xa4"), **fields):
+    session = client.open(seed=seed)
+    client.append(session, b"Are you sure? ")
+    return client.generate(session, n=n, choices=list(choices), numbers=True, temperature=4.0,
+                           **fields).replies()
+
+
+def test_a_reply_is_one_of_the_choices(client):
+    choices = [b"yes", b"no", b"yes, but no", b"\xc3\xa4", b"never in my life"]
+    found = choose(client, n=64, choices=choices, top_k=0, top_p=1.0, min_p=0.0)
+    assert {node.text for node in found} <= set(choices)
+    assert len({node.text for node in found}) > 2
+    assert all(node.finish == FINISHES["END"] for node in found)
+    # A choice that goes on in another one ends by an end token, the others by themselves.
+    whole = [node for node in found if node.text == b"no"]
+    assert all(len(node.numbers.tokens) == node.content_tokens for node in whole)
+
+
+def test_choices_are_refused_where_they_cannot_be(client):
+    for choices, code in (([b""], "BAD_INPUT"), ([b"\xff"], "BAD_INPUT"),
+                          ([b"x" * 4097], "LIMIT"), ([b"x"] * 1025, "LIMIT")):
+        with pytest.raises(Refused) as error:
+            choose(client, choices=choices)
+        assert error.value.code == CODES[code]
+
+
+def heal(client, seed=3, at_byte=6, n=1, **fields):
+    """A fork inside the token that shows byte `at_byte` of a given text."""
+    session = client.open(seed=seed)
+    given = client.append(session, b"The quick brown fox").id
+    made = client.generate(session, position=position(given), continuing=True, at_byte=at_byte,
+                           n=n, max_tokens=8, ignore_end=True, numbers=True, temperature=2.0,
+                           **fields)
+    return session, given, made.replies()
+
+
+@pytest.mark.parametrize("at_byte", range(0, 20))
+def test_a_fork_at_any_byte_keeps_the_bytes_before_it(client, at_byte):
+    session, given, replies = heal(client, at_byte=at_byte, n=8)
+    text, ids = text_of(client, session, given)
+    for node in replies:
+        kept = client.call("detokenize", tokens=ids[:node.parent.offset]).detokenize.text
+        assert len(kept) <= at_byte
+        assert (kept + node.text).startswith(text[:at_byte])
+        # The boundary is the last one: the next token would have gone past it.
+        if node.parent.offset < len(ids):
+            more = client.call("detokenize", tokens=ids[:node.parent.offset + 1]).detokenize.text
+            assert len(more) > at_byte
+
+
+def test_forks_inside_a_token_are_refused_where_they_mean_nothing(client):
+    session = client.open()
+    given = client.append(session, b"abc").id
+    for fields in ({"at_byte": 1}, {"at_byte": 4, "continuing": True},
+                   {"at_byte": 1, "continuing": True, "prefix": b"x"}):
+        with pytest.raises(Refused) as error:
+            client.generate(session, position=position(given), **fields)
+        assert error.value.code == CODES["BAD_INPUT"]
+
+
+def first_tokens(client, n, distinct_first, seed=2, **fields):
+    session = client.open(seed=seed)
+    client.append(session, b"Pick a word: ")
+    made = client.generate(session, n=n, distinct_first=distinct_first, max_tokens=3,
+                           ignore_end=True, numbers=True, **fields).replies()
+    return [node.numbers.tokens[0] for node in made], made
+
+
+def test_distinct_siblings_begin_differently(client):
+    tokens, _ = first_tokens(client, 40, True, top_k=40, top_p=1.0, min_p=0.0)
+    assert len(set(tokens)) == 40
+    # The twin: without it they meet.
+    tokens, _ = first_tokens(client, 40, False, top_k=40, top_p=1.0, min_p=0.0)
+    assert len(set(tokens)) < 40
+    # With fewer tokens than siblings the drawing starts over once all are drawn.
+    tokens, _ = first_tokens(client, 25, True, top_k=10, top_p=1.0, min_p=0.0)
+    assert len(set(tokens[:10])) == len(set(tokens[10:20])) == 10 and len(set(tokens)) == 10
+
+
+def test_a_distinct_sibling_is_computed_alone_as_in_its_group(client):
+    """raw_seed and the first k siblings are all that decides sibling k."""
+    many = first_tokens(client, 12, True, raw_seed=77)[1]
+    few = first_tokens(client, 5, True, raw_seed=77)[1]
+    assert [bits(node.numbers) for node in few] == [bits(node.numbers) for node in many[:5]]
+    other = first_tokens(client, 5, True, raw_seed=78)[1]
+    assert [bits(node.numbers) for node in other] != [bits(node.numbers) for node in few]
+
+
+def everything(client, seed=9):
+    """All three kinds, as bits."""
+    found = [bits(node.numbers) for node in choose(client, seed=seed, n=3)]
+    found += [bits(node.numbers) for node in heal(client, seed=seed, n=3)[2]]
+    found += [bits(node.numbers) for node in first_tokens(client, 6, True, seed=seed)[1]]
+    return found
+
+
+def test_strangers_change_no_bit(client, daemon):
+    alone = everything(client)
+    with daemon.client() as crowd:
+        session = crowd.open(seed=1)
+        crowd.append(session, b"A crowd that talks on and on")
+        request = crowd.send_generate(session, n=24, max_tokens=400, ignore_end=True)
+        nodes = [node.id for node in crowd.next_of(request).created.nodes]
+        wait_until(lambda: count_of(daemon, "branch_running_count") > 8)
+        among = everything(client)
+        crowd.call("cancel", nodes=nodes)
+        crowd.finish(request)
+    assert among == alone
+    assert everything(client, seed=10) != alone  # the twin
+
+
+def test_a_kill_in_the_middle_changes_no_byte(start):
+    """A prescribed reply that was interrupted goes on under the same mask, and the next ordinal of
+    a distinct group draws what it would have drawn."""
+    daemon = start()
+    with daemon.client() as client:
+        long_choices = [b"once upon a time " * 40 + tail for tail in (b"a", b"b", b"ab")]
+        session = client.open(seed=4)
+        client.append(session, b"Tell: ")
+        whole = client.generate(session, choices=long_choices, max_tokens=2000,
+                                numbers=True).replies()[0]
+        twin = client.open(seed=4)
+        client.append(twin, b"Tell: ")
+        request = client.send_generate(twin, choices=long_choices, max_tokens=2000, numbers=True)
+        node = client.next_of(request).created.nodes[0].id
+        client.next_of(request)
+        daemon.kill(signal.SIGKILL)
+        daemon.wait()
+    assert whole.text in long_choices
+    with start().client() as client:
+        after = client.finish(client.send("follow", node=node, numbers=True)).finished[node].node
+        assert after.text == whole.text and bits(after.numbers) == bits(whole.numbers)
