@@ -348,7 +348,7 @@ void device_graph_destroy(struct device *device, struct device_graph *graph)
 
 enum status device_launch_list(struct device *device, const void *kernel, uint32_t grid_x,
                                uint32_t grid_y, uint32_t threads, uint32_t shared_bytes,
-                               void **arguments)
+                               uint32_t cluster, void **arguments)
 {
     enter(device);
     if (shared_bytes > DEVICE_SHARED_BYTES_FREE) {
@@ -357,17 +357,27 @@ enum status device_launch_list(struct device *device, const void *kernel, uint32
                                         (int)shared_bytes)));
     }
     cudaLaunchConfig_t config = {};
-    cudaLaunchAttribute attribute = {};
+    cudaLaunchAttribute attributes[2] = {};
+    uint32_t count = 0;
 
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
+    if (device->after_kernel && device->facts.architecture >= ARCHITECTURE_DEPENDENT) {
+        attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[count].val.programmaticStreamSerializationAllowed = 1;
+        count++;
+    }
+    if (cluster > 1) {
+        attributes[count].id = cudaLaunchAttributeClusterDimension;
+        attributes[count].val.clusterDim.x = cluster;
+        attributes[count].val.clusterDim.y = 1;
+        attributes[count].val.clusterDim.z = 1;
+        count++;
+    }
     config.gridDim = dim3(grid_x, grid_y, 1);
     config.blockDim = dim3(threads, 1, 1);
     config.dynamicSmemBytes = shared_bytes;
     config.stream = device->stream;
-    config.attrs = &attribute;
-    config.numAttrs =
-        device->after_kernel && device->facts.architecture >= ARCHITECTURE_DEPENDENT ? 1 : 0;
+    config.attrs = attributes;
+    config.numAttrs = count;
     device->after_kernel = true;
     return answer(device, "launch", cudaLaunchKernelExC(&config, kernel, arguments));
 }

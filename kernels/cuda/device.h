@@ -27,6 +27,8 @@
 enum {
     DEVICE_NAME_BYTES_MAX = 128,
     DEVICE_ARCHITECTURE_MIN = 80,         /* compute capability 8.0 */
+    DEVICE_ARCHITECTURE_CLUSTER = 90,
+    DEVICE_CLUSTER_BLOCKS_MAX = 4,        /* that are asked for here */
     DEVICE_SHARED_BYTES_FREE = 48 * 1024, /* more must be asked for a kernel */
 };
 
@@ -111,7 +113,7 @@ void device_graph_destroy(struct device *device, struct device_graph *graph);
 /* What device_launch comes to: the addresses of the arguments, as the runtime wants them. */
 MUST_USE enum status device_launch_list(struct device *device, const void *kernel, uint32_t grid_x,
                                         uint32_t grid_y, uint32_t threads, uint32_t shared_bytes,
-                                        void **arguments);
+                                        uint32_t cluster, void **arguments);
 
 #else
 
@@ -135,14 +137,14 @@ template <typename T> struct device_exact {
 template <typename... Parameters>
 static inline enum status device_launch_exact(struct device *device, void (*kernel)(Parameters...),
                                               uint32_t grid_x, uint32_t grid_y, uint32_t threads,
-                                              uint32_t shared_bytes,
+                                              uint32_t shared_bytes, uint32_t cluster,
                                               typename device_exact<Parameters>::type... arguments)
 {
 #ifdef __CUDACC__
     void *list[] = {(void *)&arguments..., nullptr};
 
     return device_launch_list(device, (const void *)kernel, grid_x, grid_y, threads, shared_bytes,
-                              list);
+                              cluster, list);
 #else
     auto body = [=]() { kernel(arguments...); };
     const struct emulator_kernel launch = {
@@ -152,7 +154,8 @@ static inline enum status device_launch_exact(struct device *device, void (*kern
         shared_bytes,
         [](void *context) { (*static_cast<decltype(body) *>(context))(); },
         &body,
-        false};
+        false,
+        cluster};
 
     static_assert(std::is_trivially_copyable<decltype(body)>::value, "a graph keeps its bytes");
     return device_host_launch(device, &launch, sizeof(body));
@@ -170,7 +173,22 @@ MUST_USE static inline enum status device_launch(struct device *device, uint32_t
     if (grid_x == 0 || grid_y == 0) {
         return STATUS_OK;
     }
-    return device_launch_exact(device, kernel, grid_x, grid_y, threads, shared_bytes, arguments...);
+    return device_launch_exact(device, kernel, grid_x, grid_y, threads, shared_bytes, 1,
+                               arguments...);
+}
+
+/* The same on cards from DEVICE_ARCHITECTURE_CLUSTER on, `cluster` blocks next to each other in x
+ * running together; it divides grid_x. */
+template <auto kernel, typename... Arguments>
+MUST_USE static inline enum status
+device_launch_cluster(struct device *device, uint32_t cluster, uint32_t grid_x, uint32_t grid_y,
+                      uint32_t threads, uint32_t shared_bytes, Arguments... arguments)
+{
+    if (grid_x == 0 || grid_y == 0) {
+        return STATUS_OK;
+    }
+    return device_launch_exact(device, kernel, grid_x, grid_y, threads, shared_bytes, cluster,
+                               arguments...);
 }
 
 #endif

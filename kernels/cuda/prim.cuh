@@ -85,6 +85,50 @@ DEVICE_INLINE void prim_sync_warp(void)
 #endif
 }
 
+/* ---- clusters: blocks next to each other in x that run together, from sm_90 on ---- */
+
+/* 0 where there are no clusters. */
+DEVICE_INLINE uint32_t prim_cluster_rank(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    uint32_t rank;
+    asm("mov.u32 %0, %%cluster_ctarank;\n" : "=r"(rank));
+    return rank;
+#elif defined(__CUDACC__)
+    return 0;
+#else
+    return emulator_here.rank;
+#endif
+}
+
+/* All threads of all blocks of the cluster: as prim_sync. A block's shared memory is gone once it
+ * has ended, so those who read another's meet before they end. */
+DEVICE_INLINE void prim_cluster_sync(void)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release.aligned;\n"
+                 "barrier.cluster.wait.acquire.aligned;\n" ::
+                     : "memory");
+#elif !defined(__CUDACC__)
+    emulator_sync_cluster();
+#endif
+}
+
+/* The place in the shared memory of block `rank` that `shared` is in the own one: to be read. */
+template <typename T> DEVICE_INLINE const T *prim_cluster_map(T *shared, uint32_t rank)
+{
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+    const T *there;
+    asm("mapa.u64 %0, %1, %2;\n" : "=l"(there) : "l"(shared), "r"(rank));
+    return there;
+#elif defined(__CUDACC__)
+    (void)rank;
+    return shared;
+#else
+    return static_cast<T *>(emulator_cluster_map(shared, rank));
+#endif
+}
+
 /* ---- copies from global to shared memory, in the background ----
  * A thread's copies since its last commit are a group. A copy has landed for the thread that
  * started it when that thread has waited for its group, and for others after a barrier behind that.

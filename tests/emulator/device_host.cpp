@@ -232,7 +232,8 @@ static enum status stream_give(struct device *device, const struct work *work)
     CHECK(device->given_count - device->done_count < WORK_COUNT_MAX);
     device->works[device->given_count % WORK_COUNT_MAX] = *work;
     device->given_count++;
-    return emulator_work_comes_late() ? STATUS_OK : stream_run(device, device->given_count);
+    return emulator_read_settings()->work_comes_late ? STATUS_OK
+                                                     : stream_run(device, device->given_count);
 }
 
 static enum status capture_add(struct device *device, const struct work *work)

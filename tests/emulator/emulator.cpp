@@ -8,14 +8,16 @@
 
 enum {
     WARP_COUNT_MAX = EMULATOR_BLOCK_THREADS_MAX / EMULATOR_WARP_THREADS,
-    RESIDENT_MAX = 3, /* blocks of a grid that are in the middle of their work at once */
-    GRID_COUNT = 2,   /* one that runs, and one that depends on it */
+    RESIDENT_MAX = EMULATOR_CLUSTER_BLOCKS_MAX,
+    RESIDENT_SHUFFLED = 3, /* blocks of a grid that are in the middle of their work at once */
+    GRID_COUNT = 2,        /* one that runs, and one that depends on it */
     FAULT_BYTES_MAX = 240,
 };
 
 static const char *const wait_texts[] = {
     "runs",
     "waits at prim_sync",
+    "waits at prim_cluster_sync",
     "waits at prim_sync_warp",
     "waits at a shuffle",
     "waits at a ballot",
@@ -47,9 +49,10 @@ struct block {
 struct grid {
     const struct emulator_kernel *kernel;
     bool released; /* what it depends on is done */
-    uint64_t block_count, begun_count;
-    uint64_t block_next, stride; /* a walk that meets every block once */
-    uint32_t resident_count;
+    uint64_t cluster_count, begun_count;
+    uint64_t cluster_next, stride; /* a walk that meets every cluster once */
+    uint32_t resident_count;       /* of a cluster: its blocks */
+    uint32_t cluster_arrived;      /* threads at the barrier of the cluster that runs */
     struct block blocks[RESIDENT_MAX];
 };
 
@@ -205,33 +208,36 @@ static void fault_of_deadlock(const struct block *block)
 {
     uint32_t waiting = 0;
 
-    while (block->fibers[waiting].wait == EMULATOR_WAIT_ENDED) {
-        waiting++;
+    for (; block->fibers[waiting].wait == EMULATOR_WAIT_ENDED; waiting++) {
     }
     const enum emulator_wait wait = block->fibers[waiting].wait;
+    emulator_here = block->place;
+    if (wait == EMULATOR_WAIT_SYNC_CLUSTER) {
+        fault("thread %u %s, but not all threads of its cluster come", (unsigned)waiting,
+              wait_texts[wait]);
+        return;
+    }
     const uint32_t first = wait == EMULATOR_WAIT_SYNC_BLOCK ? 0 : waiting / 32 * 32;
     uint32_t missing = first;
     while (block->fibers[missing].wait == wait) {
         missing++;
     }
-    emulator_here = block->place;
     fault("thread %u %s, but thread %u %s", (unsigned)waiting, wait_texts[wait], (unsigned)missing,
           wait_texts[block->fibers[missing].wait]);
 }
 
-static void block_begin(struct grid *grid, struct block *block)
+static void block_begin(struct grid *grid, struct block *block, uint64_t index, uint32_t rank)
 {
     const struct emulator_kernel *kernel = grid->kernel;
 
     block->alive = true;
     block->place = {0,
                     kernel->threads,
-                    (uint32_t)(grid->block_next % kernel->grid_x),
-                    (uint32_t)(grid->block_next / kernel->grid_x),
+                    (uint32_t)(index % kernel->grid_x),
+                    (uint32_t)(index / kernel->grid_x),
                     kernel->grid_x,
-                    kernel->grid_y};
-    grid->block_next = (grid->block_next + grid->stride) % grid->block_count;
-    grid->begun_count++;
+                    kernel->grid_y,
+                    rank};
     if (kernel->shared_bytes > 0) {
         memset(block->shared, 0xff, kernel->shared_bytes);
     }
@@ -246,17 +252,52 @@ static void block_begin(struct grid *grid, struct block *block)
     }
 }
 
+static void cluster_begin(struct grid *grid, uint32_t place)
+{
+    const uint32_t cluster = grid->kernel->cluster;
+
+    for (uint32_t i = 0; i < cluster; i++) {
+        block_begin(grid, &grid->blocks[place + i], grid->cluster_next * cluster + i, i);
+    }
+    grid->cluster_arrived = 0;
+    grid->cluster_next = (grid->cluster_next + grid->stride) % grid->cluster_count;
+    grid->begun_count++;
+}
+
+/* Fills the places whose blocks have ended. A cluster begins when all of the last have. */
+static void blocks_begin(struct grid *grid)
+{
+    const uint32_t cluster = grid->kernel->cluster;
+    uint32_t alive_count = 0;
+
+    for (uint32_t i = 0; i < grid->resident_count; i++) {
+        alive_count += grid->blocks[i].alive;
+        if (cluster == 1 && !grid->blocks[i].alive && grid->begun_count < grid->cluster_count) {
+            cluster_begin(grid, i);
+        }
+    }
+    if (cluster > 1 && alive_count == 0 && grid->begun_count < grid->cluster_count) {
+        cluster_begin(grid, 0);
+    }
+}
+
+/* What a block of a cluster had in shared memory ends with it. */
+static void block_end(struct grid *grid, struct block *block)
+{
+    block->alive = false;
+    if (grid->kernel->shared_bytes > 0) {
+        memset(block->shared, 0xff, grid->kernel->shared_bytes);
+    }
+    blocks_begin(grid);
+}
+
 /* Until no thread can run: all have ended, or what the grid depends on must end first. */
 static void grid_run(struct grid *grid)
 {
     struct block *block;
     uint32_t thread;
 
-    for (uint32_t i = 0; i < grid->resident_count; i++) {
-        if (!grid->blocks[i].alive && grid->begun_count < grid->block_count) {
-            block_begin(grid, &grid->blocks[i]);
-        }
-    }
+    blocks_begin(grid);
     while (!emulator.faulted && (block = block_choose(grid, &thread)) != NULL) {
         switch_to_fiber(grid, block, thread);
         if (block->fibers[thread].wait != EMULATOR_WAIT_ENDED) {
@@ -264,10 +305,7 @@ static void grid_run(struct grid *grid)
         }
         block->warps[thread / 32].ready &= ~(1u << thread % 32);
         if (block->ended_count == block->place.threads) {
-            block->alive = false;
-            if (grid->begun_count < grid->block_count) {
-                block_begin(grid, block);
-            }
+            block_end(grid, block);
         }
     }
     for (uint32_t i = 0; i < grid->resident_count && grid->released; i++) {
@@ -295,22 +333,25 @@ static void grid_release(struct grid *grid)
 /* A grid without a thread that has run. */
 static enum status grid_begin(struct grid *grid, const struct emulator_kernel *kernel)
 {
-    const uint64_t count = (uint64_t)kernel->grid_x * kernel->grid_y;
+    const uint64_t count = (uint64_t)kernel->grid_x * kernel->grid_y / kernel->cluster;
     const enum emulator_schedule schedule = emulator.settings.schedule;
-    const uint32_t resident = schedule == EMULATOR_SHUFFLED ? (uint32_t)RESIDENT_MAX : 1;
+    const uint32_t resident = schedule == EMULATOR_SHUFFLED ? (uint32_t)RESIDENT_SHUFFLED : 1;
 
     grid->kernel = kernel;
     grid->released = !kernel->depends;
-    grid->block_count = count;
+    grid->cluster_count = count;
     grid->begun_count = 0;
-    grid->block_next = 0;
+    grid->cluster_next = 0;
     grid->stride = 1;
     grid->resident_count = count < resident ? (uint32_t)count : resident;
+    if (kernel->cluster > 1) {
+        grid->resident_count = kernel->cluster;
+    }
     emulator.random = emulator.settings.seed;
     if (schedule == EMULATOR_DESCENDING) {
-        grid->block_next = grid->stride = count - 1;
+        grid->cluster_next = grid->stride = count - 1;
     } else if (schedule == EMULATOR_SHUFFLED) {
-        grid->block_next = random_next((uint32_t)count);
+        grid->cluster_next = random_next((uint32_t)count);
         grid->stride = 1000003 % count == 0 ? 1 : 1000003; /* a prime */
     }
     for (uint32_t i = 0; i < grid->resident_count; i++) {
@@ -341,11 +382,6 @@ uint32_t emulator_architecture(void)
     return emulator.settings.architecture != 0 ? emulator.settings.architecture : 90;
 }
 
-bool emulator_work_comes_late(void)
-{
-    return emulator.settings.work_comes_late;
-}
-
 bool emulator_runs_long(void)
 {
     const char *value = getenv("PERSONAD_LONG");
@@ -371,11 +407,14 @@ static enum status check_shape(const struct emulator_kernel *kernel)
     if (kernel->threads == 0 || kernel->threads % EMULATOR_WARP_THREADS != 0 ||
         kernel->threads > EMULATOR_BLOCK_THREADS_MAX || kernel->shared_bytes > shared_bytes_max ||
         kernel->grid_x == 0 || kernel->grid_x > INT32_MAX || kernel->grid_y == 0 ||
-        kernel->grid_y > UINT16_MAX) {
+        kernel->grid_y > UINT16_MAX || kernel->cluster == 0 ||
+        kernel->cluster > (emulator_architecture() >= 90 ? EMULATOR_CLUSTER_BLOCKS_MAX : 1) ||
+        kernel->grid_x % kernel->cluster != 0) {
         (void)snprintf(emulator.fault, sizeof emulator.fault,
-                       "grid (%u, %u), %u threads, %u bytes of shared memory",
+                       "grid (%u, %u), clusters of %u, %u threads, %u bytes of shared memory",
                        (unsigned)kernel->grid_x, (unsigned)kernel->grid_y,
-                       (unsigned)kernel->threads, (unsigned)kernel->shared_bytes);
+                       (unsigned)kernel->cluster, (unsigned)kernel->threads,
+                       (unsigned)kernel->shared_bytes);
         return STATUS_LIMIT;
     }
     return STATUS_OK;
@@ -507,6 +546,33 @@ void emulator_sync_block(void)
     }
 }
 
+void emulator_sync_cluster(void)
+{
+    struct grid *grid = emulator.grid;
+
+    if (++grid->cluster_arrived < emulator_here.threads * grid->kernel->cluster) {
+        lane_wait(EMULATOR_WAIT_SYNC_CLUSTER);
+        return;
+    }
+    grid->cluster_arrived = 0;
+    for (uint32_t rank = 0; rank < grid->kernel->cluster; rank++) {
+        for (uint32_t i = 0; i < emulator_here.threads; i++) {
+            grid->blocks[rank].fibers[i].wait = EMULATOR_WAIT_NONE;
+            grid->blocks[rank].warps[i / 32].ready |= 1u << i % 32;
+        }
+    }
+}
+
+void *emulator_cluster_map(void *shared, uint32_t rank)
+{
+    const ptrdiff_t offset = static_cast<unsigned char *>(shared) - emulator.block->shared;
+
+    if (rank >= emulator.grid->kernel->cluster) {
+        emulator_fault_here("asks for a block that its cluster does not have");
+    }
+    return emulator.grid->blocks[rank].shared + offset;
+}
+
 void emulator_depend_wait(void)
 {
     fiber_here()->depended = true;
@@ -522,9 +588,9 @@ struct emulator_fiber *emulator_fiber_here(void)
     return fiber_here();
 }
 
-bool emulator_copies_land_early(void)
+const struct emulator_settings *emulator_read_settings(void)
 {
-    return emulator.settings.copies_land_early;
+    return &emulator.settings;
 }
 
 uint32_t emulator_shared_bytes(void)

@@ -27,6 +27,7 @@ enum {
     EMULATOR_WARP_THREADS = 32,
     EMULATOR_BLOCK_THREADS_MAX = 1024,
     EMULATOR_SHARED_BYTES_MAX = 227 * 1024, /* of sm_90; sm_80 has 163 KiB */
+    EMULATOR_CLUSTER_BLOCKS_MAX = 4,
 };
 
 /* Of the threads that can run, the one that does, until it waits or ends. */
@@ -54,6 +55,7 @@ struct emulator_place {
     uint32_t thread, threads;
     uint32_t block_x, block_y;
     uint32_t grid_x, grid_y;
+    uint32_t rank; /* in its cluster */
 };
 extern struct emulator_place emulator_here;
 
@@ -66,12 +68,13 @@ struct emulator_kernel {
     void (*body)(void *context);
     void *context; /* borrowed while it runs */
     bool depends;  /* may begin before the kernel before it has ended, up to prim_depend_wait */
+    uint32_t cluster = 1; /* blocks next to each other in x that run together; divides grid_x */
 };
 
 /* For the launches that follow. At first: ascending, copies land late, 90. */
 void emulator_configure(const struct emulator_settings *settings);
 
-bool emulator_work_comes_late(void);
+const struct emulator_settings *emulator_read_settings(void);
 
 /* Whether tests run all that they can (./dev test --long), or what covers each property once. */
 bool emulator_runs_long(void);
@@ -99,6 +102,8 @@ const char *emulator_fault_text(void);
 void *emulator_shared(void);
 void emulator_sync_block(void);
 void emulator_sync_warp(void);
+void emulator_sync_cluster(void);
+void *emulator_cluster_map(void *shared, uint32_t rank);
 void emulator_depend_wait(void);
 void emulator_copy16(void *shared, const void *global, bool valid);
 void emulator_copy_commit(void);

@@ -43,7 +43,7 @@ void emulator_copy16(void *shared, const void *global, bool valid)
     }
     const uint32_t last = (fiber->copy_first + fiber->copy_count++) % EMULATOR_COPY_COUNT_MAX;
     fiber->copies[last] = {shared, valid ? global : NULL, fiber->group};
-    if (emulator_copies_land_early()) {
+    if (emulator_read_settings()->copies_land_early) {
         emulator_copies_land(fiber, UINT64_MAX);
     } else {
         memset(shared, 0xff, 16);

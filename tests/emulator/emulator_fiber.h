@@ -14,6 +14,7 @@ enum { EMULATOR_COPY_COUNT_MAX = 256 }; /* of a thread, on their way */
 enum emulator_wait {
     EMULATOR_WAIT_NONE,
     EMULATOR_WAIT_SYNC_BLOCK,
+    EMULATOR_WAIT_SYNC_CLUSTER,
     EMULATOR_WAIT_SYNC_WARP,
     EMULATOR_WAIT_SHUFFLE,
     EMULATOR_WAIT_BALLOT,
@@ -53,7 +54,6 @@ struct emulator_fiber {
 
 /* The one that runs, and what its launch says. */
 struct emulator_fiber *emulator_fiber_here(void);
-bool emulator_copies_land_early(void);
 uint32_t emulator_shared_bytes(void);
 
 /* Of the groups before this one. */

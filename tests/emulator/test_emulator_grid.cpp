@@ -192,6 +192,104 @@ static void a_kernel_that_never_waits_is_reported(void **state)
     }
 }
 
+/* ---- clusters ---- */
+
+enum cluster_bug {
+    CLUSTER_RIGHT,
+    CLUSTER_NO_FIRST, /* reads before the others have written */
+    CLUSTER_NO_LAST,  /* ends while others read */
+    CLUSTER_FEWER,    /* one warp does not come */
+};
+
+/* out[cluster][thread] = what the blocks of the cluster hold, added in order of their ranks. */
+static void kernel_fold(float *out, enum cluster_bug bug)
+{
+    SHARED(float, held);
+    const uint32_t size = EMULATOR_CLUSTER_BLOCKS_MAX;
+    const uint32_t rank = prim_cluster_rank();
+
+    held[PRIM_THREAD] = (float)(PRIM_BLOCK_X * THREADS + PRIM_THREAD);
+    if (bug == CLUSTER_FEWER && rank == 2 && PRIM_THREAD < 32) {
+        return;
+    }
+    if (bug != CLUSTER_NO_FIRST) {
+        prim_cluster_sync();
+    }
+    float sum = 0.0f;
+    for (uint32_t i = 0; i < size; i++) {
+        sum += prim_cluster_map(held, i)[(PRIM_THREAD + rank) % THREADS];
+        if (i == 0) {
+            prim_sync(); /* others may run */
+        }
+    }
+    if (bug != CLUSTER_NO_LAST) {
+        prim_cluster_sync();
+    }
+    out[PRIM_BLOCK_X * THREADS + PRIM_THREAD] = sum;
+}
+
+static enum status run_fold(enum cluster_bug bug, bool *right)
+{
+    enum { CLUSTERS = 3, SIZE = EMULATOR_CLUSTER_BLOCKS_MAX };
+    static float out[CLUSTERS * SIZE * THREADS];
+    auto body = [=] { kernel_fold(out, bug); };
+    struct emulator_kernel kernel = {
+        CLUSTERS * SIZE,
+        1,
+        THREADS,
+        THREADS * sizeof(float),
+        [](void *context) { (*static_cast<decltype(body) *>(context))(); },
+        &body,
+        false,
+        SIZE};
+    const enum status status = emulator_launch_list(&kernel, 1);
+
+    *right = true;
+    for (uint32_t i = 0; i < CLUSTERS * SIZE * THREADS; i++) {
+        const uint32_t block = i / THREADS;
+        const uint32_t from = (i + block % SIZE) % THREADS;
+        float sum = 0.0f;
+        for (uint32_t rank = 0; rank < SIZE; rank++) {
+            sum += (float)((block / SIZE * SIZE + rank) * THREADS + from);
+        }
+        *right = *right && out[i] == sum;
+    }
+    return status;
+}
+
+static void clusters_fold_and_a_missing_barrier_is_seen(void **state)
+{
+    uint32_t last_seen = 0;
+    bool right;
+
+    (void)state;
+    for (uint32_t i = 0; i < 2 * CONFIG_COUNT; i++) {
+        const struct emulator_settings settings = {(enum emulator_schedule)(i % 3), i, false, 90};
+
+        emulator_configure(&settings);
+        assert_int_equal(run_fold(CLUSTER_RIGHT, &right), STATUS_OK);
+        assert_true(right);
+        assert_int_equal(run_fold(CLUSTER_NO_FIRST, &right), STATUS_OK);
+        assert_false(right);
+        assert_int_equal(run_fold(CLUSTER_NO_LAST, &right), STATUS_OK);
+        last_seen += !right;
+        assert_int_equal(run_fold(CLUSTER_FEWER, &right), STATUS_DEVICE);
+        assert_non_null(strstr(emulator_fault_text(), "prim_cluster_sync"));
+    }
+    assert_true(last_seen > 0);
+}
+
+static void clusters_are_refused_where_no_card_has_them(void **state)
+{
+    const struct emulator_settings settings = {EMULATOR_ASCENDING, 1, false, 80};
+    bool right;
+
+    (void)state;
+    emulator_configure(&settings);
+    assert_int_equal(run_fold(CLUSTER_RIGHT, &right), STATUS_LIMIT);
+    assert_non_null(strstr(emulator_fault_text(), "clusters of 4"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -199,6 +297,8 @@ int main(void)
         cmocka_unit_test(more_blocks_than_run_at_once_all_run_once),
         cmocka_unit_test(a_part_before_the_wait_that_touches_what_is_not_done_is_seen),
         cmocka_unit_test(a_kernel_that_never_waits_is_reported),
+        cmocka_unit_test(clusters_fold_and_a_missing_barrier_is_seen),
+        cmocka_unit_test(clusters_are_refused_where_no_card_has_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
