@@ -26,7 +26,7 @@
 
 enum {
     DEVICE_NAME_BYTES_MAX = 128,
-    DEVICE_ARCHITECTURE_MIN = 80,         /* compute capability 8.0 */
+    DEVICE_ARCHITECTURE_MIN = 80, /* compute capability 8.0 */
     DEVICE_ARCHITECTURE_CLUSTER = 90,
     DEVICE_CLUSTER_BLOCKS_MAX = 4,        /* that are asked for here */
     DEVICE_SHARED_BYTES_FREE = 48 * 1024, /* more must be asked for a kernel */

@@ -23,22 +23,23 @@ DEVICE_INLINE float element_of(const struct cuda_weight_view &view, uint32_t pan
     const uint32_t lane = row % 8 * 4 + within % 8 / 2;
     const uint32_t element = within % 2 + row / 8 * 2 + within / 8 * 4;
     const uint32_t loads = cuda_unit_load_count(FORMAT);
+    const uint64_t at = (uint64_t)panel * view.unit_count + unit;
     const uint8_t *load =
-        view.codes +
-        (((uint64_t)panel * view.unit_count + unit) * loads + step * loads / CUDA_UNIT_STEPS) *
-            CUDA_LOAD_BYTES +
-        lane * 16;
+        view.codes + (at * loads + step * loads / CUDA_UNIT_STEPS) * CUDA_LOAD_BYTES + lane * 16;
     uint32_t code;
 
     if (FORMAT == CUDA_BF16) {
-        return steps_float_from_bf16((uint16_t)cuda_load_u16(load, element));
+        return steps_float_from_bf16(((const uint16_t *)load)[element]);
     }
     if (loads == 1) {
         code = load[step * 4 + element / 2] >> (element % 2 * 4) & 15u;
     } else {
         code = load[step % 2 * 8 + element];
     }
-    return cuda_weight_value<FORMAT>(code, cuda_weight_scale<FORMAT>(view, panel, unit, step, row));
+    return cuda_weight_value<FORMAT>(
+        code, cuda_weight_scale<FORMAT>(view.scales + at * cuda_unit_scale_bytes(FORMAT),
+                                        cuda_weight_super<FORMAT>(view, panel, unit), step, row % 8,
+                                        row / 8));
 }
 
 template <uint32_t FORMAT>
@@ -79,6 +80,9 @@ static KERNEL void embed_kernel(struct cuda_weight_view view, const uint32_t *ro
         break;
     case CUDA_Q6_K:
         embed_row<CUDA_Q6_K>(view, token, scale, x);
+        break;
+    case CUDA_FP8:
+        embed_row<CUDA_FP8>(view, token, scale, x);
         break;
     default:
         embed_row<CUDA_BF16>(view, token, scale, x);

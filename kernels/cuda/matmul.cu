@@ -1,15 +1,29 @@
-/* The matrix product, one block per panel of 16 outputs and up to 8 tiles of 8 rows.
+/* The matrix product: a block streams panels of 16 outputs and tiles of 8 rows through shared
+ * memory.
  *
- * Maths and shapes: struct cuda_matmul_args in matmul.cuh.
- * Bound by: memory, the weights once for every 64 rows; from about 64 rows the tensor cores.
- * Launch:   grid = (panels, tiles of rows / TILES), block = a warp per segment of K (and of gate
- * and up), dynamic shared memory = the warps' sums. Order:    a warp is a segment; segments are
- * added from left to right (matmul.cuh). Checked:  tests/emulator/test_matmul.cpp, against double
- * over the bf16 operands, derived bound.
+ * Maths and shapes: struct cuda_matmul_args in matmul.cuh; what a block does: matmul_block.cuh.
+ * Bound by: memory up to about 64 rows, the weights once; beyond, the tensor cores and the
+ *           conversion of codes, which a warp does once for 64 rows.
+ * Launch:   grid = (groups of panels x ranks, groups of rows), block = a warp a panel for up to 64
+ *           rows, else 2 x 2 warps of 2 panels and 64 rows; dynamic shared memory = stages, sums.
+ * Order:    matmul.cuh. Segments are the ranks of a cluster where there are clusters and the rows
+ *           are too few to fill the card without, else one block runs them after each other; both
+ *           add them from left to right.
+ * Checked:  tests/emulator/test_matmul.cpp, against double over the bf16 operands, derived bound;
+ *           rows alone and in every kind of launch by memcmp.
  */
-#include "kernels/cuda/matmul.cuh"
+#include "kernels/cuda/matmul_block.cuh"
 
 #include "base/check.h"
+
+enum {
+    MANY_PANELS = 2, /* of a warp that has many rows */
+    MANY_ROW_WARPS = 2,
+    THREADS_MAX = 128,
+    SLOTS_MAX = 4,
+    BLOCKS_RESIDENT = 2,          /* of a multiprocessor, that the stages leave room for */
+    SHARED_RESERVED_BYTES = 1024, /* of a block, the card's own */
+};
 
 /* As the CPU backend computes it. */
 DEVICE_INLINE float silu(float z)
@@ -19,155 +33,283 @@ DEVICE_INLINE float silu(float z)
     return (z >= 0.0f ? z : z * e) / (1.0f + e);
 }
 
-/* The segments' sums of output o of tile row n: element (o, n) of the C operand. */
-template <int TILES>
-DEVICE_INLINE float fold_segments(const float *partials, uint32_t o, uint32_t n)
+/* Where the sum of output o (0..15) of a slot and row n of the block lies: matmul_block.cuh. */
+template <int PANELS, int TILES>
+DEVICE_INLINE uint32_t sum_place(uint32_t slot_count, uint32_t slot, uint32_t o, uint32_t n)
 {
+    const uint32_t tile = n / CUDA_TILE_ROWS;
+    const uint32_t warp = tile / TILES * (slot_count / PANELS) + slot / PANELS;
     const uint32_t lane = o % 8 * 4 + n % 8 / 2;
-    const uint32_t at = (n / 8 * CUDA_WARP_LANES + lane) * 4 + o / 8 * 2 + n % 2;
-    float sum = partials[at];
 
-    for (uint32_t s = 1; s < CUDA_SEGMENT_COUNT; s++) {
-        sum += partials[s * TILES * CUDA_WARP_LANES * 4 + at];
+    return (((warp * PANELS + slot % PANELS) * TILES + tile % TILES) * CUDA_WARP_LANES + lane) * 4 +
+           o / 8 * 2 + n % 2;
+}
+
+/* The ranks' sums from left to right. */
+DEVICE_INLINE float fold(const float *sums, uint32_t rank_count, uint32_t at)
+{
+    float sum;
+
+    if (rank_count == 1) {
+        return sums[at];
+    }
+    sum = prim_cluster_map(sums, 0)[at];
+    for (uint32_t rank = 1; rank < rank_count; rank++) {
+        sum += prim_cluster_map(sums, rank)[at];
     }
     return sum;
 }
 
-template <int TILES, uint32_t EPILOGUE>
-DEVICE_INLINE void finish_rows(const struct cuda_matmul_part &part, const float *partials,
-                               uint32_t output_first, uint32_t row_first, uint32_t row_count)
+/* Ranks share the outputs of their block. */
+template <int PANELS, int TILES>
+DEVICE_INLINE void finish_rows(const struct cuda_matmul_args &args, const struct cuda_block &block)
 {
-    const uint32_t count = TILES * CUDA_TILE_ROWS * CUDA_PANEL_ROWS;
+    const struct cuda_matmul_shape &shape = args.shape;
+    const bool swiglu = shape.epilogue == CUDA_SWIGLU;
+    const uint32_t slot_step = swiglu ? 2 : 1;
+    const uint32_t across = shape.slot_count / slot_step * CUDA_PANEL_ROWS;
+    const float *sums = (const float *)(block.shared + shape.sums_offset);
 
-    for (uint32_t i = PRIM_THREAD; i < count; i += PRIM_THREADS) {
-        const uint32_t o = i % CUDA_PANEL_ROWS, n = i / CUDA_PANEL_ROWS;
-        const uint32_t output = output_first + o, row = row_first + n;
-        float *to = part.out + (uint64_t)row * part.stride + output;
-        float sum;
+    for (uint32_t i = PRIM_THREAD + PRIM_THREADS * block.rank;
+         i < across * block.tiles * CUDA_TILE_ROWS; i += PRIM_THREADS * shape.rank_count) {
+        const uint32_t slot = i % across / CUDA_PANEL_ROWS * slot_step;
+        const uint32_t o = i % CUDA_PANEL_ROWS, n = i / across;
+        const uint32_t row = block.tile_first * CUDA_TILE_ROWS + n;
+        const struct cuda_slot_panel found = cuda_slot_find(args, block.block, slot);
+        const uint32_t output = found.panel * CUDA_PANEL_ROWS + o;
 
-        if (output >= part.weight.rows || row >= row_count) {
+        if (row >= block.row_count || found.part == NULL || output >= found.part->weight.rows) {
             continue;
         }
-        sum = fold_segments<TILES>(partials, o, n);
-        if (EPILOGUE == CUDA_SWIGLU) {
-            const uint32_t half = CUDA_SEGMENT_COUNT * TILES * CUDA_WARP_LANES * 4;
+        float *to = found.part->out + (uint64_t)row * found.part->stride + output;
+        const float sum =
+            fold(sums, shape.rank_count, sum_place<PANELS, TILES>(shape.slot_count, slot, o, n));
 
-            *to = silu(sum) * fold_segments<TILES>(partials + half, o, n);
-        } else if (EPILOGUE == CUDA_ADD) {
-            *to += part.bias == NULL ? sum : sum + part.bias[output];
+        if (swiglu) {
+            *to = silu(sum) * fold(sums, shape.rank_count,
+                                   sum_place<PANELS, TILES>(shape.slot_count, slot + 1, o, n));
+        } else if (shape.epilogue == CUDA_ADD) {
+            *to += found.part->bias == NULL ? sum : sum + found.part->bias[output];
         } else {
             *to = sum;
         }
     }
 }
 
-template <int TILES, uint32_t EPILOGUE>
-static KERNEL void matmul_kernel(struct cuda_matmul_args args)
+template <int PANELS, int TILES>
+static KERNEL void PRIM_BOUNDS(THREADS_MAX, BLOCKS_RESIDENT)
+    matmul_kernel(const PRIM_GRID_CONSTANT struct cuda_matmul_args args)
 {
-    SHARED(float, partials);
-    const uint32_t warp = PRIM_THREAD / CUDA_WARP_LANES;
-    const uint32_t segment = warp % CUDA_SEGMENT_COUNT;
-    const uint32_t tile_first = PRIM_BLOCK_Y * TILES;
-    uint32_t index = EPILOGUE == CUDA_SWIGLU ? warp / CUDA_SEGMENT_COUNT : 0;
-    struct cuda_chain chain;
-    float sums[TILES][4] = {};
+    SHARED(uint8_t, shared);
+    const struct cuda_matmul_shape &shape = args.shape;
+    struct cuda_block block;
 
+    block.warp = PRIM_THREAD / CUDA_WARP_LANES;
+    block.warp_count = PRIM_THREADS / CUDA_WARP_LANES;
+    block.lane = PRIM_THREAD % CUDA_WARP_LANES;
+    block.block = PRIM_BLOCK_X / shape.rank_count;
+    block.rank = PRIM_BLOCK_X % shape.rank_count;
+    block.unit_count = args.parts[0].weight.unit_count;
+    block.unit_begin = 0;
+    block.unit_end = block.unit_count;
+    if (shape.rank_count > 1) {
+        block.unit_begin = cuda_segment_begin(block.rank, shape.segment_count, block.unit_count);
+        block.unit_end = cuda_segment_begin(block.rank + 1, shape.segment_count, block.unit_count);
+    }
+    block.tiles = TILES * shape.row_warps;
+    block.tile_first = PRIM_BLOCK_Y * block.tiles;
+    block.shared = shared;
+    const struct cuda_slot_panel own = block.warp < shape.slot_count
+                                           ? cuda_slot_find(args, block.block, block.warp)
+                                           : cuda_slot_panel{NULL, 0};
+    const uint32_t across = shape.slot_count / PANELS;
+    const struct cuda_slot_panel first =
+        cuda_slot_find(args, block.block, block.warp % across * PANELS);
+
+    for (uint32_t i = 0; i + 1 < shape.stage_count; i++) {
+        cuda_copy_weights(args, block, own, i, block.unit_begin + i * shape.stage_units);
+        prim_copy_commit();
+    }
     prim_depend_wait();
-    const uint32_t row_count = args.row_count_at == NULL ? args.row_count : *args.row_count_at;
-    const uint32_t tile_count = (row_count + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS;
-    if (tile_first >= tile_count) {
-        return;
+    block.row_count = args.row_count_at == NULL ? args.row_count : *args.row_count_at;
+    if (block.tile_first * CUDA_TILE_ROWS >= block.row_count) {
+        return; /* and so do the other ranks */
     }
-    if (EPILOGUE != CUDA_SWIGLU) {
-        while (index + 1 < args.part_count && PRIM_BLOCK_X >= args.parts[index + 1].panel_first) {
-            index++;
-        }
+    for (uint32_t i = 0; i + 1 < shape.stage_count; i++) {
+        cuda_copy_rows(args, block, i, block.unit_begin + i * shape.stage_units);
+        prim_copy_commit();
     }
-    const struct cuda_matmul_part &part = args.parts[index];
-    const uint32_t units = part.weight.unit_count;
-
-    chain.panel = PRIM_BLOCK_X - (EPILOGUE == CUDA_SWIGLU ? 0 : part.panel_first);
-    chain.unit_begin = units * segment / CUDA_SEGMENT_COUNT;
-    chain.unit_end = units * (segment + 1) / CUDA_SEGMENT_COUNT;
-    chain.tile_count = tile_count - tile_first;
-    chain.lane = PRIM_THREAD % CUDA_WARP_LANES;
-    chain.activations = (const struct cuda_words *)args.activations +
-                        (uint64_t)tile_first * units * 2 * CUDA_WARP_LANES;
-    cuda_chain_run_any<TILES>(part.weight, chain, sums);
-    for (uint32_t t = 0; t < TILES; t++) {
-        float *to = partials + ((warp * TILES + t) * CUDA_WARP_LANES + chain.lane) * 4;
-
-        to[0] = sums[t][0];
-        to[1] = sums[t][1];
-        to[2] = sums[t][2];
-        to[3] = sums[t][3];
+    cuda_stream_any<PANELS, TILES>(
+        args, block, own, first.part == NULL ? (uint32_t)CUDA_BF16 : first.part->weight.format);
+    if (shape.rank_count > 1) {
+        prim_cluster_sync();
+    } else {
+        prim_sync();
     }
-    prim_sync();
-    finish_rows<TILES, EPILOGUE>(args.parts[EPILOGUE == CUDA_SWIGLU ? 0 : index], partials,
-                                 chain.panel * CUDA_PANEL_ROWS, tile_first * CUDA_TILE_ROWS,
-                                 row_count);
+    finish_rows<PANELS, TILES>(args, block);
+    if (shape.rank_count > 1) {
+        prim_cluster_sync(); /* others may still read this block's sums */
+    }
     prim_depend_launch();
 }
 
-template <int TILES, uint32_t EPILOGUE>
-static enum status launch(struct device *device, const struct cuda_matmul_args *args,
-                          uint32_t panel_count)
-{
-    const uint32_t tiles = (args->row_count + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS;
-    const uint32_t warps = CUDA_SEGMENT_COUNT * (EPILOGUE == CUDA_SWIGLU ? 2 : 1);
-    const uint32_t shared_bytes = warps * TILES * CUDA_WARP_LANES * 4 * (uint32_t)sizeof(float);
-
-    return device_launch<matmul_kernel<TILES, EPILOGUE>>(
-        device, panel_count, (tiles + TILES - 1) / TILES, warps * CUDA_WARP_LANES, shared_bytes,
-        *args);
-}
+/* ---- launches ---- */
 
 static uint32_t panels_of(const struct cuda_matmul_part *part)
 {
     return (part->weight.rows + CUDA_PANEL_ROWS - 1) / CUDA_PANEL_ROWS;
 }
 
-template <uint32_t EPILOGUE>
-static enum status launch_any(struct device *device, struct cuda_matmul_args *args)
+/* Of all parts: S. */
+static uint32_t segments_of(const struct cuda_matmul_args *args, uint32_t architecture)
 {
-    uint32_t panels = 0;
+    uint32_t rows = 0, bits = 16;
+
+    for (uint32_t i = 0; i < args->part_count; i++) {
+        const uint32_t part_bits = cuda_format_bits(args->parts[i].weight.format);
+
+        rows += args->parts[i].weight.rows;
+        bits = part_bits < bits ? part_bits : bits;
+    }
+    return cuda_segment_count(rows, args->parts[0].weight.unit_count, bits, architecture);
+}
+
+/* Places the parts' blocks in the grid; gives how many there are. */
+static uint32_t place_blocks(struct cuda_matmul_args *args)
+{
+    const uint32_t slots = args->shape.slot_count;
+    uint32_t blocks = 0;
+
+    if (args->shape.epilogue == CUDA_SWIGLU) {
+        return (2 * panels_of(&args->parts[0]) + slots - 1) / slots;
+    }
+    for (uint32_t i = 0; i < args->part_count; i++) {
+        args->parts[i].block_first = blocks;
+        blocks += (panels_of(&args->parts[i]) + slots - 1) / slots;
+    }
+    return blocks;
+}
+
+static uint32_t slot_bytes_of(const struct cuda_matmul_args *args)
+{
+    uint32_t most = 0;
+
+    for (uint32_t i = 0; i < args->part_count; i++) {
+        const uint32_t format = args->parts[i].weight.format;
+        const uint32_t bytes =
+            args->shape.stage_units *
+                (cuda_unit_load_count(format) * CUDA_LOAD_BYTES + cuda_unit_scale_bytes(format)) +
+            cuda_super_bytes(format);
+
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
+/* Lays out shared memory; gives its bytes. Two blocks shall fit a multiprocessor. */
+static uint32_t lay_shared(struct cuda_matmul_args *args, uint32_t tiles, uint32_t shared_bytes_max)
+{
+    struct cuda_matmul_shape *shape = &args->shape;
+    const uint32_t sums_bytes =
+        shape->slot_count * tiles * CUDA_WARP_LANES * 4 * (uint32_t)sizeof(float);
+    const bool apart = shape->segment_count > 1 && shape->rank_count == 1;
+    const uint32_t apart_bytes = apart ? sums_bytes : 0;
+    const uint32_t room = shared_bytes_max / BLOCKS_RESIDENT - SHARED_RESERVED_BYTES - apart_bytes;
+    uint32_t stages_bytes;
+
+    shape->slot_bytes = slot_bytes_of(args);
+    shape->stage_bytes =
+        shape->slot_count * shape->slot_bytes + tiles * shape->stage_units * CUDA_TILE_UNIT_BYTES;
+    shape->stage_count = room / shape->stage_bytes;
+    shape->stage_count = shape->stage_count < 2 ? 2 : shape->stage_count;
+    if (shape->stage_count > CUDA_STAGE_COUNT_MAX) {
+        shape->stage_count = CUDA_STAGE_COUNT_MAX;
+    }
+    stages_bytes = shape->stage_count * shape->stage_bytes;
+    shape->sums_offset = apart ? stages_bytes : 0;
+    if (apart || sums_bytes < stages_bytes) {
+        return stages_bytes + apart_bytes;
+    }
+    return sums_bytes;
+}
+
+template <int PANELS, int TILES>
+static enum status launch(struct device *device, struct cuda_matmul_args *args)
+{
+    const struct device_facts *facts = device_read_facts(device);
+    struct cuda_matmul_shape *shape = &args->shape;
+    const uint32_t tiles = TILES * shape->row_warps;
+    const uint32_t rows = tiles * CUDA_TILE_ROWS;
+    const uint32_t row_blocks = (args->row_count + rows - 1) / rows;
+    const uint32_t threads = shape->slot_count / PANELS * shape->row_warps * CUDA_WARP_LANES;
+    uint32_t blocks = place_blocks(args);
+
+    shape->segment_count = segments_of(args, facts->architecture);
+    shape->rank_count = 1;
+    if (facts->architecture >= DEVICE_ARCHITECTURE_CLUSTER &&
+        blocks * row_blocks < BLOCKS_RESIDENT * facts->multiprocessor_count) {
+        shape->rank_count = shape->segment_count;
+    }
+    /* Fewer panels a block where there are not enough blocks. */
+    if (PANELS == 1 &&
+        blocks * row_blocks * shape->rank_count < BLOCKS_RESIDENT * facts->multiprocessor_count) {
+        shape->slot_count = SLOTS_MAX / 2;
+        blocks = place_blocks(args);
+    }
+    const uint32_t shared_bytes = lay_shared(args, tiles, facts->shared_bytes_max);
+
+    return device_launch_cluster<matmul_kernel<PANELS, TILES>>(
+        device, shape->rank_count, blocks * shape->rank_count, row_blocks,
+        PANELS == 1 ? shape->slot_count * CUDA_WARP_LANES : threads, shared_bytes, *args);
+}
+
+static enum status launch_any(struct device *device, enum cuda_epilogue epilogue,
+                              struct cuda_matmul_args *args)
+{
+    bool same_format = true;
 
     CHECK(args->part_count >= 1 && args->part_count <= CUDA_PART_COUNT_MAX);
     for (uint32_t i = 0; i < args->part_count; i++) {
         CHECK(args->parts[i].weight.unit_count == args->parts[0].weight.unit_count);
-        args->parts[i].panel_first = panels;
-        panels += panels_of(&args->parts[i]);
+        same_format = same_format && args->parts[i].weight.format == args->parts[0].weight.format;
     }
-    if (EPILOGUE == CUDA_SWIGLU) {
-        CHECK(args->part_count == 2 && panels == 2 * panels_of(&args->parts[0]));
-        panels /= 2;
+    if (epilogue == CUDA_SWIGLU) {
+        CHECK(args->part_count == 2 && panels_of(&args->parts[0]) == panels_of(&args->parts[1]));
     }
-    if (args->row_count == 0) {
-        return STATUS_OK;
-    }
+    args->shape.epilogue = epilogue;
+    args->shape.slot_count = SLOTS_MAX;
+    args->shape.row_warps = 1;
+    args->shape.stage_units = CUDA_SEGMENT_UNITS;
     if (args->row_count <= CUDA_TILE_ROWS) {
-        return launch<1, EPILOGUE>(device, args, panels);
+        return launch<1, 1>(device, args);
     }
     if (args->row_count <= 2 * CUDA_TILE_ROWS) {
-        return launch<2, EPILOGUE>(device, args, panels);
+        return launch<1, 2>(device, args);
     }
     if (args->row_count <= 4 * CUDA_TILE_ROWS) {
-        return launch<4, EPILOGUE>(device, args, panels);
+        return launch<1, 4>(device, args);
     }
-    return launch<CUDA_TILE_COUNT_MAX, EPILOGUE>(device, args, panels);
+    args->shape.stage_units = 2;
+    /* A warp of two panels unpacks both in one way. */
+    if (args->row_count <= 8 * CUDA_TILE_ROWS || (epilogue == CUDA_SWIGLU && !same_format)) {
+        return launch<1, 8>(device, args);
+    }
+    args->shape.stage_units = 1;
+    args->shape.row_warps = MANY_ROW_WARPS;
+    return launch<MANY_PANELS, 8>(device, args);
 }
 
 enum status cuda_matmul_store(struct device *device, struct cuda_matmul_args *args)
 {
-    return launch_any<CUDA_STORE>(device, args);
+    return launch_any(device, CUDA_STORE, args);
 }
 
 enum status cuda_matmul_add(struct device *device, struct cuda_matmul_args *args)
 {
-    return launch_any<CUDA_ADD>(device, args);
+    return launch_any(device, CUDA_ADD, args);
 }
 
 enum status cuda_matmul_swiglu(struct device *device, struct cuda_matmul_args *args)
 {
-    return launch_any<CUDA_SWIGLU>(device, args);
+    return launch_any(device, CUDA_SWIGLU, args);
 }

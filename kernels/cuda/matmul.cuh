@@ -1,16 +1,15 @@
 /* The matrix product of every operation: out = W a for any number of rows, by mma.sync.
  *
  * Thread: host functions on the engine thread; they only launch. Activations pass through one
- * scratch of the backend (backend->activations) in bf16, laid out so that a 16-byte load of a lane
- * is its part of the B operand of two tensor-core steps:
+ * scratch of the backend (backend->activations) in bf16, laid out in the 8 x 8 matrices that
+ * ldmatrix and the descriptors of wgmma know:
  *
- *   [tile of 8 rows][chunk of 32 columns][lane] 8 bf16; lane l holds row l / 4 of the tile, its
- *   element e is column 16 * (e / 4) + 8 * (e / 2 % 2) + 2 * (l % 4) + e % 2 of the chunk
+ *   [tile of 8 rows][group of 8 columns][row of the tile][column of the group]
  *
- * Order: K is cut into CUDA_SEGMENT_COUNT segments of whole units of 64 columns, segment s being
- * units [n s / S, n (s + 1) / S). Each is one ascending chain of k16 steps from zero; segments are
- * added from left to right in fp32. A row is a column of the B operand, so no other row of a tile,
- * and no number of tiles, changes its bits.
+ * Order, the same for every number of rows: K is cut into S = cuda_segment_count() segments at
+ * multiples of CUDA_SEGMENT_UNITS units (cuda_segment_begin). Each is one ascending chain of k16
+ * steps from zero; segments are added from left to right in fp32. A row is a column of the B
+ * operand, so no other row of a tile, and no number of tiles, changes its bits.
  */
 #ifndef PERSONAD_KERNELS_CUDA_MATMUL_CUH
 #define PERSONAD_KERNELS_CUDA_MATMUL_CUH
@@ -23,11 +22,12 @@
 #include "kernels/steps/math.h"
 
 enum {
-    CUDA_TILE_ROWS = 8, /* N of a tensor-core step */
-    CUDA_CHUNK_COLS = 32,
-    CUDA_TILE_COUNT_MAX = 8, /* tiles that one block holds */
+    CUDA_TILE_ROWS = 8,          /* N of a tensor-core step */
+    CUDA_TILE_UNIT_BYTES = 1024, /* of a tile's activations in a unit of columns */
     CUDA_PART_COUNT_MAX = 3,
     CUDA_WARP_LANES = 32,
+    CUDA_SEGMENT_UNITS = 4, /* segments are whole groups of as many units */
+    CUDA_SEGMENT_COUNT_MAX = 4,
 };
 
 enum cuda_epilogue {
@@ -42,7 +42,21 @@ struct cuda_matmul_part {
     float *out;
     const float *bias; /* NULL: none. Read by CUDA_ADD only */
     uint32_t stride;
-    uint32_t panel_first; /* in the grid */
+    uint32_t block_first; /* in the grid; set by the launch */
+};
+
+/* How a launch cuts its work; set by the launch. */
+struct cuda_matmul_shape {
+    uint32_t epilogue;
+    uint32_t slot_count;    /* panels of a block; a warp copies one */
+    uint32_t row_warps;     /* warps next to each other over rows */
+    uint32_t stage_units;   /* units of columns that are copied at once: 1, 2, 4 */
+    uint32_t stage_count;   /* on their way, and one being used */
+    uint32_t segment_count; /* S */
+    uint32_t rank_count;    /* blocks of a cluster, each a segment; or 1 for all segments */
+    uint32_t slot_bytes;    /* of a panel in a stage */
+    uint32_t stage_bytes;
+    uint32_t sums_offset; /* of the warps' sums in shared memory */
 };
 
 struct cuda_matmul_args {
@@ -51,6 +65,7 @@ struct cuda_matmul_args {
     uint32_t part_count;
     uint32_t row_count;           /* at most; it sizes the grid */
     const uint32_t *row_count_at; /* the card's: how many there are; NULL: row_count */
+    struct cuda_matmul_shape shape;
 };
 
 /* Bytes of scratch for row_count rows of cols columns. */
@@ -59,7 +74,7 @@ static inline uint64_t cuda_activation_bytes(uint32_t row_count, uint32_t cols)
     const uint64_t tiles = (row_count + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS;
     const uint64_t units = (cols + CUDA_UNIT_COLS - 1) / CUDA_UNIT_COLS;
 
-    return tiles * CUDA_TILE_ROWS * units * CUDA_UNIT_COLS * sizeof(uint16_t);
+    return tiles * units * CUDA_TILE_UNIT_BYTES;
 }
 
 /* What becomes activations: rows of x, normed if norm is not NULL, rounded to bf16. */
@@ -83,137 +98,49 @@ MUST_USE enum status cuda_matmul_store(struct device *device, struct cuda_matmul
 MUST_USE enum status cuda_matmul_add(struct device *device, struct cuda_matmul_args *args);
 MUST_USE enum status cuda_matmul_swiglu(struct device *device, struct cuda_matmul_args *args);
 
-struct alignas(16) cuda_words {
-    uint32_t at[4];
-};
+/* ---- the order ---- */
 
-DEVICE_INLINE uint32_t cuda_pack_bf16(float low, float high)
+/* Multiprocessors of the usual card of an architecture: the card at hand must not decide bits,
+ * since the numerics id names its architecture only. */
+static inline uint32_t cuda_nominal_multiprocessors(uint32_t architecture)
 {
-    return steps_bf16_from_float(low) | (uint32_t)steps_bf16_from_float(high) << 16;
+    return architecture < 86 ? 108 : architecture < 90 ? 128 : architecture < 100 ? 132 : 148;
 }
 
-/* The A operand of one step out of `words`, the codes of the load that holds it. */
-template <uint32_t FORMAT>
-DEVICE_INLINE void cuda_weight_fragment(const struct cuda_words &words, uint32_t step,
-                                        const struct cuda_scale scales[2], uint32_t a[4])
+/* Bits of a stored code. */
+STEPS_FUNCTION uint32_t cuda_format_bits(uint32_t format)
 {
-    for (uint32_t i = 0; i < 4; i++) {
-        const struct cuda_scale &scale = scales[i % 2];
-        uint32_t low, high;
-
-        if (FORMAT == CUDA_BF16) {
-            a[i] = words.at[i];
-            continue;
-        }
-        if (FORMAT == CUDA_Q4_0 || FORMAT == CUDA_Q4_1 || FORMAT == CUDA_Q4_K) {
-            low = words.at[step] >> (8 * i) & 15u;
-            high = words.at[step] >> (8 * i + 4) & 15u;
-        } else {
-            const uint32_t word = words.at[step % 2 * 2 + i / 2];
-
-            low = word >> (16 * (i % 2)) & 255u;
-            high = word >> (16 * (i % 2) + 8) & 255u;
-        }
-        a[i] = cuda_pack_bf16(cuda_weight_value<FORMAT>(low, scale),
-                              cuda_weight_value<FORMAT>(high, scale));
-    }
+    return format == CUDA_BF16 ? 16 : cuda_unit_load_count(format) == 1 ? 4 : 8;
 }
 
-/* What a warp multiplies: a panel, units [begin, end), tiles from `activations` on. */
-struct cuda_chain {
-    uint32_t panel;
-    uint32_t unit_begin;
-    uint32_t unit_end;
-    uint32_t tile_count; /* that exist; the others multiply zeros */
-    uint32_t lane;
-    const struct cuda_words *activations; /* of the first tile, chunk 0, lane 0 */
-};
-
-template <int TILES>
-DEVICE_INLINE void cuda_chain_rows(const struct cuda_chain &chain, uint32_t chunk,
-                                   uint32_t chunk_count, struct cuda_words b[TILES])
+/* S for matrices of together `rows` outputs and unit_count units of columns, whose least code has
+ * `bits` bits. 1 where blocks of 32 outputs fill the card; 4-bit codes take more work to unpack for
+ * the bytes that they are, so they are given more warps. */
+static inline uint32_t cuda_segment_count(uint32_t rows, uint32_t unit_count, uint32_t bits,
+                                          uint32_t architecture)
 {
-    PRIM_UNROLL
-    for (uint32_t t = 0; t < TILES; t++) {
-        if (t < chain.tile_count) {
-            b[t] = chain.activations[((uint64_t)t * chunk_count + chunk) * CUDA_WARP_LANES +
-                                     chain.lane];
-        } else {
-            b[t] = {{0, 0, 0, 0}};
-        }
+    const uint32_t fill = cuda_nominal_multiprocessors(architecture);
+    const uint32_t groups = (unit_count + CUDA_SEGMENT_UNITS - 1) / CUDA_SEGMENT_UNITS;
+    const uint64_t blocks = rows / 32;
+    uint32_t count = bits > 4 ? 1 : 2;
+
+    while (count < CUDA_SEGMENT_COUNT_MAX && blocks * count < (bits > 4 ? fill : 4 * fill)) {
+        count *= 2;
     }
+    while (count > groups) {
+        count /= 2;
+    }
+    return count;
 }
 
-template <uint32_t FORMAT, int TILES>
-DEVICE_INLINE void cuda_chain_unit(const struct cuda_weight_view &view,
-                                   const struct cuda_chain &chain, uint32_t unit,
-                                   float sums[TILES][4])
+/* The first unit of a segment; of segment S: unit_count. */
+STEPS_FUNCTION uint32_t cuda_segment_begin(uint32_t segment, uint32_t segment_count,
+                                           uint32_t unit_count)
 {
-    const uint32_t loads = cuda_unit_load_count(FORMAT);
-    const struct cuda_words *codes =
-        (const struct cuda_words *)view.codes +
-        ((uint64_t)chain.panel * view.unit_count + unit) * loads * CUDA_WARP_LANES + chain.lane;
-    struct cuda_words words[4], b[TILES];
+    const uint32_t groups = (unit_count + CUDA_SEGMENT_UNITS - 1) / CUDA_SEGMENT_UNITS;
+    const uint32_t unit = groups * segment / segment_count * CUDA_SEGMENT_UNITS;
 
-    PRIM_UNROLL
-    for (uint32_t i = 0; i < loads; i++) {
-        words[i] = codes[i * CUDA_WARP_LANES];
-    }
-    PRIM_UNROLL
-    for (uint32_t step = 0; step < CUDA_UNIT_STEPS; step++) {
-        const struct cuda_scale scales[2] = {
-            cuda_weight_scale<FORMAT>(view, chain.panel, unit, step, chain.lane / 4),
-            cuda_weight_scale<FORMAT>(view, chain.panel, unit, step, chain.lane / 4 + 8),
-        };
-        uint32_t a[4];
-
-        if (step % 2 == 0) {
-            cuda_chain_rows<TILES>(chain, unit * 2 + step / 2, view.unit_count * 2, b);
-        }
-        cuda_weight_fragment<FORMAT>(words[step * loads / CUDA_UNIT_STEPS], step, scales, a);
-        PRIM_UNROLL
-        for (uint32_t t = 0; t < TILES; t++) {
-            prim_mma_bf16(sums[t], a, b[t].at + step % 2 * 2);
-        }
-    }
-}
-
-template <uint32_t FORMAT, int TILES>
-DEVICE_INLINE void cuda_chain_run(const struct cuda_weight_view &view,
-                                  const struct cuda_chain &chain, float sums[TILES][4])
-{
-    for (uint32_t unit = chain.unit_begin; unit < chain.unit_end; unit++) {
-        cuda_chain_unit<FORMAT, TILES>(view, chain, unit, sums);
-    }
-}
-
-template <int TILES>
-DEVICE_INLINE void cuda_chain_run_any(const struct cuda_weight_view &view,
-                                      const struct cuda_chain &chain, float sums[TILES][4])
-{
-    switch (view.format) {
-    case CUDA_Q4_0:
-        cuda_chain_run<CUDA_Q4_0, TILES>(view, chain, sums);
-        break;
-    case CUDA_Q4_1:
-        cuda_chain_run<CUDA_Q4_1, TILES>(view, chain, sums);
-        break;
-    case CUDA_Q8_0:
-        cuda_chain_run<CUDA_Q8_0, TILES>(view, chain, sums);
-        break;
-    case CUDA_Q4_K:
-        cuda_chain_run<CUDA_Q4_K, TILES>(view, chain, sums);
-        break;
-    case CUDA_Q5_K:
-        cuda_chain_run<CUDA_Q5_K, TILES>(view, chain, sums);
-        break;
-    case CUDA_Q6_K:
-        cuda_chain_run<CUDA_Q6_K, TILES>(view, chain, sums);
-        break;
-    default:
-        cuda_chain_run<CUDA_BF16, TILES>(view, chain, sums);
-        break;
-    }
+    return unit < unit_count ? unit : unit_count;
 }
 
 #endif

@@ -34,13 +34,11 @@ DEVICE_INLINE float sum_of_squares(const float *x, uint32_t cols, float *warp_su
 }
 
 /* Index in the scratch of the pair of columns (col, col + 1), col even, in 32-bit words. */
-DEVICE_INLINE uint64_t pair_place(uint32_t row, uint32_t col, uint32_t chunk_count)
+DEVICE_INLINE uint64_t pair_place(uint32_t row, uint32_t col, uint32_t group_count)
 {
-    const uint32_t within = col % CUDA_CHUNK_COLS;
-    const uint32_t lane = row % CUDA_TILE_ROWS * 4 + within % 8 / 2;
-    const uint64_t chunk = (uint64_t)(row / CUDA_TILE_ROWS) * chunk_count + col / CUDA_CHUNK_COLS;
+    const uint64_t group = (uint64_t)(row / CUDA_TILE_ROWS) * group_count + col / 8;
 
-    return (chunk * CUDA_WARP_LANES + lane) * 4 + within / 8;
+    return (group * CUDA_TILE_ROWS + row % CUDA_TILE_ROWS) * 4 + col % 8 / 2;
 }
 
 static KERNEL void activations_kernel(struct cuda_activation_source source, uint32_t *to)
@@ -50,6 +48,7 @@ static KERNEL void activations_kernel(struct cuda_activation_source source, uint
     const uint32_t units = (source.cols + CUDA_UNIT_COLS - 1) / CUDA_UNIT_COLS;
     float inverse = 1.0f;
 
+    prim_depend_launch(); /* the product may fetch weights meanwhile */
     prim_depend_wait();
     if (source.row_count_at != NULL && row >= *source.row_count_at) {
         return;
@@ -68,9 +67,8 @@ static KERNEL void activations_kernel(struct cuda_activation_source source, uint
         for (uint32_t i = 0; i < 2 && c + i < source.cols; i++) {
             pair[i] = source.norm == NULL ? x[c + i] : x[c + i] * inverse * source.norm[c + i];
         }
-        to[pair_place(row, c, units * 2)] = cuda_pack_bf16(pair[0], pair[1]);
+        to[pair_place(row, c, units * 8)] = prim_pack_bf16(pair[0], pair[1]);
     }
-    prim_depend_launch();
 }
 
 enum status cuda_activations_fill(struct device *device,

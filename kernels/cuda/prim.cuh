@@ -23,6 +23,7 @@
 
 #define KERNEL __global__
 #define PRIM_BOUNDS(threads, blocks) __launch_bounds__(threads, blocks)
+#define PRIM_GRID_CONSTANT __grid_constant__
 #define DEVICE_INLINE static __device__ __forceinline__
 #define PRIM_UNROLL _Pragma("unroll")
 #define PRIM_UNROLL_4 _Pragma("unroll 4") /* where all at once would spill */
@@ -50,6 +51,7 @@ DEVICE_INLINE uint32_t prim_shared_address(const void *shared)
 
 #define KERNEL
 #define PRIM_BOUNDS(threads, blocks)
+#define PRIM_GRID_CONSTANT
 #define DEVICE_INLINE static inline __attribute__((unused))
 #define PRIM_UNROLL
 #define PRIM_UNROLL_4
@@ -115,7 +117,7 @@ DEVICE_INLINE void prim_cluster_sync(void)
 }
 
 /* The place in the shared memory of block `rank` that `shared` is in the own one: to be read. */
-template <typename T> DEVICE_INLINE const T *prim_cluster_map(T *shared, uint32_t rank)
+template <typename T> DEVICE_INLINE const T *prim_cluster_map(const T *shared, uint32_t rank)
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     const T *there;
@@ -125,7 +127,7 @@ template <typename T> DEVICE_INLINE const T *prim_cluster_map(T *shared, uint32_
     (void)rank;
     return shared;
 #else
-    return static_cast<T *>(emulator_cluster_map(shared, rank));
+    return static_cast<const T *>(emulator_cluster_map(shared, rank));
 #endif
 }
 
@@ -315,6 +317,33 @@ DEVICE_INLINE uint32_t prim_pack_half(float low, float high)
     return pair;
 #else
     return (uint32_t)steps_half_from_float(low) | (uint32_t)steps_half_from_float(high) << 16;
+#endif
+}
+
+DEVICE_INLINE float prim_float_from_half(uint16_t half)
+{
+#ifdef __CUDACC__
+    float value;
+    asm("cvt.f32.f16 %0, %1;\n" : "=f"(value) : "h"(half));
+    return value;
+#else
+    return steps_float_from_half(half);
+#endif
+}
+
+/* Byte i of the result, i = 0 being the lowest, is the one that digit i of the selector names: 0 to
+ * 3 of `low`, 4 to 7 of `high`. */
+DEVICE_INLINE uint32_t prim_permute(uint32_t low, uint32_t high, uint32_t selector)
+{
+#ifdef __CUDACC__
+    return __byte_perm(low, high, selector);
+#else
+    const uint64_t bytes = low | (uint64_t)high << 32;
+    uint32_t result = 0;
+    for (uint32_t i = 0; i < 4; i++) {
+        result |= (uint32_t)(bytes >> (selector >> (4 * i) & 7u) * 8 & 255u) << (8 * i);
+    }
+    return result;
 #endif
 }
 

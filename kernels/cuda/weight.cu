@@ -8,13 +8,18 @@
  */
 #include "kernels/cuda/weight.cuh"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/memory.h"
 #include "kernels/cuda/cuda.cuh"
+#include "kernels/steps/fp8.h"
 
-enum { STAGE_BYTES = 8 << 20 /* a copy to the device carries about this much */ };
+enum {
+    STAGE_BYTES = 8 << 20, /* a copy to the device carries about this much */
+    FP8_PLACE = 120,       /* an e4m3 code set into a float is its value times 2^-120 */
+};
 
 static uint32_t format_of(uint32_t dtype)
 {
@@ -36,33 +41,26 @@ static uint32_t format_of(uint32_t dtype)
     }
 }
 
-static uint32_t unit_scale_bytes(uint32_t format)
+/* What a backend keeps it as. */
+static uint32_t format_for(const struct backend *backend, uint32_t dtype)
 {
-    return format == CUDA_BF16 ? 0 : format == CUDA_Q4_1 ? 128 : 64;
+    const bool is_float = dtype == DTYPE_F32 || dtype == DTYPE_F16 || dtype == DTYPE_BF16;
+
+    return is_float && backend->settings.weights_fp8 ? (uint32_t)CUDA_FP8 : format_of(dtype);
 }
 
-static uint32_t super_bytes(uint32_t format)
-{
-    if (format == CUDA_Q4_K || format == CUDA_Q5_K) {
-        return 64;
-    }
-    return format == CUDA_Q6_K ? 32 : 0;
-}
-
-void cuda_weight_get_layout(uint32_t dtype, uint32_t rows, uint32_t cols,
+void cuda_weight_get_layout(uint32_t format, uint32_t rows, uint32_t cols,
                             struct cuda_weight_layout *out)
 {
-    const uint32_t format = format_of(dtype);
     uint64_t units, supers;
 
     out->format = format;
     out->panel_count = (rows + CUDA_PANEL_ROWS - 1) / CUDA_PANEL_ROWS;
     out->unit_count = (cols + CUDA_UNIT_COLS - 1) / CUDA_UNIT_COLS;
-    out->super_bytes = super_bytes(format);
-    out->super_count =
-        out->super_bytes == 0 ? 0 : (out->unit_count + CUDA_SUPER_UNITS - 1) / CUDA_SUPER_UNITS;
+    out->super_bytes = cuda_super_bytes(format);
+    out->super_count = cuda_super_count(format, out->unit_count);
     out->unit_code_bytes = cuda_unit_load_count(format) * CUDA_LOAD_BYTES;
-    out->unit_scale_bytes = unit_scale_bytes(format);
+    out->unit_scale_bytes = cuda_unit_scale_bytes(format);
     units = (uint64_t)out->panel_count * out->unit_count;
     supers = (uint64_t)out->panel_count * out->super_count;
     out->scale_offset = units * out->unit_code_bytes;
@@ -81,7 +79,7 @@ static uint32_t code_at(uint32_t dtype, const uint8_t *block, uint32_t i)
     case DTYPE_Q4_1:
         return block[4 + i % 16] >> (i / 16 * 4) & 15u;
     case DTYPE_Q8_0:
-        return block[2 + i];
+        return block[2 + i] ^ 128u;
     case DTYPE_Q4_K:
         return block[16 + 32 * (i / 64) + i % 32] >> (i / 32 % 2 * 4) & 15u;
     case DTYPE_Q5_K:
@@ -162,7 +160,8 @@ static void lay_scales(const struct weight_source *source, const struct cuda_wei
                        const struct cuda_weight_places *to)
 {
     uint8_t *scales = to->scales + (uint64_t)(block / 2) * layout->unit_scale_bytes;
-    const uint32_t pair = block % 2 * CUDA_PANEL_ROWS + row;
+    const uint32_t group = row % 8, high = row / 8;
+    const uint32_t pair = (group * 2 + block % 2) * 2 + high;
     uint8_t *super = NULL;
 
     if (layout->super_count != 0) {
@@ -179,17 +178,40 @@ static void lay_scales(const struct weight_source *source, const struct cuda_wei
     case DTYPE_Q4_K:
     case DTYPE_Q5_K:
         lay_k_scale(stored + 4, block % 8, scales + (size_t)pair * 2);
-        memcpy(super + (size_t)row * 4, stored, 4);
+        memcpy(super + (size_t)(group * 2 + high) * 4, stored, 4);
         break;
     case DTYPE_Q6_K:
         for (uint32_t i = 0; i < 2; i++) {
-            scales[(block % 2 * 2 + i) * CUDA_PANEL_ROWS + row] = stored[192 + block % 8 * 2 + i];
+            scales[(group * 4 + block % 2 * 2 + i) * 2 + high] = stored[192 + block % 8 * 2 + i];
         }
-        memcpy(super + (size_t)row * 2, stored + 208, 2);
+        memcpy(super + (size_t)(group * 2 + high) * 2, stored + 208, 2);
         break;
     default:
         CHECK(!"a type that stays quantised");
     }
+}
+
+/* A row in e4m3: the least power of two brings its largest magnitude below STEPS_FP8_MAX. */
+static void lay_fp8(const struct cuda_weight_layout *layout, uint32_t row, const float *values,
+                    uint32_t cols, const struct cuda_weight_places *to)
+{
+    float largest = 0.0f, scale;
+    int exponent = 0;
+
+    for (uint32_t c = 0; c < cols; c++) {
+        largest = fabsf(values[c]) > largest ? fabsf(values[c]) : largest;
+    }
+    if (largest > 0.0f && isfinite(largest)) {
+        (void)frexpf(largest / STEPS_FP8_MAX, &exponent);
+        if (ldexpf(STEPS_FP8_MAX, exponent - 1) >= largest) {
+            exponent--;
+        }
+    }
+    for (uint32_t c = 0; c < cols; c++) {
+        lay_code(layout, to->codes, row, c, steps_fp8_from_float(ldexpf(values[c], -exponent)));
+    }
+    scale = ldexpf(1.0f, FP8_PLACE + exponent);
+    memcpy(to->supers + (size_t)(row % 8 * 2 + row / 8) * sizeof(scale), &scale, sizeof(scale));
 }
 
 static void lay_row(const struct weight_source *source, const struct cuda_weight_layout *layout,
@@ -198,8 +220,12 @@ static void lay_row(const struct weight_source *source, const struct cuda_weight
 {
     const uint32_t elements = dtype_block_elements(source->dtype);
 
-    if (layout->format == CUDA_BF16) {
+    if (layout->format == CUDA_BF16 || layout->format == CUDA_FP8) {
         dtype_dequantize_row(source->dtype, stored, source->cols, values);
+        if (layout->format == CUDA_FP8) {
+            lay_fp8(layout, row, values, source->cols, to);
+            return;
+        }
         for (uint32_t c = 0; c < source->cols; c++) {
             lay_float(to->codes, row, c, values[c]);
         }
@@ -351,7 +377,8 @@ static enum status load_weight(struct backend_weight *weight, const struct weigh
     enum status status;
     void *data;
 
-    cuda_weight_get_layout(source->dtype, source->rows, source->cols, &layout);
+    cuda_weight_get_layout(format_for(weight->backend, source->dtype), source->rows, source->cols,
+                           &layout);
     status = device_alloc(weight->backend->device, layout.bytes, &data);
     if (status == STATUS_OK) {
         weight->data = (uint8_t *)data;

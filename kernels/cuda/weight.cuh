@@ -10,12 +10,15 @@
  *
  *   codes   [panel][unit][load][lane] 16 bytes: 1 load of 4 steps (4-bit codes, element e in bits
  *           4e), 2 loads of 2 steps (8-bit), 4 loads of 1 step (bf16)
- *   scales  [panel][unit], by the format:
- *     Q4_0, Q8_0  [block of 32][16] half scale
- *     Q4_1        [block of 32][16] { half scale; half minimum }
- *     Q4_K, Q5_K  [block of 32][16] { u8 scale; u8 minimum }
- *     Q6_K        [step][16] s8 scale
- *   supers  [panel][4 units]: Q4_K, Q5_K [16] { half d; half dmin };  Q6_K [16] half d
+ *   scales  [panel][unit][l / 4], of both rows of the lane (the lower first), by the format:
+ *     Q4_0, Q8_0  [block of 32][row] half scale
+ *     Q4_1        [block of 32][row] { half scale; half minimum }
+ *     Q4_K, Q5_K  [block of 32][row] { u8 scale; u8 minimum }
+ *     Q6_K        [step][row] s8 scale
+ *   supers  [panel][4 units][l / 4]: Q4_K, Q5_K [row] { half d; half dmin };  Q6_K [row] half d
+ *           FP8: [panel][l / 4][row] float, the row's scale times 2^120
+ *
+ * FP8 is e4m3 with a power of two for each row, so that a weight is rounded once, when it is made.
  */
 #ifndef PERSONAD_KERNELS_CUDA_WEIGHT_CUH
 #define PERSONAD_KERNELS_CUDA_WEIGHT_CUH
@@ -33,11 +36,19 @@ enum {
     CUDA_UNIT_STEPS = CUDA_UNIT_COLS / CUDA_STEP_COLS,
     CUDA_SUPER_UNITS = 4,
     CUDA_LOAD_BYTES = 512, /* of a warp: 32 lanes of 16 bytes */
-    CUDA_SEGMENT_COUNT = 4 /* of K, for every shape and type */
 };
 
 /* How the codes of a weight are stored. Q5_0, Q5_1, F32, F16 and BF16 are all CUDA_BF16. */
-enum cuda_format { CUDA_BF16, CUDA_Q4_0, CUDA_Q4_1, CUDA_Q8_0, CUDA_Q4_K, CUDA_Q5_K, CUDA_Q6_K };
+enum cuda_format {
+    CUDA_BF16,
+    CUDA_Q4_0,
+    CUDA_Q4_1,
+    CUDA_Q8_0, /* codes + 128 */
+    CUDA_Q4_K,
+    CUDA_Q5_K,
+    CUDA_Q6_K,
+    CUDA_FP8,
+};
 
 /* By value in kernel arguments; the pointers are the device's. */
 struct cuda_weight_view {
@@ -79,7 +90,7 @@ struct cuda_weight_layout {
     uint64_t bytes;
 };
 
-void cuda_weight_get_layout(uint32_t dtype, uint32_t rows, uint32_t cols,
+void cuda_weight_get_layout(uint32_t format, uint32_t rows, uint32_t cols,
                             struct cuda_weight_layout *out);
 
 /* Lays panels [panel_begin, panel_begin + panel_count) at the three places, which are zero before.
@@ -108,43 +119,72 @@ STEPS_FUNCTION uint32_t cuda_unit_load_count(uint32_t format)
                                                                                : 2;
 }
 
-DEVICE_INLINE uint32_t cuda_load_u16(const uint8_t *from, uint32_t index)
+/* Bytes of a unit's scales, and of a super's. */
+STEPS_FUNCTION uint32_t cuda_unit_scale_bytes(uint32_t format)
 {
-    return ((const uint16_t *)from)[index];
+    return format == CUDA_BF16 || format == CUDA_FP8 ? 0 : format == CUDA_Q4_1 ? 128 : 64;
 }
 
-/* Scale and minimum of row `row` (0..15) of a panel, in step `step` (0..3) of unit `unit`. */
-template <uint32_t FORMAT>
-DEVICE_INLINE struct cuda_scale cuda_weight_scale(const struct cuda_weight_view &view,
-                                                  uint32_t panel, uint32_t unit, uint32_t step,
-                                                  uint32_t row)
+STEPS_FUNCTION uint32_t cuda_super_bytes(uint32_t format)
 {
-    const uint64_t at = (uint64_t)panel * view.unit_count + unit;
-    const uint64_t super =
-        (uint64_t)panel * ((view.unit_count + CUDA_SUPER_UNITS - 1) / CUDA_SUPER_UNITS) +
-        unit / CUDA_SUPER_UNITS;
-    const uint32_t pair = step / 2 * CUDA_PANEL_ROWS + row;
+    return format == CUDA_Q4_K || format == CUDA_Q5_K || format == CUDA_FP8 ? 64
+           : format == CUDA_Q6_K                                            ? 32
+                                                                            : 0;
+}
+
+/* Of a panel. */
+STEPS_FUNCTION uint32_t cuda_super_count(uint32_t format, uint32_t unit_count)
+{
+    if (cuda_super_bytes(format) == 0) {
+        return 0;
+    }
+    return format == CUDA_FP8 ? 1 : (unit_count + CUDA_SUPER_UNITS - 1) / CUDA_SUPER_UNITS;
+}
+
+/* Where the super that holds a unit of a panel lies. */
+template <uint32_t FORMAT>
+DEVICE_INLINE const uint8_t *cuda_weight_super(const struct cuda_weight_view &view, uint32_t panel,
+                                               uint32_t unit)
+{
+    const uint32_t within = FORMAT == CUDA_FP8 ? 0 : unit / CUDA_SUPER_UNITS;
+
+    return view.supers + ((uint64_t)panel * cuda_super_count(FORMAT, view.unit_count) + within) *
+                             cuda_super_bytes(FORMAT);
+}
+
+DEVICE_INLINE float cuda_half(uint32_t bits)
+{
+    return prim_float_from_half((uint16_t)bits);
+}
+
+/* Scale and minimum for step `step` (0..3) of a unit, of row `high` (0, 1) of lane group `group`
+ * (0..7). `scales` is the unit's, `super` the super's that holds it. Exact in every format. */
+template <uint32_t FORMAT>
+DEVICE_INLINE struct cuda_scale cuda_weight_scale(const uint8_t *scales, const uint8_t *super,
+                                                  uint32_t step, uint32_t group, uint32_t high)
+{
+    const uint32_t at = (group * 2 + step / 2) * 2 + high;
     struct cuda_scale scale = {0.0f, 0.0f};
 
     if (FORMAT == CUDA_Q4_0 || FORMAT == CUDA_Q8_0) {
-        scale.scale = steps_float_from_half((uint16_t)cuda_load_u16(view.scales + at * 64, pair));
+        scale.scale = cuda_half(((const uint16_t *)scales)[at]);
     } else if (FORMAT == CUDA_Q4_1) {
-        const uint32_t both = ((const uint32_t *)(view.scales + at * 128))[pair];
+        const uint32_t both = ((const uint32_t *)scales)[at];
 
-        scale.scale = steps_float_from_half((uint16_t)both);
-        scale.minimum = steps_float_from_half((uint16_t)(both >> 16));
+        scale.scale = cuda_half(both & 0xffffu);
+        scale.minimum = cuda_half(both >> 16);
     } else if (FORMAT == CUDA_Q4_K || FORMAT == CUDA_Q5_K) {
-        const uint32_t both = cuda_load_u16(view.scales + at * 64, pair);
-        const uint32_t d = ((const uint32_t *)(view.supers + super * 64))[row];
+        const uint32_t both = ((const uint16_t *)scales)[at];
+        const uint32_t d = ((const uint32_t *)super)[group * 2 + high];
 
-        scale.scale = steps_float_from_half((uint16_t)d) * (float)(both & 255u);
-        scale.minimum = steps_float_from_half((uint16_t)(d >> 16)) * (float)(both >> 8);
+        scale.scale = cuda_half(d & 0xffffu) * (float)(both & 255u);
+        scale.minimum = cuda_half(d >> 16) * (float)(both >> 8);
     } else if (FORMAT == CUDA_Q6_K) {
-        const int8_t sub = (int8_t)view.scales[at * 64 + step * CUDA_PANEL_ROWS + row];
+        const int32_t sub = (int8_t)scales[(group * 4 + step) * 2 + high];
 
-        scale.scale =
-            steps_float_from_half((uint16_t)cuda_load_u16(view.supers + super * 32, row)) *
-            (float)sub;
+        scale.scale = cuda_half(((const uint16_t *)super)[group * 2 + high]) * (float)sub;
+    } else if (FORMAT == CUDA_FP8) {
+        scale.scale = ((const float *)super)[group * 2 + high];
     }
     return scale;
 }
@@ -157,13 +197,16 @@ DEVICE_INLINE float cuda_weight_value(uint32_t code, const struct cuda_scale &sc
         return scale.scale * (float)((int32_t)code - 8);
     }
     if (FORMAT == CUDA_Q8_0) {
-        return scale.scale * (float)(int8_t)code;
+        return scale.scale * (float)((int32_t)code - 128);
     }
     if (FORMAT == CUDA_Q6_K) {
         return scale.scale * (float)((int32_t)code - 32);
     }
     if (FORMAT == CUDA_Q4_1) {
         return scale.scale * (float)code + scale.minimum;
+    }
+    if (FORMAT == CUDA_FP8) {
+        return scale.scale * steps_float_from_bits((code & 128u) << 24 | (code & 127u) << 20);
     }
     return scale.scale * (float)code - scale.minimum;
 }

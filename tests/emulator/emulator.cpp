@@ -385,7 +385,6 @@ uint32_t emulator_architecture(void)
 bool emulator_runs_long(void)
 {
     const char *value = getenv("PERSONAD_LONG");
-
     return value != NULL && strcmp(value, "1") == 0;
 }
 
@@ -563,9 +562,9 @@ void emulator_sync_cluster(void)
     }
 }
 
-void *emulator_cluster_map(void *shared, uint32_t rank)
+const void *emulator_cluster_map(const void *shared, uint32_t rank)
 {
-    const ptrdiff_t offset = static_cast<unsigned char *>(shared) - emulator.block->shared;
+    const ptrdiff_t offset = static_cast<const unsigned char *>(shared) - emulator.block->shared;
 
     if (rank >= emulator.grid->kernel->cluster) {
         emulator_fault_here("asks for a block that its cluster does not have");

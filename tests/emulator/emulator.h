@@ -103,7 +103,7 @@ void *emulator_shared(void);
 void emulator_sync_block(void);
 void emulator_sync_warp(void);
 void emulator_sync_cluster(void);
-void *emulator_cluster_map(void *shared, uint32_t rank);
+const void *emulator_cluster_map(const void *shared, uint32_t rank);
 void emulator_depend_wait(void);
 void emulator_copy16(void *shared, const void *global, bool valid);
 void emulator_copy_commit(void);

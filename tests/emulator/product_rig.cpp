@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "kernels/steps/fp8.h"
 
 extern "C" {
 #include "support/random_weight.h"
@@ -15,14 +16,33 @@ float product_bf16(float value)
     return steps_float_from_bf16(steps_bf16_from_float(value));
 }
 
+/* A row's largest magnitude comes to within (224, 448] by a power of two. */
+static void round_to_fp8(float *row, uint32_t cols)
+{
+    double largest = 0.0, scale = 1.0;
+
+    for (uint32_t c = 0; c < cols; c++) {
+        largest = fmax(largest, fabs((double)row[c]));
+    }
+    for (; largest > 0.0 && largest * scale > 448.0; scale /= 2.0) {
+    }
+    for (; largest > 0.0 && largest * scale <= 224.0; scale *= 2.0) {
+    }
+    for (uint32_t c = 0; c < cols; c++) {
+        row[c] = (float)(steps_float_from_fp8(steps_fp8_from_float((float)(row[c] * scale))) /
+                         scale);
+    }
+}
+
 void product_rig_init(struct product_rig *rig, uint64_t seed, uint32_t dtype, uint32_t rows,
-                      uint32_t cols, uint32_t x_count)
+                      uint32_t cols, uint32_t x_count, bool fp8)
 {
     uint64_t state = seed;
     struct weight_source source = random_weight(&state, dtype, rows, cols);
     const uint64_t row_bytes = source.size_bytes / rows;
 
     rig->backend = {};
+    rig->backend.settings.weights_fp8 = fp8;
     rig->dtype = dtype;
     rig->rows = rows;
     rig->cols = cols;
@@ -34,6 +54,9 @@ void product_rig_init(struct product_rig *rig, uint64_t seed, uint32_t dtype, ui
     for (uint32_t r = 0; r < rows; r++) {
         dtype_dequantize_row(dtype, (const uint8_t *)source.data + r * row_bytes, cols,
                              rig->exact.data() + (size_t)r * cols);
+    }
+    for (uint32_t r = 0; fp8 && r < rows; r++) {
+        round_to_fp8(rig->exact.data() + (size_t)r * cols, cols);
     }
     for (size_t i = 0; i < rig->exact.size(); i++) {
         rig->values[i] = product_bf16(rig->exact[i]);

@@ -21,7 +21,7 @@ struct product_rig {
 };
 
 void product_rig_init(struct product_rig *rig, uint64_t seed, uint32_t dtype, uint32_t rows,
-                      uint32_t cols, uint32_t x_count);
+                      uint32_t cols, uint32_t x_count, bool fp8 = false);
 void product_rig_finish(struct product_rig *rig);
 
 /* The emulator's settings: `which` counts schedules, copies early and late, sm_80 and sm_90. */

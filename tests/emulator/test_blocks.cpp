@@ -72,12 +72,11 @@ static void block_finish(struct block *block)
 static float rounded_at(const struct block *block, uint32_t row, uint32_t col)
 {
     const uint16_t *scratch = (const uint16_t *)block->rig.backend.activations.data;
-    const uint32_t chunks = block->rig.weight->view.unit_count * 2, within = col % CUDA_CHUNK_COLS;
-    const uint64_t chunk = (uint64_t)(row / CUDA_TILE_ROWS) * chunks + col / CUDA_CHUNK_COLS;
-    const uint32_t lane = row % CUDA_TILE_ROWS * 4 + within % 8 / 2;
+    const uint32_t groups = block->rig.weight->view.unit_count * 8;
+    const uint64_t group = (uint64_t)(row / CUDA_TILE_ROWS) * groups + col / 8;
 
-    return steps_float_from_bf16(
-        scratch[(chunk * CUDA_WARP_LANES + lane) * 8 + within / 8 * 2 + within % 2]);
+    return steps_float_from_bf16(scratch[(group * CUDA_TILE_ROWS + row % CUDA_TILE_ROWS) * 8 +
+                                         col % 8]);
 }
 
 static std::vector<float> rounded_row(const struct block *block, uint32_t row)
@@ -129,9 +128,9 @@ static void ffn_in_is_gate_times_up(void **state)
     struct block block;
 
     (void)state;
+    product_settings_use(4);
     block_init(&block, DTYPE_Q4_1, HIDDEN, WIDTH);
     product_rig_init(&up, 7, DTYPE_Q8_0, HIDDEN, WIDTH, 1);
-    product_settings_use(4);
     const struct ffn_in_args args = {&block.x,         &block.out, &block.norm,    epsilon,
                                      block.rig.weight, up.weight,  ACTIVATION_SILU};
     assert_int_equal(cuda_ffn_in(&block.program, &args, NULL), STATUS_OK);
@@ -165,8 +164,8 @@ static void check_residual(uint32_t dtype, bool with_bias)
 {
     struct block block;
 
-    block_init(&block, dtype, HIDDEN, WIDTH);
     product_settings_use(with_bias ? 2 : 5);
+    block_init(&block, dtype, HIDDEN, WIDTH);
     block.out_data.assign(block.out_data.size(), 0.5f);
     if (with_bias) {
         const struct attn_out_args args = {&block.out, &block.x, block.rig.weight, &block.bias};
@@ -205,8 +204,8 @@ static void logits_are_of_the_rows_asked_for(void **state)
     struct block block;
 
     (void)state;
-    block_init(&block, DTYPE_Q6_K, 50, 512);
     product_settings_use(1);
+    block_init(&block, DTYPE_Q6_K, 50, 512);
     block.step.logits_rows = rows;
     const struct logits_args args = {&block.x, &block.out,       &block.norm,
                                      epsilon,  block.rig.weight, 0.0f};
@@ -237,10 +236,10 @@ static void queries_keys_and_values_share_a_launch(void **state)
     struct attn_in_args args = {};
 
     (void)state;
+    product_settings_use(3);
     block_init(&block, DTYPE_Q4_0, 32, WIDTH);
     product_rig_init(&parts[0], 1, DTYPE_Q8_0, 16, WIDTH, 1);
     product_rig_init(&parts[1], 2, DTYPE_BF16, 16, WIDTH, 1);
-    product_settings_use(3);
     args.x = &block.x;
     args.norm = &block.norm;
     args.epsilon = epsilon;

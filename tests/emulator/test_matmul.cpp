@@ -18,6 +18,7 @@ extern "C" {
 }
 
 #include "base/memory.h"
+#include "kernels/cuda/matmul_block.cuh"
 #include "tests/emulator/product_rig.h"
 
 enum { ROW_COUNT_MAX = 70, MARGIN = 8 };
@@ -87,6 +88,26 @@ static bool near_double(const struct product_rig *rig, const float *out, uint32_
     return true;
 }
 
+/* Float weights in e4m3: every element as rounded by row, and the product of those. */
+static void float_weights_are_kept_as_fp8_when_asked_for(void **state)
+{
+    (void)state;
+    for (uint32_t dtype : {DTYPE_F32, DTYPE_F16, DTYPE_BF16}) {
+        struct product_rig rig;
+        std::vector<float> out;
+
+        product_settings_use(dtype % PRODUCT_SETTINGS_COUNT);
+        product_rig_init(&rig, 3 + dtype, dtype, 21, 544, 9, true);
+        assert_int_equal(rig.weight->view.format, CUDA_FP8);
+        assert_memory_equal(rig.exact.data(), rig.values.data(), rig.exact.size() * sizeof(float));
+        run_rows(&rig, cuda_matmul_store, 0, 9, out);
+        assert_true(near_double(&rig, out.data(), 0, 9));
+        rig.values[0] += 2e-3f; /* planted */
+        assert_false(near_double(&rig, out.data(), 0, 9));
+        product_rig_finish(&rig);
+    }
+}
+
 /* Of the products that make output 0 of row 0. */
 static float largest_term(const struct product_rig *rig)
 {
@@ -111,8 +132,8 @@ static void products_are_near_double(void **state)
         for (uint32_t i = 0; i < 4; i++) {
             struct product_rig rig;
 
-            product_rig_init(&rig, 11 + dtype, dtype, 5 + 14 * i, cols_of(dtype, i), counts[i]);
             product_settings_use(settings++ % PRODUCT_SETTINGS_COUNT);
+            product_rig_init(&rig, 11 + dtype, dtype, 5 + 14 * i, cols_of(dtype, i), counts[i]);
             run_rows(&rig, cuda_matmul_store, 0, counts[i], out);
             assert_true(near_double(&rig, out.data(), 0, counts[i]));
             /* Planted: the largest product of a sum is lost. */
@@ -159,27 +180,82 @@ static void a_row_keeps_its_bits_in_every_batch(void **state)
     }
 }
 
+/* So many rows that blocks run all segments one after the other, where few rows take ranks. */
+static void ranks_of_a_cluster_and_one_block_give_the_same_bits(void **state)
+{
+    enum { MANY = 1030, COLS = 1024, ROWS = 20 };
+    static const uint32_t counts[] = {1, 12, 31, 60, 100};
+    std::vector<float> all, part;
+    struct product_rig rig;
+
+    (void)state;
+    product_settings_use(0);
+    product_rig_init(&rig, 77, DTYPE_Q4_0, ROWS, COLS, MANY);
+    assert_int_equal(cuda_segment_count(ROWS, COLS / CUDA_UNIT_COLS, 4, 90), 4);
+    run_rows(&rig, cuda_matmul_store, 0, MANY, all);
+    for (uint32_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
+        product_settings_use(i % 3);
+        run_rows(&rig, cuda_matmul_store, i, counts[i], part);
+        assert_memory_equal(part.data(), all.data() + (size_t)i * ROWS,
+                            (size_t)counts[i] * ROWS * sizeof(float));
+    }
+    product_rig_finish(&rig);
+}
+
+/* By the shapes of an 8B model, and at the edges of the rule. */
+static void segments_follow_shape_type_and_architecture(void **state)
+{
+    (void)state;
+    assert_int_equal(cuda_segment_count(6144, 64, 16, 90), 1);
+    assert_int_equal(cuda_segment_count(4096, 64, 16, 90), 2);
+    assert_int_equal(cuda_segment_count(4096, 64, 16, 80), 1);
+    assert_int_equal(cuda_segment_count(4096, 64, 4, 90), 4);
+    assert_int_equal(cuda_segment_count(28672, 64, 4, 90), 2);
+    assert_int_equal(cuda_segment_count(1024, 64, 8, 90), 4);
+    assert_int_equal(cuda_segment_count(64, 4, 16, 90), 1);
+    assert_int_equal(cuda_segment_count(64, 9, 16, 90), 2);
+    for (uint32_t units = 1; units < 40; units++) {
+        for (uint32_t count = 1; count <= (units + 3) / 4; count++) {
+            assert_int_equal(cuda_segment_begin(0, count, units), 0);
+            assert_int_equal(cuda_segment_begin(count, count, units), units);
+            for (uint32_t s = 0; s < count; s++) {
+                assert_true(cuda_segment_begin(s, count, units) <
+                            cuda_segment_begin(s + 1, count, units));
+                assert_int_equal(cuda_segment_begin(s, count, units) % CUDA_SEGMENT_UNITS, 0);
+            }
+        }
+    }
+}
+
 /* Planted: many rows take K in one chain where few take it in segments. */
 static KERNEL void one_chain_kernel(struct cuda_matmul_args args)
 {
-    struct cuda_chain chain = {};
-    float sums[1][4] = {};
+    SHARED(uint8_t, shared);
     const struct cuda_matmul_part &part = args.parts[0];
-    const uint32_t units = part.weight.unit_count;
+    struct cuda_block block = {};
 
-    chain.panel = PRIM_BLOCK_X;
-    chain.unit_end = units;
-    chain.tile_count = 1;
-    chain.lane = PRIM_THREAD;
-    chain.activations = (const struct cuda_words *)args.activations +
-                        (uint64_t)PRIM_BLOCK_Y * units * 2 * CUDA_WARP_LANES;
-    cuda_chain_run_any<1>(part.weight, chain, sums);
+    block.warp_count = 1;
+    block.lane = PRIM_THREAD;
+    block.block = PRIM_BLOCK_X;
+    block.unit_count = block.unit_end = part.weight.unit_count;
+    block.tile_first = PRIM_BLOCK_Y;
+    block.tiles = 1;
+    block.row_count = args.row_count;
+    block.shared = shared;
+    const struct cuda_slot_panel slot = cuda_slot_find(args, block.block, 0);
+
+    cuda_copy_weights(args, block, slot, 0, 0);
+    cuda_copy_rows(args, block, 0, 0);
+    prim_copy_commit();
+    cuda_stream_any<1, 1>(args, block, slot, part.weight.format);
+    prim_sync();
     for (uint32_t i = 0; i < 4; i++) {
-        const uint32_t output = chain.panel * CUDA_PANEL_ROWS + chain.lane / 4 + i / 2 * 8;
-        const uint32_t row = PRIM_BLOCK_Y * CUDA_TILE_ROWS + chain.lane % 4 * 2 + i % 2;
+        const uint32_t output = slot.panel * CUDA_PANEL_ROWS + block.lane / 4 + i / 2 * 8;
+        const uint32_t row = block.tile_first * CUDA_TILE_ROWS + block.lane % 4 * 2 + i % 2;
 
         if (output < part.weight.rows && row < args.row_count) {
-            part.out[(uint64_t)row * part.stride + output] = sums[0][i];
+            part.out[(uint64_t)row * part.stride + output] =
+                ((const float *)(shared + args.shape.sums_offset))[block.lane * 4 + i];
         }
     }
 }
@@ -189,9 +265,11 @@ static enum status multiply_by_count(struct device *device, struct cuda_matmul_a
     if (args->row_count <= 16) {
         return cuda_matmul_store(device, args);
     }
+    args->shape = {CUDA_STORE, 1, 1, 1, 2, 1, 1, 2048, 3072, 0};
     return device_launch<one_chain_kernel>(
         device, (args->parts[0].weight.rows + CUDA_PANEL_ROWS - 1) / CUDA_PANEL_ROWS,
-        (args->row_count + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS, CUDA_WARP_LANES, 0, *args);
+        (args->row_count + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS, CUDA_WARP_LANES,
+        2 * args->shape.stage_bytes, *args);
 }
 
 static void an_order_by_batch_size_is_caught(void **state)
@@ -327,6 +405,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products_are_near_double),
         cmocka_unit_test(a_row_keeps_its_bits_in_every_batch),
+        cmocka_unit_test(ranks_of_a_cluster_and_one_block_give_the_same_bits),
+        cmocka_unit_test(segments_follow_shape_type_and_architecture),
+        cmocka_unit_test(float_weights_are_kept_as_fp8_when_asked_for),
         cmocka_unit_test(an_order_by_batch_size_is_caught),
         cmocka_unit_test(a_fold_without_its_barrier_is_caught),
         cmocka_unit_test(every_element_comes_back),
