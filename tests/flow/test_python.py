@@ -93,7 +93,7 @@ def test_what_is_refused_raises(python):
         session.distribution(tokens=[1] * 300)
     assert refused.value.code == "LIMIT" and refused.value.limit[1] == 256
     with pytest.raises(TypeError):
-        session.generate(temprature=1)
+        session.generate(warmth=1)
     with pytest.raises(OSError):
         Client("/nowhere/at/all")
 
