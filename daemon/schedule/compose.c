@@ -10,6 +10,7 @@
 
 enum {
     READ_COUNT = 64,
+    PREFILL_ALONE_BUDGETS = 3, /* of time, for a step in which no branch decodes */
     PREFILL_ROWS_MIN = 16, /* beside however many decode rows: else those who wait wait for ever */
 };
 
@@ -373,10 +374,12 @@ static uint32_t sort_prefills(struct engine *engine)
     return count;
 }
 
-/* What the budget leaves for prefill beside the decode rows that are planned already. */
+/* What the budget leaves for prefill beside the decode rows that are planned already. Where nobody
+ * waits for a next token, more rows share each reading of the weights. */
 static uint32_t prefill_row_count(const struct engine *engine, const struct engine_flight *flight)
 {
-    const uint32_t budget = pace_row_count(&engine->pace);
+    const uint32_t times = flight->row_count == 0 ? PREFILL_ALONE_BUDGETS : 1;
+    const uint32_t budget = pace_row_count(&engine->pace, times);
 
     if (flight->row_count == 0 || budget > flight->row_count + PREFILL_ROWS_MIN) {
         return budget - flight->row_count;

@@ -30,7 +30,7 @@ void pace_observe(struct pace *pace, uint32_t row_count, uint64_t elapsed_ns)
     }
 }
 
-uint32_t pace_row_count(const struct pace *pace)
+uint32_t pace_row_count(const struct pace *pace, uint32_t budgets)
 {
     const double spread = pace->weight * pace->rows_rows - pace->rows * pace->rows;
     uint32_t bound = 2 * pace->rows_seen;
@@ -57,7 +57,7 @@ uint32_t pace_row_count(const struct pace *pace)
             base = (pace->ns - slope * pace->rows) / pace->weight;
         }
     }
-    fit = ((double)pace->budget_ns - base) / rate;
+    fit = ((double)budgets * (double)pace->budget_ns - base) / rate;
     if (fit < 1) {
         return 1;
     }

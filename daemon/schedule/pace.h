@@ -21,7 +21,7 @@ void pace_init(struct pace *pace, uint32_t budget_ms, uint32_t row_count_max);
 /* A step of row_count rows took elapsed_ns. */
 void pace_observe(struct pace *pace, uint32_t row_count, uint64_t elapsed_ns);
 
-/* Rows of the next step, 1 to row_count_max. */
-uint32_t pace_row_count(const struct pace *pace);
+/* Rows of a next step that takes `budgets` times the budget, 1 to row_count_max. */
+uint32_t pace_row_count(const struct pace *pace, uint32_t budgets);
 
 #endif

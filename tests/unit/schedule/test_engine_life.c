@@ -61,7 +61,7 @@ static void test_when_the_owner_of_a_prompt_is_cancelled_the_next_takes_over(voi
     (void)state;
     engine_rig_fill(ids, 200, 8);
     engine_rig_open(&rig, &settings, 3);
-    fake_behaviour(rig.fake)->row_ns = 5000000; /* ten rows a step */
+    fake_behaviour(rig.fake)->row_ns = 15000000; /* ten rows a step of prefill alone */
     struct engine_rig_request request = {
         .ids = ids, .count = 200, .prompt_count = 190, .prompt_scope = 1, .session_scope = 2};
     engine_rig_lend(&rig, &request);

@@ -139,18 +139,19 @@ static void test_the_pace_finds_the_rows_of_its_budget(void **state)
 
     (void)state;
     pace_init(&pace, 50, 512);
-    assert_int_equal(pace_row_count(&pace), 64);
+    assert_int_equal(pace_row_count(&pace, 1), 64);
     for (int i = 0; i < 20; i++) {
-        rows = pace_row_count(&pace);
+        rows = pace_row_count(&pace, 1);
         pace_observe(&pace, rows, 10000000 + 150000 * (uint64_t)rows);
     }
     assert_in_range(rows, 250, 280); /* (50 - 10) ms / 0.15 ms */
     /* Half as fast from now on. */
     for (int i = 0; i < 60; i++) {
-        rows = pace_row_count(&pace);
+        rows = pace_row_count(&pace, 1);
         pace_observe(&pace, rows, 20000000 + 300000 * (uint64_t)rows);
     }
     assert_in_range(rows, 80, 120);
+    assert_in_range(pace_row_count(&pace, 3), 280, 480);
 }
 
 static void test_the_pace_always_allows_a_row(void **state)
@@ -160,11 +161,11 @@ static void test_the_pace_always_allows_a_row(void **state)
     (void)state;
     pace_init(&pace, 1, 512);
     pace_observe(&pace, 1, 900000000);
-    assert_int_equal(pace_row_count(&pace), 1);
+    assert_int_equal(pace_row_count(&pace, 1), 1);
     pace_init(&pace, 50, 7);
-    assert_int_equal(pace_row_count(&pace), 7);
+    assert_int_equal(pace_row_count(&pace, 1), 7);
     pace_observe(&pace, 7, 1);
-    assert_int_equal(pace_row_count(&pace), 7);
+    assert_int_equal(pace_row_count(&pace, 1), 7);
 }
 
 int main(void)
