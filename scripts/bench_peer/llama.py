@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -9,9 +10,8 @@ import urllib.request
 
 import workload
 
-PORT = 18099
 START_SECONDS_MAX = 120
-REQUEST_SECONDS_MAX = 900
+RUN_SECONDS_MAX = 300
 
 
 def environment(options):
@@ -22,7 +22,7 @@ def run(options, program, model, *arguments):
     command = [options.peer / program, "-m", model, "-t", str(options.threads), *arguments]
     out = subprocess.run(
         command, check=True, env=environment(options), text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, timeout=RUN_SECONDS_MAX,
     )
     return out.stdout
 
@@ -51,8 +51,11 @@ def batched(options, model, streams):
 
 class Server:
     def __init__(self, options, model, slots, context):
+        with socket.socket() as probe:  # a port that is free now
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
         command = [options.peer / "llama-server", "-m", model, "-t", str(options.threads)]
-        command += ["-np", str(slots), "-c", str(slots * context), "--port", str(PORT)]
+        command += ["-np", str(slots), "-c", str(slots * context), "--port", str(self.port)]
         self.process = subprocess.Popen(
             command, env=environment(options), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -61,7 +64,7 @@ class Server:
         end = time.monotonic() + START_SECONDS_MAX
         while True:
             try:
-                urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health", timeout=2).close()
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=2).close()
                 return self
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > end:
@@ -79,10 +82,10 @@ class Server:
             "cache_prompt": True,
         }
         request = urllib.request.Request(
-            f"http://127.0.0.1:{PORT}/completion", json.dumps(body).encode(),
+            f"http://127.0.0.1:{self.port}/completion", json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=REQUEST_SECONDS_MAX) as answer:
+        with urllib.request.urlopen(request, timeout=RUN_SECONDS_MAX) as answer:
             return json.load(answer)["content"]
 
     def together(self, prompts, tokens, temperature):

@@ -15,6 +15,7 @@ import argparse
 import fnmatch
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -219,6 +220,8 @@ def select(options):
 
 def main():
     options = arguments()
+    # A stop from outside ends what was started, as an error would.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     if options.list:
         for case in cases.CASES:
             print(f"{case.name:<18}{case.text}{'   (quick)' if case.quick else ''}")
