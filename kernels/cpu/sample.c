@@ -300,6 +300,7 @@ static uint32_t pick_distinct(struct sample_item *item, const struct step *step,
         z[i] = item->row.z[i];
         alive_count += steps_mass(z[i], max) > 0;
     }
+    CHECK(alive_count > 0); /* or nothing would have been left to draw from */
     item->row.z = z;
     for (uint32_t draw = step->count - step->count % alive_count;; draw++) {
         const uint64_t u = philox_draw(seed, 0, PHILOX_DISTINCT, draw);
