@@ -37,7 +37,7 @@ add_custom_command(
   OUTPUT ${rates}
   COMMAND ${PERSONAD_NVCC} -std=c++17 -O3 -Werror all-warnings -ccbin ${cuda_host_cxx}
     ${nvcc_targets} ${PROJECT_SOURCE_DIR}/tests/card/gpu_rates.cu -o ${rates}
-    ${PERSONAD_CUDART} -ldl -lrt -lpthread --cudart none
+    ${cudart} -ldl -lrt -lpthread --cudart none
   DEPENDS ${PROJECT_SOURCE_DIR}/tests/card/gpu_rates.cu
   COMMENT "nvcc gpu_rates.cu"
   VERBATIM)
