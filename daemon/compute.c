@@ -75,6 +75,11 @@ static enum kv_type kv_type_of(const struct settings *settings)
     return strcmp(name, "bf16") == 0 ? KV_TYPE_BF16 : KV_TYPE_FP8;
 }
 
+static bool weights_fp8_of(const struct settings *settings)
+{
+    return settings->weights != NULL && strcmp(settings->weights, "fp8") == 0;
+}
+
 static enum status backend_open(struct compute *compute, const struct backend_ops *ops,
                                 struct error *error)
 {
@@ -91,6 +96,7 @@ static enum status backend_open(struct compute *compute, const struct backend_op
         .isa = settings->isa,
         .device = settings->device,
         .memory_bytes_max = (uint64_t)settings->gpu_memory << 20,
+        .weights_fp8 = weights_fp8_of(settings),
     };
     TRY(ops->create(&wanted, error, &compute->backend));
     compute->ops = ops;

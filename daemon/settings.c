@@ -44,6 +44,7 @@ static const struct setting table[] = {
      COUNT(gpu_memory, 0, 1 << 30)},
     {"kv-type", "NAME", "how keys and values are kept: f16, or on a card bf16 or fp8",
      TEXT(kv_type)},
+    {"weights", "NAME", "how float weights are kept: as-is, or on a card fp8", TEXT(weights)},
     {"isa", "NAME", "CPU instructions: auto, scalar, avx2 or avx512", TEXT(isa)},
     {"threads", "N", "threads that compute (0: as many as the affinity mask allows)",
      COUNT(threads, 0, 1024)},
@@ -257,6 +258,12 @@ static enum status defaults_fill(struct settings *settings, struct error *error)
                          "kv-type: '%s' is none that this daemon has; it has f16, bf16 and fp8",
                          settings->kv_type);
     }
+    if (settings->weights != NULL && strcmp(settings->weights, "as-is") != 0 &&
+        strcmp(settings->weights, "fp8") != 0) {
+        return error_set(error, STATUS_BAD_INPUT,
+                         "weights: '%s' is none that this daemon has; it has as-is and fp8",
+                         settings->weights);
+    }
     if (settings->backend != NULL && strcmp(settings->backend, "auto") != 0 &&
         strcmp(settings->backend, "cpu") != 0 && strcmp(settings->backend, "cuda") != 0) {
         return error_set(error, STATUS_UNSUPPORTED,
@@ -327,7 +334,8 @@ void settings_finish(struct settings *settings)
 {
     char *texts[] = {settings->model,        settings->socket,   settings->data,
                      settings->socket_group, settings->personas, settings->persona,
-                     settings->backend,      settings->isa,      settings->kv_type};
+                     settings->backend,      settings->isa,      settings->kv_type,
+                     settings->weights};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         memory_free(texts[i]);
     }

@@ -87,7 +87,7 @@ struct backend_settings {
     const char *isa;            /* CPU: NULL or "auto", "scalar", "avx2", "avx512" */
     uint32_t device;            /* a card's number, as the driver counts */
     uint64_t memory_bytes_max;  /* of the card; 0: nine tenths of what is free */
-    bool weights_fp8;           /* CUDA: float weights are kept as e4m3, a scale a row */
+    bool weights_fp8;           /* float weights as e4m3, a scale a row; CPU: UNSUPPORTED */
 };
 
 /* ---- the plan: all that varies ---- */

@@ -100,6 +100,11 @@ static enum status cpu_create(const struct backend_settings *settings, struct er
                          "the cpu backend keeps keys and values in half precision (f16) only; "
                          "other types need a card");
     }
+    if (settings->weights_fp8) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "the cpu backend keeps weights as the file has them (as-is) only; "
+                         "fp8 weights need a card");
+    }
     TRY(cpu_isa_choose(settings->isa, error, &isa));
     backend = memory_alloc(1, sizeof(*backend));
     if (backend == NULL) {

@@ -136,6 +136,34 @@ def test_the_cpu_has_one_kind_of_keys_and_values(folder):
     assert "f16" in err and "card" in err
 
 
+def test_weights_are_kept_as_asked_for(folder, start, card):
+    config = os.path.join(folder, "weights.ini")
+    with open(config, "w", encoding="ascii") as file:
+        file.write("weights = fp8\n")
+    replies = {}
+    for name, options in (("default", ()), ("as-is", ("--weights", "as-is")),
+                          ("fp8", ("--weights", "fp8")), ("file", ("--config", config))):
+        daemon = start("--backend", "cuda", *options, "--data", os.path.join(folder, name),
+                       model=tiny_model("F32-bpe"), socket=os.path.join(folder, "s" + name),
+                       environment=card)
+        with daemon.client() as client:
+            numerics_id = client.call("info").info.numerics_id
+        assert numerics_id.endswith(b"/w-fp8") == (name in ("fp8", "file")), numerics_id
+        replies[name] = reply_on(daemon)
+        assert all(finish == FINISHES["LENGTH"] for finish, _, _ in replies[name])
+    assert replies["default"] == replies["as-is"]
+    assert replies["fp8"] == replies["file"]
+    assert replies["as-is"] != replies["fp8"], "the setting does not reach the weights"
+
+
+def test_the_cpu_keeps_weights_as_they_are(folder, start):
+    err = refusal(folder, "--backend", "cpu", "--weights", "fp8", environment=NOWHERE)
+    assert "as-is" in err and "fp8 weights need a card" in err
+    err = refusal(folder, "--backend", "auto", "--weights", "fp8", environment=NOWHERE)
+    assert "fp8 weights need a card" in err
+    start("--backend", "cpu", "--weights", "as-is", environment=NOWHERE)
+
+
 def test_a_card_that_falls_off_the_bus_comes_back_and_no_bit_changes(folder, start, card):
     expected = reply_on(start("--backend", "cuda", environment=card))
     for faults in ("5", "4,x,6,0"):
