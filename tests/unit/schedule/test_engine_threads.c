@@ -34,6 +34,17 @@ static void *engine_main(void *context)
     return NULL;
 }
 
+/* A full inbox is no failure: an engine thread that gets no processor has not read it yet. */
+static void park(struct engine *engine, uint32_t slot, bool parked)
+{
+    enum status status = STATUS_LIMIT;
+
+    while (status == STATUS_LIMIT) {
+        status = engine_park(engine, slot, parked);
+    }
+    assert_int_equal(status, STATUS_OK);
+}
+
 static void test_two_threads_give_the_same_bytes(void **state)
 {
     struct engine_rig_settings settings = engine_rig_defaults();
@@ -70,8 +81,8 @@ static void test_two_threads_give_the_same_bytes(void **state)
         engine_rig_take(&rig);
         if (turn % 64 == 0 && next > 0) {
             const struct engine_rig_branch *branch = &rig.branches[next - 1];
-            assert_int_equal(engine_park(rig.engine, branch->slot, turn % 128 == 0), STATUS_OK);
-            assert_int_equal(engine_park(rig.engine, branch->slot, false), STATUS_OK);
+            park(rig.engine, branch->slot, turn % 128 == 0);
+            park(rig.engine, branch->slot, false);
             engine_stats(rig.engine, &stats);
             engine_wake(rig.engine);
         }
