@@ -244,6 +244,9 @@ struct personad_generation cli_generation(const struct cli *cli, uint64_t sessio
         .raw_seed = cli->raw_seed,
         .prefix = {cli->prefix, cli->prefix != NULL ? strlen(cli->prefix) : 0},
         .batch = cli->batch,
+        .choices = cli->choices,
+        .choice_count = cli->choice_count,
+        .distinct_first = cli->distinct,
     };
 }
 

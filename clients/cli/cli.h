@@ -16,7 +16,7 @@
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
-enum { CLI_STOP_COUNT_MAX = 64, CLI_BIAS_COUNT_MAX = 64 };
+enum { CLI_STOP_COUNT_MAX = 64, CLI_BIAS_COUNT_MAX = 64, CLI_CHOICE_COUNT_MAX = 256 };
 
 /* Options that commands share; each command says which of them it takes. */
 struct cli {
@@ -39,6 +39,9 @@ struct cli {
     bool special;
     bool no_greeting;
     struct personad_sampler sampler;
+    struct personad_text choices[CLI_CHOICE_COUNT_MAX];
+    size_t choice_count;
+    bool distinct;
     const char *stops[CLI_STOP_COUNT_MAX];
     uint32_t bias_tokens[CLI_BIAS_COUNT_MAX];
     float bias_values[CLI_BIAS_COUNT_MAX];
@@ -51,7 +54,7 @@ enum {
     CLI_TAKES_GENERATION = 2, /* sampler, --raw-seed --prefix --batch */
     CLI_TAKES_SESSION = 4,    /* --session --at */
     CLI_TAKES_SPECIAL = 8,    /* --special */
-    CLI_TAKES_SIBLINGS = 16,  /* -n */
+    CLI_TAKES_SIBLINGS = 16,  /* -n --choice --distinct */
 };
 
 /* An option of one command only. value NULL: a flag. on_value gets NULL for flags; false is wrong
@@ -106,6 +109,9 @@ struct personad_generation cli_generation(const struct cli *cli, uint64_t sessio
 /* Parses whole numbers; false (nothing printed) when it is none or out of range. */
 bool cli_parse_u64(const char *text, uint64_t max, uint64_t *out);
 bool cli_parse_float(const char *text, float *out);
+
+/* NODE or NODE:OFFSET; without OFFSET the end. */
+bool cli_parse_position(const char *text, struct personad_position *out);
 
 /* ---------------------------------------------------------------- for people */
 

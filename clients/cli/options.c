@@ -71,28 +71,48 @@ static bool on_session(struct cli *cli, const char *value)
     return cli_parse_u64(value, UINT64_MAX, &cli->session) && cli->session != 0;
 }
 
-/* NODE or NODE:OFFSET */
-static bool on_at(struct cli *cli, const char *value)
+bool cli_parse_position(const char *text, struct personad_position *out)
 {
     char node[32];
-    const char *colon = strchr(value, ':');
-    const size_t size = colon != NULL ? (size_t)(colon - value) : strlen(value);
+    const char *colon = strchr(text, ':');
+    const size_t size = colon != NULL ? (size_t)(colon - text) : strlen(text);
     if (size == 0 || size >= sizeof node) {
         return false;
     }
-    memcpy(node, value, size);
+    memcpy(node, text, size);
     node[size] = '\0';
-    cli->has_position = true;
-    cli->position.offset = PERSONAD_END;
-    if (!cli_parse_u64(node, UINT64_MAX, &cli->position.node)) {
+    out->offset = PERSONAD_END;
+    if (!cli_parse_u64(node, UINT64_MAX, &out->node)) {
         return false;
     }
-    return colon == NULL || on_u32(colon + 1, &cli->position.offset);
+    return colon == NULL || on_u32(colon + 1, &out->offset);
+}
+
+static bool on_at(struct cli *cli, const char *value)
+{
+    cli->has_position = true;
+    return cli_parse_position(value, &cli->position);
 }
 
 static bool on_n(struct cli *cli, const char *value)
 {
     return on_u32(value, &cli->n) && cli->n > 0;
+}
+
+static bool on_choice(struct cli *cli, const char *value)
+{
+    if (cli->choice_count >= CLI_CHOICE_COUNT_MAX || value[0] == '\0') {
+        return false;
+    }
+    cli->choices[cli->choice_count++] = (struct personad_text){value, strlen(value)};
+    return true;
+}
+
+static bool on_distinct(struct cli *cli, const char *value)
+{
+    (void)value;
+    cli->distinct = true;
+    return true;
 }
 
 static bool on_raw_seed(struct cli *cli, const char *value)
@@ -245,6 +265,9 @@ const struct option_row option_rows[] = {
     {"at", "NODE[:OFFSET]", CLI_TAKES_SESSION, "at this place of the tree (default: the head)",
      on_at},
     {"n", "N", CLI_TAKES_SIBLINGS, "so many replies, siblings (-n N works too)", on_n},
+    {"choice", "TEXT", CLI_TAKES_SIBLINGS, "the reply is this, or another --choice; repeatable",
+     on_choice},
+    {"distinct", NULL, CLI_TAKES_SIBLINGS, "the replies begin with different tokens", on_distinct},
     {"temperature", "T", CLI_TAKES_GENERATION, "0: always the likeliest token", on_temperature},
     {"top-k", "K", CLI_TAKES_GENERATION, "keep the K likeliest tokens; 0: off", on_top_k},
     {"top-p", "P", CLI_TAKES_GENERATION, "keep the likeliest that make up P; 1: off", on_top_p},

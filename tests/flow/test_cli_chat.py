@@ -155,6 +155,22 @@ def test_scripts_get_one_object_a_reply(daemon):
     assert shown["node"] == first["node"]
 
 
+def test_choices_are_the_replies(daemon):
+    words = ["yes", "no"]
+    options = [word for choice in words for word in ("--choice", choice)]
+    for command in ("say", "complete"):
+        made = objects(persona(daemon, command, "--json", "-n", "8", *options, "Sure?"))
+        assert len(made) == 8 and {reply["text"] for reply in made} <= set(words)
+    free = objects(persona(daemon, "complete", "--json", "-n", "8", "--max-tokens", "3", "Sure?"))
+    assert not {reply["text"] for reply in free} <= set(words)
+    wide = ["complete", "--json", "-n", "12", "--max-tokens", "1", "--top-k", "12", "--top-p", "1",
+            "--min-p", "0", "--ignore-end", "--seed", "5", "Pick: "]
+    distinct = [reply["tokens"][0] for reply in objects(persona(daemon, *wide, "--distinct"))]
+    assert len(set(distinct)) == 12
+    assert len({reply["tokens"][0] for reply in objects(persona(daemon, *wide))}) < 12
+    persona(daemon, "say", "--choice", "", "Sure?", status=2)
+
+
 def test_a_daemon_that_goes_away_ends_the_chat_with_1(start):
     daemon = start()
     terminal = Terminal(daemon, *ENDLESS)

@@ -504,7 +504,12 @@ struct personad_generation {
     int delivery; /* enum personad_delivery */
     bool batch;   /* low priority */
     bool numbers;
-    bool context; /* PERSONAD_EVENT_CREATED carries the context's ids */
+    bool context;                        /* PERSONAD_EVENT_CREATED carries the context's ids */
+    const struct personad_text *choices; /* the reply is one of these; count 0: free */
+    size_t choice_count;
+    bool distinct_first; /* the siblings' first tokens are drawn without replacement */
+    bool has_at_byte;    /* personad_generate() with continuing: go on behind so many bytes of */
+    uint32_t at_byte;    /* the node's text, instead of the position's offset */
 };
 
 /* The user's turn, then n replies. */

@@ -45,6 +45,7 @@ struct generation_message {
     Personad__V1__Sampler sampler;
     Personad__V1__Position position;
     ProtobufCBinaryData *stops;          /* owned */
+    ProtobufCBinaryData *choices;        /* owned */
     Personad__V1__LogitBias *biases;     /* owned */
     Personad__V1__LogitBias **bias_list; /* owned */
 };
@@ -52,6 +53,7 @@ struct generation_message {
 static void generation_finish(struct generation_message *message)
 {
     free(message->stops);
+    free(message->choices);
     free(message->biases);
     free(message->bias_list);
 }
@@ -122,6 +124,19 @@ static bool lists_set(struct generation_message *message, const struct personad_
     return true;
 }
 
+static bool choices_set(struct generation_message *message, const struct personad_generation *from)
+{
+    message->choices = calloc(from->choice_count + 1, sizeof *message->choices);
+    if (message->choices == NULL) {
+        return false;
+    }
+    for (size_t i = 0; i < from->choice_count; i++) {
+        message->choices[i] =
+            (ProtobufCBinaryData){from->choices[i].size, (uint8_t *)from->choices[i].data};
+    }
+    return true;
+}
+
 static bool generation_init(struct generation_message *message,
                             const struct personad_generation *generation)
 {
@@ -133,6 +148,9 @@ static bool generation_init(struct generation_message *message,
         message->position.node = generation->position->node;
         message->position.has_offset = generation->position->offset != PERSONAD_END;
         message->position.offset = generation->position->offset;
+    }
+    if (!choices_set(message, generation)) {
+        return false;
     }
     if (generation->sampler == NULL) {
         return true;
@@ -167,6 +185,10 @@ static bool generation_init(struct generation_message *message,
         (body)->numbers = (from)->numbers;                                                       \
         (body)->has_context = (from)->context;                                                   \
         (body)->context = (from)->context;                                                       \
+        (body)->n_choices = (from)->choice_count;                                                \
+        (body)->choices = (message)->choices;                                                    \
+        (body)->has_distinct_first = (from)->distinct_first;                                     \
+        (body)->distinct_first = (from)->distinct_first;                                         \
     } while (0)
 
 uint64_t personad_say(personad_client *client, struct personad_text text, uint32_t speaker,
@@ -206,6 +228,8 @@ uint64_t personad_generate(personad_client *client, bool continuing,
         body.speaker = generation->speaker;
         body.has_continuing = true;
         body.continuing = continuing;
+        body.has_at_byte = generation->has_at_byte;
+        body.at_byte = generation->at_byte;
         Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
         request.op_case = PERSONAD__V1__REQUEST__OP_GENERATE;
         request.generate = &body;
