@@ -89,6 +89,17 @@ void chat_node_print(const struct chat *chat, const struct personad_node *node)
     (void)fputc('\n', stdout);
 }
 
+/* What was given stands in a node of its own before the reply; the event leaves out its text. */
+static void prefix_print(const struct chat *chat, const struct personad_event *event)
+{
+    const size_t last = event->node_count - 1;
+    if (last > 0 && !chat->cli->json &&
+        event->nodes[last - 1].speaker == event->nodes[last].speaker) {
+        const char *prefix = chat->prefill != NULL ? chat->prefill : chat->cli->prefix;
+        cli_print_text(stdout, (struct personad_text){prefix, prefix != NULL ? strlen(prefix) : 0});
+    }
+}
+
 /* The reply is the last node that was created: a prefix and the user's turn come before it. */
 static int event_take(struct chat *chat, const struct personad_event *event)
 {
@@ -97,6 +108,10 @@ static int event_take(struct chat *chat, const struct personad_event *event)
         chat->reply = node->id;
         chat->going = node->id;
         chat->reply_parent = node->parent;
+        chat->reply_opens_turn = node->opens_turn;
+        prefix_print(chat, event);
+        free(chat->prefill); /* spent */
+        chat->prefill = NULL;
         chat->place = (struct personad_position){node->id, PERSONAD_END};
         return context_keep(chat, event);
     }
@@ -187,6 +202,7 @@ int chat_open(struct chat *chat)
     chat->session = session->id;
     chat->place = session->head;
     chat->reply = 0;
+    chat->reply_opens_turn = true;
     chat->context_count = 0;
     if (!cli->json) {
         (void)printf("%sSession %" PRIu64 ". /help lists what you can do.%s\n\n",
@@ -204,6 +220,7 @@ int chat_open(struct chat *chat)
 void chat_finish(struct chat *chat)
 {
     free(chat->context);
+    free(chat->prefill);
 }
 
 /* ---------------------------------------------------------------- input */
@@ -240,6 +257,9 @@ struct personad_generation chat_generation(const struct chat *chat)
     struct personad_generation generation = cli_generation(chat->cli, chat->session);
     generation.n = 1;
     generation.context = true;
+    if (chat->prefill != NULL) {
+        generation.prefix = (struct personad_text){chat->prefill, strlen(chat->prefill)};
+    }
     generation.numbers = chat->cli->json;
     generation.delivery = chat->cli->json ? PERSONAD_FINAL_ONLY : PERSONAD_EACH_TOKEN;
     return generation;

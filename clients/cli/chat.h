@@ -13,6 +13,8 @@ struct chat {
     uint64_t session;
     struct personad_position place; /* where the next turn goes */
     uint64_t reply;                 /* the node shown last, 0: none */
+    bool reply_opens_turn;          /* false: it goes on behind a prefix or a reply */
+    char *prefill;                  /* owned: how the next reply begins; NULL: as it likes */
     uint64_t going;                 /* the node that is being generated, 0: none */
     struct personad_position reply_parent;
     uint32_t *context; /* owned: ids that the model saw before that reply */
@@ -37,11 +39,23 @@ struct personad_generation chat_generation(const struct chat *chat);
 /* Executes "/name arguments". CLI_FAILED only when the connection is gone. */
 int chat_command(struct chat *chat, char *line);
 
-/* Moves the place and tells the daemon. */
+/* Moves the place and tells the daemon. CLI_FAILED only when the connection is gone; the place
+ * stays when the daemon refuses. */
 int chat_move(struct chat *chat, struct personad_position place);
 
 /* Prints a node that is there already: a greeting, a sibling, the reply before. */
 void chat_node_print(const struct chat *chat, const struct personad_node *node);
+
+/* Complains about the last failed call. CLI_FAILED only when the connection is gone. */
+int chat_refused(struct chat *chat);
+
+/* The commands that are about places (chat_tree.c); as chat_command(). */
+int chat_fork(struct chat *chat, char *arguments);
+int chat_go(struct chat *chat, char *arguments);
+int chat_edit(struct chat *chat, char *arguments);
+int chat_prefill(struct chat *chat, char *arguments);
+int chat_save(struct chat *chat, char *arguments);
+int chat_saved(struct chat *chat, char *arguments);
 
 /* Prints "Name: " in colour. */
 void chat_name_print(const struct chat *chat, uint32_t speaker);

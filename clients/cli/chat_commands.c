@@ -10,8 +10,7 @@
 
 enum { OUTLINE_COLUMNS = 100, OUTLINE_CHILDREN = 12, PROBS_TOKEN_COUNT_MAX = 400 };
 
-/* The daemon said no: told, and the chat goes on unless the connection is gone. */
-static int refused(struct chat *chat)
+int chat_refused(struct chat *chat)
 {
     (void)cli_failed(chat->cli);
     return personad_last_error(chat->cli->client)->code < 0 ? CLI_FAILED : CLI_OK;
@@ -31,7 +30,11 @@ static int on_again(struct chat *chat, char *arguments)
     }
     struct personad_generation generation = chat_generation(chat);
     generation.position = &chat->reply_parent;
-    return chat_follow(chat, personad_generate(chat->cli->client, false, &generation), false);
+    const bool continuing = !chat->reply_opens_turn;
+    if (continuing && chat->prefill == NULL) {
+        generation.prefix = (struct personad_text){NULL, 0}; /* it stands there already */
+    }
+    return chat_follow(chat, personad_generate(chat->cli->client, continuing, &generation), false);
 }
 
 static int on_continue(struct chat *chat, char *arguments)
@@ -51,6 +54,7 @@ static int node_show(struct chat *chat, const struct personad_node *node, size_t
     const struct personad_position place = {node->id, PERSONAD_END};
     chat->reply = node->id;
     chat->reply_parent = node->parent;
+    chat->reply_opens_turn = node->opens_turn;
     chat->context_count = 0;
     if (!chat->cli->json) {
         (void)printf("[%zu of %zu] ", at + 1, count);
@@ -80,7 +84,7 @@ static int sibling_show(struct chat *chat, int step)
     size_t count = 0;
     bool end = false;
     if (personad_walk(chat->cli->client, &options, &nodes, &count, &end) != PERSONAD_OK) {
-        return refused(chat);
+        return chat_refused(chat);
     }
     const struct personad_node **siblings = calloc(count + 1, sizeof(struct personad_node *));
     size_t sibling_count = 0;
@@ -128,7 +132,7 @@ static int on_back(struct chat *chat, char *arguments)
     size_t count = 0;
     bool end = false;
     if (personad_walk(chat->cli->client, &options, &nodes, &count, &end) != PERSONAD_OK) {
-        return refused(chat);
+        return chat_refused(chat);
     }
     size_t at = count;
     while (at > 0 && !(nodes[at - 1].speaker == 0 && nodes[at - 1].opens_turn)) {
@@ -148,6 +152,7 @@ static int on_back(struct chat *chat, char *arguments)
     chat->context_count = 0;
     if (at > 1) {
         chat->reply_parent = nodes[at - 2].parent;
+        chat->reply_opens_turn = nodes[at - 2].opens_turn;
         chat_node_print(chat, &nodes[at - 2]);
     }
     return chat_move(chat, place);
@@ -222,13 +227,13 @@ static int probs_print(struct chat *chat, const struct probs *probs)
         (void)printf("%5.1f%%  %4.2f nats  ", 100.0 * exp((double)probs->logprobs[i]),
                      (double)probs->entropies[i]);
         if (!token_print(chat, probs->tokens[i], 24)) {
-            return refused(chat);
+            return chat_refused(chat);
         }
         for (uint32_t k = 0; k < probs->top_count; k++) {
             const size_t at = i * probs->top_count + k;
             (void)fputs(k == 0 ? "   of " : "  ", stdout);
             if (!token_print(chat, probs->top_tokens[at], 16)) {
-                return refused(chat);
+                return chat_refused(chat);
             }
             (void)printf(" %.0f%%", 100.0 * exp((double)probs->top_logprobs[at]));
         }
@@ -254,7 +259,7 @@ static int on_probs(struct chat *chat, char *arguments)
     size_t count = 0;
     bool end = false;
     if (personad_walk(chat->cli->client, &options, &nodes, &count, &end) != PERSONAD_OK) {
-        return refused(chat);
+        return chat_refused(chat);
     }
     if (count == 0 || nodes[0].numbers.count == 0) {
         cli_complain("this text was given, not sampled");
@@ -281,7 +286,7 @@ static int on_raw(struct chat *chat, char *arguments)
     struct personad_text text;
     if (personad_detokenize(chat->cli->client, chat->context, chat->context_count, true, &text) !=
         PERSONAD_OK) {
-        return refused(chat);
+        return chat_refused(chat);
     }
     cli_print_text(stdout, text);
     (void)printf("\n[%zu tokens]\n", chat->context_count);
@@ -364,6 +369,12 @@ static const struct chat_row {
     {"next", "the next of these replies", on_next, false},
     {"prev", "the one before", on_prev, false},
     {"back", "take back your last turn; nothing is lost, /tree shows it", on_back, false},
+    {"go", "NODE[:OFFSET] or NAME: to that place of the tree, or bookmark", chat_go, false},
+    {"fork", "NODE[:OFFSET]: the same; alone it shows where you are", chat_fork, false},
+    {"save", "NAME: put a bookmark here", chat_save, false},
+    {"saved", "list the bookmarks", chat_saved, true},
+    {"edit", "TEXT: this instead of your last turn, and a new reply to it", chat_edit, false},
+    {"prefill", "TEXT: the next reply begins so; alone: as it likes", chat_prefill, false},
     {"continue", "let the reply go on", on_continue, false},
     {"tree", "draw this conversation with all its branches", on_tree, true},
     {"probs", "the reply token by token: probability, entropy, alternatives", on_probs, true},

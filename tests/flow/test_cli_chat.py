@@ -155,6 +155,88 @@ def test_scripts_get_one_object_a_reply(daemon):
     assert shown["node"] == first["node"]
 
 
+def talk(daemon, text, *options):
+    """The objects of a chat whose replies are three tokens."""
+    return objects(persona(daemon, "chat", "--json", *SEEDED, "--ignore-end", "--max-tokens", "3",
+                           *options, text=text))
+
+
+def by_id(daemon, session):
+    return {node["node"]: node for node in nodes_of(daemon, str(session))}
+
+
+def test_go_moves_the_place_and_the_next_turn_forks_there(daemon):
+    _, first, _, shown, second = talk(daemon, "One\n/save here\nLost\n/go here\nTwo\n")
+    nodes = by_id(daemon, second["session"])
+    turn = nodes[nodes[second["node"]]["parent"]]
+    assert turn["text"] == "Two" and turn["parent"] == shown["node"]
+    assert shown["text"] == first["text"]
+    lost, = [node for node in nodes.values() if node["text"] == "Lost"]
+    assert lost["parent"] == shown["node"], "the branch that was left stays"
+
+
+def test_go_into_a_node_forks_behind_that_token(daemon, chat):
+    terminal = chat(*SEEDED, "--ignore-end", "--max-tokens", "6", NO_COLOR="1")
+    terminal.say("Who are you?")
+    terminal.wait_for(b"/continue goes on]")
+    session = session_of(terminal)
+    reply, = sampled_of(daemon, session)
+    terminal.say(f"/go {reply['node']}:2")
+    terminal.wait_for(f"[at node {reply['node']}, token 2 of 6]".encode())
+    terminal.say("/fork")
+    terminal.wait_for(f"[at node {reply['node']}, token 2 of 6]".encode())
+    terminal.say("/continue")
+    terminal.wait_for(b"/continue goes on]")
+    _, other = sampled_of(daemon, session)
+    assert (other["parent"], other["offset"]) == (reply["node"], 2)
+    terminal.say(f"/fork {reply['node']}")
+    terminal.wait_for(f"[at node {reply['node']}, its end]".encode())
+    terminal.say("/go 0")
+    terminal.wait_for(b"[at the root")
+    for line, told in (("/go 99999999", b"persona: "), (f"/go {reply['node']}:7", b"persona: "),
+                       ("/go nowhere", b"neither NODE"), ("/fork nowhere", b"is no NODE"),
+                       ("/go", b"/saved show them"), ("/save 12", b"is no number"),
+                       ("/saved", b"no bookmarks")):
+        terminal.say(line)
+        terminal.wait_for(told)
+        terminal.wait_for(b"User: ")
+    terminal.say("/fork")
+    terminal.wait_for(b"[at the root")  # what was refused moved nothing
+    terminal.say("/save start")
+    terminal.wait_for(b"/go start comes back")
+    terminal.say("/saved")
+    terminal.wait_for(b"start  at node 0")
+
+
+def test_edit_gives_the_turn_other_words_and_another_reply(daemon):
+    greeting, first, second = talk(daemon, "Hello\n/edit Good bye\n/edit\n")
+    nodes = by_id(daemon, second["session"])
+    turns = {node["text"]: node for node in nodes.values() if node["speaker"] == 0}
+    assert set(turns) == {"Hello", "Good bye"}
+    assert turns["Hello"]["parent"] == turns["Good bye"]["parent"] == greeting["node"]
+    assert nodes[second["node"]]["parent"] == turns["Good bye"]["node"]
+    carried, = [node for node in nodes.values() if node["parent"] == turns["Good bye"]["node"]
+                and node["node"] != second["node"]]
+    assert carried["text"] == first["text"] and not carried["sampled"]
+    assert len(talk(daemon, "/edit Nothing is here yet\n")) == 1, "only the greeting"
+
+
+def test_a_prefill_begins_one_reply(daemon, chat):
+    _, first, second, third = talk(daemon, "/prefill Well, \nHello\n/again\nMore\n")
+    nodes = by_id(daemon, first["session"])
+    given = nodes[nodes[first["node"]]["parent"]]
+    assert given["text"].rstrip() == "Well," and given["opens_turn"] and not given["sampled"]
+    assert nodes[second["node"]]["parent"] == given["node"], "/again keeps what was given"
+    assert nodes[nodes[third["node"]]["parent"]]["text"] == "More", "once"
+    _, free = talk(daemon, "/prefill Well, \n/prefill\nHello\n")
+    nodes = by_id(daemon, free["session"])
+    assert nodes[nodes[free["node"]]["parent"]]["text"] == "Hello"
+    terminal = chat(*SEEDED, "--ignore-end", "--max-tokens", "3", NO_COLOR="1")
+    terminal.say("/prefill Hark!")
+    terminal.say("Hello")
+    assert b"Marta: Hark!" in terminal.wait_for(b"/continue goes on]")
+
+
 def test_choices_are_the_replies(daemon):
     words = ["yes", "no"]
     options = [word for choice in words for word in ("--choice", choice)]
