@@ -20,6 +20,9 @@ usage: ./dev COMMAND
                       prove and measure the CUDA backend on this machine's card, in under 9
                       minutes and without network; writes docs/gpu/DATE-CARD.md
   gpu --pack FOLDER   pack all that needs, for a machine with neither network nor compiler
+  sass [--check] [--arch ARCH] [--kernel TEXT]
+                      show what the CUDA compiler made of each kernel: registers, local memory,
+                      loops by kind of instruction; needs the built library, no card
   model               fetch and verify the default model; prints its path
   clean-room [run|test]
                       run the README's commands in a bare Debian made for that

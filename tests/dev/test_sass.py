@@ -1,0 +1,198 @@
+"""What the CUDA compiler made of the kernels, and that sass.py would see what it must not make."""
+import importlib.util
+import os
+import subprocess
+
+import pytest
+
+ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
+LIBRARY = os.environ.get("PERSONAD_CUDA_LIBRARY",
+                         os.path.join(ROOT, "build/release/lib/libpersonad_cuda.so"))
+
+_spec = importlib.util.spec_from_file_location("sass", os.path.join(ROOT, "scripts/sass.py"))
+sass = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(sass)
+
+MATMUL = "_Z13matmul_kernelILi1ELi1EEv4args"
+ATTENTION = "_Z16attention_kernelILj64EEv4args"
+FOLD = "_Z21attention_fold_kernelILj64EEv4args"
+
+# Two loops: one that copies, one that multiplies.
+MATMUL_CODE = (
+    (0x00, "S2R R0, SR_TID.X"),
+    (0x10, "LDG.E R1, [R2.64]"),
+    (0x20, "LDGSTS.E.BYPASS.128 [R4], [R6.64]"),
+    (0x30, "@!PT LDS RZ, [RZ]"),
+    (0x40, "@P0 BRA 0x20"),
+    (0x50, "LDSM.16.M88.4 R8, [R5]"),
+    (0x60, "LDS.128 R12, [R5+0x40]"),
+    (0x70, "F2FP.BF16.PACK_AB R1, R2, R3"),
+    (0x80, "HMMA.16816.F32.BF16 R16, R8, R12, R16"),
+    (0x90, "@!P1 BRA 0x50"),
+    (0xa0, "EXIT"),
+    (0xb0, "BRA 0xb0"),
+)
+ATTENTION_CODE = ((0x00, "HMMA.16816.F32 R16, R8, R12, R16"), (0x10, "EXIT"))
+FOLD_CODE = ((0x00, "FADD R1, R2, R3"), (0x10, "EXIT"))
+
+
+def listing(codes, architecture="sm_90a"):
+    lines = ["Fatbin elf code:", f"arch = {architecture}", "", f"\tcode for {architecture}"]
+    for name, code in codes.items():
+        lines.append(f"\t\tFunction : {name}")
+        for address, text in code:
+            lines.append(f"        /*{address:04x}*/                   {text} ;"
+                         "                   /* 0x0000000a00017624 */")
+            lines.append(" " * 93 + "/* 0x000fe400078e00ff */")
+    return "\n".join(lines)
+
+
+def usage(names, architecture="sm_90a", registers=80, stack=0, local=0):
+    lines = [f"arch = {architecture}", "Resource usage:", " Common:", "  GLOBAL:0"]
+    for name in names:
+        lines.append(f" Function {name}:")
+        lines.append(f"  REG:{registers} STACK:{stack} SHARED:1024 LOCAL:{local} CONSTANT[0]:624")
+    return "\n".join(lines)
+
+
+def kernel_of(code, name=MATMUL, **resources):
+    kernels = sass.parse_code(listing({name: code}))
+    sass.parse_resources(usage([name], **resources), kernels)
+    return kernels["sm_90a", name]
+
+
+def changed(before, after):
+    """The matrix product's code with one piece of text for another, which must be there."""
+    assert any(before in text for _, text in MATMUL_CODE)
+    return tuple((address, text.replace(before, after)) for address, text in MATMUL_CODE)
+
+
+def test_reads_code_and_resources():
+    kernel = kernel_of(MATMUL_CODE)
+    assert len(kernel.instructions) == len(MATMUL_CODE)
+    assert (kernel.registers, kernel.shared, kernel.local) == (80, 1024, 0)
+    assert sass.warps_of(kernel) == 25
+    assert sass.inner_loops(kernel) == [(0x20, 0x40), (0x50, 0x90)]
+    kinds = [sass.kind_of(i[1]) for i in sass.body_of(kernel, (0x50, 0x90))]
+    assert kinds == ["ldsm", "lds128", "convert", "tensor", "other"]
+    assert sass.faults_of(kernel) == []
+
+
+def test_only_innermost_loops():
+    code = ((0x00, "FADD R1, R2, R3"), (0x10, "FADD R1, R2, R3"), (0x20, "@P0 BRA 0x10"),
+            (0x30, "@P1 BRA 0x0"), (0x40, "EXIT"))
+    assert sass.inner_loops(kernel_of(code)) == [(0x10, 0x20)]
+    assert sass.shown_loops(kernel_of(code)) == [(0x10, 0x20)]
+    # A loop around others is shown where it multiplies and they do not.
+    code = ((0x00, "HMMA.16816.F32 R16, R8, R12, R16"), *code[1:])
+    assert sass.shown_loops(kernel_of(code)) == [(0x0, 0x30), (0x10, 0x20)]
+
+
+def test_kernels_of_each_architecture_apart():
+    text = listing({FOLD: FOLD_CODE}, "sm_80") + "\n" + listing({FOLD: FOLD_CODE[:1]})
+    kernels = sass.parse_code(text)
+    assert [len(kernels[a, FOLD].instructions) for a in ("sm_80", "sm_90a")] == [2, 1]
+
+
+@pytest.mark.parametrize("operation, size", [
+    ("LDG.E.128", 512), ("LDG.E.U8", 32), ("LDS", 128), ("LDS.S8", 32), ("LDS.64", 256),
+    ("LDGSTS.E.BYPASS.128", 512), ("LDGSTS.E", 128), ("LDSM.16.M88.4", 512), ("LD.E", 128),
+    ("LDGDEPBAR", 0), ("FADD", 0)])
+def test_bytes_of_a_load(operation, size):
+    assert sass.bytes_of(operation) == size
+
+
+def test_products():
+    assert sass.products_of("HMMA.16816.F32.BF16") == 2048
+    assert sass.products_of("HGMMA.64x128x16.F32.BF16") == 32768
+    assert sass.products_of("HADD2") == 0
+
+
+@pytest.mark.parametrize("resources", [{"stack": 16}, {"local": 8}])
+def test_planted_local_memory(resources):
+    assert sass.faults_of(kernel_of(MATMUL_CODE, **resources)) == ["uses local memory"]
+
+
+@pytest.mark.parametrize("spill", ["STL [R1], R2", "@P0 LDL.LU R2, [R1+0x4]"])
+def test_planted_spill(spill):
+    code = changed("S2R R0, SR_TID.X", spill)
+    assert sass.faults_of(kernel_of(code)) == ["uses local memory"]
+
+
+@pytest.mark.parametrize("before, after, fault", [
+    ("LDGSTS.E.BYPASS.128", "LDGSTS.E.64", "copies weights less than 16 bytes at a time"),
+    ("LDGSTS.E.BYPASS.128", "LDG.E.128", "has no asynchronous copies"),
+    ("BRA 0x20", "EXIT", "has no loop around its asynchronous copies"),
+    ("LDS.128 R12, [R5+0x40]", "LDG.E.64 R12, [R5.64]",
+     "loads less than 16 bytes at a time in a loop"),
+    ("HMMA.16816.F32.BF16", "FFMA", "does not use tensor cores"),
+    ("BRA 0x50", "EXIT", "has no loop around its tensor-core instructions"),
+])
+def test_planted_in_a_matrix_product(before, after, fault):
+    assert fault in sass.faults_of(kernel_of(changed(before, after)))
+
+
+def test_planted_in_attention():
+    assert sass.faults_of(kernel_of(ATTENTION_CODE, ATTENTION)) == []
+    assert sass.faults_of(kernel_of(FOLD_CODE, ATTENTION)) == ["does not use tensor cores"]
+    # Folding partial sums multiplies no matrices.
+    assert sass.faults_of(kernel_of(FOLD_CODE, FOLD)) == []
+
+
+def run_on(folder, monkeypatch, codes, *arguments):
+    """The program's exit status, over a cuobjdump that prints these kernels."""
+    (folder / "code").write_text(listing(codes))
+    (folder / "usage").write_text(usage(codes))
+    tool = folder / "cuobjdump"
+    tool.write_text(f'#!/bin/sh\n[ "$1" = -sass ] && exec cat "{folder}/code"\n'
+                    f'exec cat "{folder}/usage"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return sass.main(["library", *arguments])
+
+
+def test_prints_and_checks(tmp_path, monkeypatch, capsys):
+    codes = {MATMUL: MATMUL_CODE, ATTENTION: ATTENTION_CODE, FOLD: FOLD_CODE}
+    assert run_on(tmp_path, monkeypatch, codes) == 0
+    text = capsys.readouterr().out
+    assert "80 registers (25 of 64 warps), 1024 B static shared, 0 B local" in text
+    assert "tensor 1 ldsm 1 lds128 1 convert 1 other 1" in text
+    assert "2048 products" in text
+    assert run_on(tmp_path, monkeypatch, codes, "--check") == 0
+    assert capsys.readouterr().out == "sass: 3 kernels, 0 faults\n"
+
+
+def test_check_fails(tmp_path, monkeypatch, capsys):
+    codes = {MATMUL: changed("HMMA.16816.F32.BF16", "FFMA"), FOLD: FOLD_CODE}
+    assert run_on(tmp_path, monkeypatch, codes, "--check") == 1
+    text = capsys.readouterr().out
+    assert "does not use tensor cores" in text
+    assert "sm_90a: no kernel is called attention_kernel" in text
+    # Asked about some kernels only, it does not miss the others.
+    assert run_on(tmp_path, monkeypatch, codes, "--check", "--kernel", "fold") == 0
+
+
+def test_unknown_kernel(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match="no kernel of that name"):
+        run_on(tmp_path, monkeypatch, {FOLD: FOLD_CODE}, "--kernel", "nothing")
+
+
+def test_names_a_library_that_is_not_built(tmp_path):
+    answer = subprocess.run(["sh", os.path.join(ROOT, "dev"), "sass"], text=True,
+                            capture_output=True, timeout=60,
+                            env={**os.environ, "PERSONAD_CUDA_LIBRARY": str(tmp_path / "none.so")})
+    assert answer.returncode == 1
+    assert "none.so is not built" in answer.stderr
+
+
+def test_the_library():
+    """No local memory; weights 16 bytes at a time; tensor cores where matrices are multiplied."""
+    if not os.path.exists(LIBRARY):
+        pytest.skip("libpersonad_cuda.so is not built: there was no nvcc")
+    answer = subprocess.run(["sh", os.path.join(ROOT, "dev"), "sass", "--check"], text=True,
+                            capture_output=True, timeout=300,
+                            env={**os.environ, "PERSONAD_CUDA_LIBRARY": LIBRARY})
+    if "could not be fetched" in answer.stderr or "on the PATH" in answer.stderr:
+        pytest.skip(f"cuobjdump and nvdisasm are not here: {answer.stderr.strip()}")
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    assert answer.stdout.endswith(" 0 faults\n")
