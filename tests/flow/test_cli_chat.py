@@ -255,7 +255,7 @@ def test_choices_are_the_replies(daemon):
 
 def test_a_daemon_that_goes_away_ends_the_chat_with_1(start):
     daemon = start()
-    terminal = Terminal(daemon, *ENDLESS)
+    terminal = Terminal(daemon, *ENDLESS, "--resume", "0")
     terminal.wait_for(b"User: ")
     daemon.end()
     terminal.say("Still there?")
