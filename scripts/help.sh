@@ -14,6 +14,7 @@ usage: ./dev COMMAND
                       (--quick: the release build only)
   check               format, clang-tidy, the source's own rules, scripts, spelling
   fuzz NAME [SECONDS] run a fuzz target (60 seconds unless told)
+  sim [SEEDS [FIRST]] play the simulations (1000 seeds from 1 unless told)
   crash [N] [SEED]    kill a daemon N times (200) under 32 writing clients
   bench NAME [...]    run a benchmark, for instance: ./dev bench peer
   gpu [--report FOLDER] [--seconds N]
