@@ -380,6 +380,7 @@ static int call_resume(struct personad_client *client, uint64_t id, struct messa
 static int answer_take(struct personad_client *client, struct message *message,
                        const Personad__V1__Reply **reply)
 {
+    client_release_current(client); /* a Hello, if the connection was made anew */
     client->current = message;
     if (message->reply->result_case == PERSONAD__V1__REPLY__RESULT_ERROR) {
         return client_error(client, message->reply->error);
