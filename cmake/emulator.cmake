@@ -44,7 +44,11 @@ foreach(source ${emulator_tests})
   set_tests_properties(emulator_${file} PROPERTIES TIMEOUT 900) # ./dev test --long takes its time
 endforeach()
 
-# The same as a library that the daemon loads: --backend cuda without a card, for the flows.
+# The same as a library that the daemon loads: --backend cuda without a card, for the flows. Not
+# with sanitizers: their C++ runtime is not in a daemon of C, and the tests above run under them.
+if(PERSONAD_SANITIZE)
+  return()
+endif()
 add_library(personad_cuda_emulated MODULE ${PROJECT_SOURCE_DIR}/kernels/cuda/library.cu)
 target_link_libraries(personad_cuda_emulated PRIVATE cuda_emulated)
 target_link_options(personad_cuda_emulated PRIVATE
