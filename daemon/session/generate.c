@@ -1,7 +1,5 @@
 #include "session/generate.h"
 
-#include <string.h>
-
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
@@ -84,21 +82,6 @@ static enum status make_node(struct store *store, const struct generate_query *q
     return STATUS_OK;
 }
 
-/* The kernels of the CPU draw so; those of CUDA do not yet. */
-static enum status check_distinct(const struct store *store,
-                                  const struct request_generation *request, struct error *error)
-{
-    static const char can[] = "cpu/";
-
-    if (request->distinct_first &&
-        strncmp(store->settings.numerics_id, can, sizeof(can) - 1) != 0) {
-        return error_set(error, STATUS_UNSUPPORTED,
-                         "distinct_first: this backend (%s) cannot draw without replacement",
-                         store->settings.numerics_id);
-    }
-    return STATUS_OK;
-}
-
 /* One for all, or one each: the group's seed is that of its first sibling. */
 static enum status give_samplers(struct store *store, const struct request_generation *request,
                                  struct generation *generation, struct error *error,
@@ -108,7 +91,6 @@ static enum status give_samplers(struct store *store, const struct request_gener
     uint32_t end_count = 0;
     const uint32_t *ends = tokenizer_end_ids(tokenizer, &end_count);
 
-    TRY(check_distinct(store, request, error));
     for (uint32_t k = 0; k < request->n; k++) {
         struct node_sampled *sampled = nodes[k]->sampled;
 

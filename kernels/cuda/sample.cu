@@ -4,7 +4,8 @@
  * Bound by: reading the row from the second-level cache, 4 * vocabulary bytes a pass. Passes: 1 to
  *           take the row, 1 for its masses; 5 for alternatives; for the draw 1 after any step, and
  *           less than 1 to find the token. Steps: temperature 1, min-p 1, top-k 5, top-p 6, mask 1,
- *           penalties 1; 1 more for a scan after bias, penalties, mask and min-tokens together.
+ *           penalties 1; 1 more for a scan after bias, penalties, mask and min-tokens together;
+ *           distinct 1 more, and less than 1 a sibling before this one.
  * Launch:   grid = min(items, multiprocessors), a block takes every grid-th item, SAMPLE_THREADS.
  * Order:    integers and comparisons only: equal logits give the CPU's bits.
  * Checked:  tests/emulator/test_sample.cpp, against cpu/sample.c by memcmp.
@@ -263,7 +264,7 @@ DEVICE_INLINE void apply_step(struct sample_item *item, const struct cuda_plan_s
         apply_mask(item);
         break;
     case STEP_DISTINCT:
-        break; /* not drawn here: the session asks no such thing of this backend */
+        break; /* changes the draw, not the row */
     }
     prim_sync();
 }
@@ -339,6 +340,38 @@ struct drawn {
     uint32_t token;
 };
 
+DEVICE_INLINE bool is_distinct(const struct sample_item *item)
+{
+    const struct cuda_plan_sample *sample = item->sample;
+
+    return sample->index == 0 && sample->step_count > 0 &&
+           item->view->steps[sample->step_first + sample->step_count - 1].type == STEP_DISTINCT;
+}
+
+/* Draws one after another, and takes from the row what was drawn before the last. */
+DEVICE_INLINE void pick_distinct(struct sample_item *item, struct drawn *out)
+{
+    const struct cuda_plan_sample *sample = item->sample;
+    const struct cuda_plan_step *step =
+        &item->view->steps[sample->step_first + sample->step_count - 1];
+    const uint32_t *words = item->view->words + step->list_first;
+    const uint64_t seed = (uint64_t)words[1] << 32 | words[0];
+    const uint32_t last = step->count;
+
+    for (uint32_t i = last - last % sample_count_alive(&item->row, out->max);; i++) {
+        const uint64_t random = philox_draw(seed, 0, PHILOX_DISTINCT, i);
+        const uint32_t token = sample_pick(&item->row, out->max, steps_draw(random, out->sum));
+
+        if (i == last) {
+            out->token = token;
+            return;
+        }
+        const uint64_t mass = steps_mass(item->row.z[token], out->max);
+        sample_remove(&item->row, token, mass);
+        out->sum -= mass;
+    }
+}
+
 /* false: nothing that could be drawn from. */
 DEVICE_INLINE bool draw(struct sample_item *item, struct drawn *out)
 {
@@ -352,10 +385,14 @@ DEVICE_INLINE bool draw(struct sample_item *item, struct drawn *out)
         return false;
     }
     const struct sample_sums sums = item_sums(item);
-    const uint64_t random = philox_draw(sample->seed, sample->index, PHILOX_TOKEN, 0);
 
     out->max = scan.max;
     out->sum = sums.sum;
+    if (is_distinct(item)) {
+        pick_distinct(item, out);
+        return true;
+    }
+    const uint64_t random = philox_draw(sample->seed, sample->index, PHILOX_TOKEN, 0);
     out->token = sample_pick(&item->row, scan.max, steps_draw(random, sums.sum));
     return true;
 }

@@ -365,4 +365,26 @@ DEVICE_INLINE uint32_t sample_pick(const struct sample_row *row, float max, uint
     return shared->picked;
 }
 
+/* Removes an id of this mass, also from what sample_pick goes by. All have read it before. */
+DEVICE_INLINE void sample_remove(const struct sample_row *row, uint32_t id, uint64_t mass)
+{
+    prim_sync();
+    if (PRIM_THREAD % 32 == 0 && id >= row->begin && id < row->end) {
+        row->z[id] = -INFINITY;
+        row->shared->range_sums[PRIM_THREAD / 32] -= mass;
+    }
+    prim_sync();
+}
+
+/* How many ids have a mass; leaves range_sums alone. */
+DEVICE_INLINE uint32_t sample_count_alive(const struct sample_row *row, float max)
+{
+    uint64_t count = 0;
+
+    for (uint32_t i = row->begin + PRIM_THREAD % 32; i < row->end; i += 32) {
+        count += steps_mass(row->z[i], max) > 0;
+    }
+    return (uint32_t)sample_block_sum(count, row->shared->warp_sums);
+}
+
 #endif

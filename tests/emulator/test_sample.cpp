@@ -3,8 +3,8 @@
  * Method: random rows and lists of steps go through both backends, several steps one after another
  * on the same slots so that penalties see what was drawn; results by memcmp. Rows that nothing can
  * be drawn from, ties, tiny vocabularies and masks by hand. Twins (a logit moved by a millionth, a
- * draw keyed by its place, a history that was not appended, a sum without its barrier) must be
- * caught.
+ * draw keyed by its place, a history that was not appended, a group that draws with replacement, a
+ * sum without its barrier) must be caught.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -149,6 +149,22 @@ static void fill_step(uint32_t item, uint32_t at, uint32_t vocabulary_count)
     }
 }
 
+/* The first token of sibling number `index` of a group. */
+static void add_distinct(uint32_t item, uint32_t index)
+{
+    struct step_list *list = &drawn.lists[item];
+    uint32_t *group_seed = drawn.ids[item][list->count];
+    struct step *step = &list->steps[list->count++];
+
+    memset(step, 0, sizeof *step);
+    step->type = STEP_DISTINCT;
+    step->count = index;
+    step->list_count = 2;
+    step->ids = group_seed;
+    group_seed[0] = random_bits() << 16 | random_bits();
+    group_seed[1] = random_bits() << 16 | random_bits();
+}
+
 static void fill_item(uint32_t i, uint32_t vocabulary_count)
 {
     struct plan_sample *sample = &drawn.samples[i];
@@ -158,6 +174,10 @@ static void fill_item(uint32_t i, uint32_t vocabulary_count)
     drawn.lists[i].count = random_below(6);
     for (uint32_t at = 0; at < drawn.lists[i].count; at++) {
         fill_step(i, at, vocabulary_count);
+    }
+    const bool is_distinct = random_below(2) == 0;
+    if (is_distinct) {
+        add_distinct(i, random_below(random_below(2) == 0 ? 9 : 70));
     }
     for (uint32_t word = 0; word < (VOCABULARY_MAX + 31) / 32; word++) {
         drawn.masks[i][word] = random_bits() << 16 | random_bits() | 1;
@@ -171,7 +191,7 @@ static void fill_item(uint32_t i, uint32_t vocabulary_count)
     sample->steps = &drawn.lists[i];
     sample->mask = drawn.masks[i];
     sample->seed = (uint64_t)random_bits() << 40 | random_bits();
-    sample->index = random_below(30);
+    sample->index = is_distinct && random_below(4) != 0 ? 0 : random_below(30);
     sample->top_count = random_below(2) == 0 ? 0 : random_below(40);
     if (random_below(3) == 0) {
         sample->flags = PLAN_SAMPLE_GIVEN;
@@ -291,8 +311,50 @@ static struct plan plain_plan(uint32_t vocabulary_count, bool first)
     return plan;
 }
 
+/* Items are siblings of one group over one row, the drawing starting over after as many as it has
+ * ids. */
+static struct plan group_plan(uint32_t vocabulary_count, bool first)
+{
+    struct plan plan = plain_plan(vocabulary_count, first);
+
+    for (uint32_t i = 0; i < ITEM_COUNT; i++) {
+        drawn.lists[i].count = 0;
+        add_distinct(i, vocabulary_count + i);
+        memcpy(drawn.ids[i][0], drawn.ids[0][0], 2 * sizeof drawn.ids[0][0][0]);
+        drawn.samples[i].logits_row = 0;
+        drawn.samples[i].index = 0;
+        drawn.samples[i].flags = 0;
+        drawn.samples[i].steps = &drawn.lists[i];
+    }
+    return plan;
+}
+
+static void siblings_of_a_group_draw_distinct_tokens(void **state)
+{
+    const uint32_t vocabulary_count = ITEM_COUNT;
+    struct sample_result expected[ITEM_COUNT], results[ITEM_COUNT];
+    struct side cpu, cuda;
+    uint32_t seen = 0;
+
+    (void)state;
+    configure(4);
+    side_open(&cpu, &backend_cpu_ops, vocabulary_count);
+    side_open(&cuda, &backend_cuda_ops, vocabulary_count);
+    const struct plan plan = group_plan(vocabulary_count, true);
+    side_run(&cpu, vocabulary_count, &plan, expected);
+    side_run(&cuda, vocabulary_count, &plan, results);
+    for (uint32_t i = 0; i < ITEM_COUNT; i++) {
+        assert_memory_equal(&results[i], &expected[i], sizeof results[i]);
+        seen |= 1u << results[i].token;
+    }
+    assert_int_equal(seen, (1u << ITEM_COUNT) - 1);
+    side_close(&cpu);
+    side_close(&cuda);
+}
+
 /* How many of the items differ when `spoil` has been at the card's copy of the second plan. */
-static uint32_t count_differences(void (*spoil)(struct plan *plan))
+static uint32_t count_differences(struct plan (*make)(uint32_t vocabulary_count, bool first),
+                                  void (*spoil)(struct plan *plan))
 {
     const uint32_t vocabulary_count = 9;
     struct sample_result expected[ITEM_COUNT], results[ITEM_COUNT];
@@ -302,10 +364,10 @@ static uint32_t count_differences(void (*spoil)(struct plan *plan))
     configure(2);
     side_open(&cpu, &backend_cpu_ops, vocabulary_count);
     side_open(&cuda, &backend_cuda_ops, vocabulary_count);
-    struct plan plan = plain_plan(vocabulary_count, true);
+    struct plan plan = make(vocabulary_count, true);
     side_run(&cpu, vocabulary_count, &plan, expected);
     side_run(&cuda, vocabulary_count, &plan, results);
-    plan = plain_plan(vocabulary_count, false);
+    plan = make(vocabulary_count, false);
     side_run(&cpu, vocabulary_count, &plan, expected);
     spoil(&plan);
     side_run(&cuda, vocabulary_count, &plan, results);
@@ -336,6 +398,24 @@ static void spoil_seed(struct plan *plan)
     }
 }
 
+static void spoil_group_seed(struct plan *plan)
+{
+    (void)plan;
+    for (uint32_t i = 0; i < ITEM_COUNT; i++) {
+        drawn.ids[i][0][1] ^= 1;
+    }
+}
+
+/* Each sibling draws alone. */
+static void spoil_replacement(struct plan *plan)
+{
+    (void)plan;
+    for (uint32_t i = 0; i < ITEM_COUNT; i++) {
+        drawn.lists[i].count = 0;
+        drawn.samples[i].seed = drawn.samples[0].seed;
+    }
+}
+
 static void spoil_history(struct plan *plan)
 {
     for (uint32_t i = 0; i < ITEM_COUNT; i++) {
@@ -349,10 +429,13 @@ static void spoil_history(struct plan *plan)
 static void twins_are_caught(void **state)
 {
     (void)state;
-    assert_int_equal(count_differences(spoil_nothing), 0);
-    assert_int_equal(count_differences(spoil_logit), 1);
-    assert_true(count_differences(spoil_seed) > 0);
-    assert_true(count_differences(spoil_history) > 0);
+    assert_int_equal(count_differences(plain_plan, spoil_nothing), 0);
+    assert_int_equal(count_differences(plain_plan, spoil_logit), 1);
+    assert_true(count_differences(plain_plan, spoil_seed) > 0);
+    assert_true(count_differences(plain_plan, spoil_history) > 0);
+    assert_int_equal(count_differences(group_plan, spoil_nothing), 0);
+    assert_true(count_differences(group_plan, spoil_group_seed) > 0);
+    assert_true(count_differences(group_plan, spoil_replacement) > 0);
 }
 
 /* The masses of a row; `barrier` false leaves out the one before the warps' sums are read. */
@@ -421,6 +504,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sampling_gives_the_bits_of_the_cpu),
         cmocka_unit_test(rows_without_an_answer_are_flagged_and_append_nothing),
+        cmocka_unit_test(siblings_of_a_group_draw_distinct_tokens),
         cmocka_unit_test(twins_are_caught),
         cmocka_unit_test(a_missing_barrier_is_caught),
     };

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from client import CODES, FINISHES, bits
+from client import CODES, FINISHES, bits, position
 from conftest import bin_folder, tiny_model
 
 EMULATED = os.path.join(bin_folder(), "../emulated/libpersonad_cuda_emulated.so")
@@ -113,6 +113,27 @@ def reply_on(daemon):
         client.append(session, b"The tide was out.")
         made = client.generate(session, n=2, max_tokens=10, ignore_end=True, numbers=True)
         return [(node.finish, node.text, bits(node.numbers)) for node in made.replies()]
+
+
+def test_siblings_differ_in_their_first_tokens_on_a_card_too(start, card):
+    """As on the CPU (test_prescribed.py): none twice before all were drawn, and a sibling alone
+    draws what it draws in its group."""
+    daemon = start("--backend", "cuda", environment=card)
+    with daemon.client() as client:
+        session = client.open(seed=2)
+        given = client.append(session, b"Pick a word: ").id
+
+        def siblings(n, distinct):
+            made = client.generate(session, position=position(given), n=n, raw_seed=77,
+                                   distinct_first=distinct, max_tokens=1, ignore_end=True,
+                                   numbers=True, top_k=5, top_p=1.0, min_p=0.0)
+            return [(node.numbers.tokens[0], bits(node.numbers)) for node in made.replies()]
+
+        many = siblings(12, True)
+        firsts = [token for token, _ in many]
+        assert len(set(firsts[:5])) == len(set(firsts[5:10])) == len(set(firsts)) == 5
+        assert siblings(3, True) == many[:3]
+        assert len({token for token, _ in siblings(5, False)}) < 5, "the twin: without it they meet"
 
 
 def test_keys_and_values_are_kept_as_asked_for(folder, start, card):
