@@ -11,7 +11,7 @@
 
 void mark_cancel_below(struct store *store, struct node *top)
 {
-    for (struct node *node = top; node != NULL; node = tree_next(top, node, true)) {
+    for (struct node *node = top; node != NULL; node = tree_next_of_all(top, node)) {
         if (node->sampled != NULL && !node->is_finish_visible) {
             generate_cancel(store, node);
         }

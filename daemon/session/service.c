@@ -192,19 +192,24 @@ void service_backup(struct store *store, const struct request *request, struct r
 
 /* ---- cancelling ---- */
 
-static bool is_going(const struct node *node)
+/* Also before its intent is committed: it computes since it was lent. Where the journal has failed
+ * nothing that readers do not see yet will ever end visibly, and all of it was ended then. */
+static bool is_going(const struct store *store, const struct node *node)
 {
-    return node->sampled != NULL && node->is_visible && !node->is_finish_visible;
+    if (node->sampled == NULL || node->is_finish_visible) {
+        return false;
+    }
+    return node->is_visible ||
+           (node->sampled->has_intent && journal_is_writable(store->settings.journal));
 }
 
-static uint32_t list_going(const struct session *session, struct node **out)
+static uint32_t list_going(const struct store *store, struct session *session, struct node **out)
 {
-    struct session *open = (struct session *)(uintptr_t)session;
     uint32_t count = 0;
 
-    for (struct node *node = tree_next(&open->root, &open->root, true); node != NULL;
-         node = tree_next(&open->root, node, true)) {
-        if (is_going(node)) {
+    for (struct node *node = tree_next_of_all(&session->root, &session->root); node != NULL;
+         node = tree_next_of_all(&session->root, node)) {
+        if (is_going(store, node)) {
             if (out != NULL) {
                 out[count] = node;
             }
@@ -228,18 +233,18 @@ static enum status prepare_cancel(struct store *store, const struct request *req
     }
     if (cancel->session != 0) {
         TRY(state_session_open(store, cancel->session, request->uid, error, &session));
-        count += list_going(session, NULL);
+        count += list_going(store, session, NULL);
     }
     TRY(pending_create(count, bytes_of(NULL, 0), error, out));
     (*out)->node_count = 0;
     for (uint32_t i = 0; i < cancel->node_count; i++) {
         node = table_find(&store->nodes, cancel->nodes[i]);
-        if (is_going(node)) {
+        if (is_going(store, node)) {
             (*out)->nodes[(*out)->node_count++] = node;
         }
     }
     if (session != NULL) {
-        (*out)->node_count += list_going(session, (*out)->nodes + (*out)->node_count);
+        (*out)->node_count += list_going(store, session, (*out)->nodes + (*out)->node_count);
     }
     return STATUS_OK;
 }

@@ -145,6 +145,82 @@ static void test_nothing_is_shown_before_it_is_stored(void **state)
     assert_int_equal(fault_count, 0);
 }
 
+static uint32_t ended_count(void)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < rig.engine->branch_count; i++) {
+        count += rig.engine->branches[i].event.finish == FINISH_CANCELLED;
+    }
+    return count;
+}
+
+/* The first answer to the cancel, and to whom. */
+static uint64_t cancel_request;
+static uint32_t unfinished_at_done;
+
+static void watch_cancel(struct rig *at)
+{
+    watch(at);
+    if (at->reply.request == cancel_request && at->reply.type == REPLY_DONE) {
+        struct session *session = at->store->sessions.items[0];
+
+        for (struct node *node = tree_next_of_all(&session->root, &session->root); node != NULL;
+             node = tree_next_of_all(&session->root, node)) {
+            unfinished_at_done += !node->is_finish_visible;
+        }
+        cancel_request = 0;
+    }
+}
+
+/* The engine stops before the journal has moved; the answer waits for it. */
+static void test_a_cancel_stops_at_once_what_is_not_stored_yet(void **state)
+{
+    const uint64_t session = rig_open_session(&rig, rig_put(&rig, plain_card));
+    struct request cancel = rig_request(REQUEST_CANCEL);
+
+    (void)state;
+    rig.watch = watch_cancel;
+    unfinished_at_done = 0;
+    rig_execute(&rig, rig_append(session, "Once upon a time"));
+    execute_unsettled(rig_generate(session, 3));
+    fake_engine_emit_text(rig.engine, 1, "some tokens");
+    cancel.u.cancel.session = session;
+    const uint32_t replies = rig.reply_count;
+    execute_unsettled(cancel);
+    cancel_request = rig.next_request;
+    assert_int_equal(ended_count(), 3);
+    store_pump(rig.store);
+    assert_int_equal(rig.reply_count, replies); /* neither Created nor Done */
+    rig_settle(&rig);
+    assert_int_equal(rig.reply_count, replies + 2);
+    assert_int_equal(cancel_request, 0);
+    assert_int_equal(unfinished_at_done, 0);
+    assert_int_equal(last_node()->finish, NODE_CUT);
+    assert_int_equal(fault_count, 0);
+    assert_true(store_is_idle(rig.store));
+}
+
+/* The same below a node that is deleted. */
+static void test_a_delete_stops_at_once_what_is_not_stored_yet(void **state)
+{
+    const uint64_t session = rig_open_session(&rig, rig_put(&rig, plain_card));
+    struct request delete = rig_request(REQUEST_DELETE);
+    uint64_t node;
+
+    (void)state;
+    rig_execute(&rig, rig_append(session, "Once upon a time"));
+    node = rig.reply.nodes[0].id;
+    execute_unsettled(rig_generate(session, 2));
+    delete.u.nodes.nodes = &node;
+    delete.u.nodes.count = 1;
+    execute_unsettled(delete);
+    assert_int_equal(ended_count(), 2);
+    rig_settle(&rig);
+    assert_int_equal(fault_count, 0);
+    assert_true(store_is_idle(rig.store));
+}
+
 static void test_tokens_shown_before_their_intent_are_caught(void **state)
 {
     const uint64_t session = rig_open_session(&rig, rig_put(&rig, plain_card));
@@ -215,6 +291,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_nothing_is_shown_before_it_is_stored),
+        TEST(test_a_cancel_stops_at_once_what_is_not_stored_yet),
+        TEST(test_a_delete_stops_at_once_what_is_not_stored_yet),
         TEST(test_tokens_shown_before_their_intent_are_caught),
         TEST(test_given_text_shown_before_it_is_stored_is_caught),
         TEST(test_an_end_told_before_it_is_stored_is_caught),
