@@ -161,6 +161,16 @@ void look_destroy(struct look *look)
 
 /* ---- lending ---- */
 
+/* While looks along its nodes are lent a session's nodes are not purged: those who made the looks
+ * come back to them. Compare's session may be a shadow, so it is found by its id. */
+static struct session *session_of(const struct store *store, const struct look *look)
+{
+    struct session *session = state_session_find(store, look->spec.session);
+
+    CHECK(session != NULL);
+    return session;
+}
+
 enum status look_check(const struct store *store, const struct user *user, uint32_t count,
                        struct error *error)
 {
@@ -188,6 +198,7 @@ enum status look_lend(struct store *store, struct look *look, struct error *erro
     store->free_slot_count--;
     store->looks[look->spec.slot] = look;
     store->look_count++;
+    session_of(store, look)->loan_count++;
     job->lent_count++;
     job->user->branch_count++;
     job->user->output_bytes += look->block_bytes;
@@ -200,6 +211,7 @@ static void take_back(struct store *store, struct look *look)
 
     store->looks[look->spec.slot] = NULL;
     store->look_count--;
+    session_of(store, look)->loan_count--;
     store->free_slots[store->free_slot_count++] = look->spec.slot;
     job->lent_count--;
     job->user->branch_count--;

@@ -332,6 +332,48 @@ static void test_every_failed_allocation_is_an_error(void **state)
     }
 }
 
+static enum status change_node(enum request_type type, uint64_t node)
+{
+    struct request request = rig_request(type);
+
+    request.u.nodes.nodes = &node;
+    request.u.nodes.count = 1;
+    rig_execute(&rig, request);
+    return rig.reply.type == REPLY_ERROR ? rig.reply.error.status : STATUS_OK;
+}
+
+/* Compare makes further looks along contexts that borrow from nodes; the rule is one for all. */
+static void test_nothing_is_purged_while_a_look_along_it_is_lent(void **state)
+{
+    (void)state;
+    for (uint32_t kind = 0; kind < 4; kind++) {
+        struct request requests[4];
+        struct copy copy;
+        uint64_t node;
+
+        restart(NULL);
+        const uint64_t session = talk(1, &node);
+        copy_of(node, &copy);
+        requests[0] = score_of(session);
+        requests[1] = rig_request(REQUEST_DISTRIBUTION);
+        requests[1].u.distribution.place.session = session;
+        requests[2] = rig_request(REQUEST_COMPARE);
+        requests[2].u.compare.session = session;
+        requests[3] = verify_of(node);
+        rig_execute(&rig, requests[kind]);
+        assert_int_equal(change_node(REQUEST_DELETE, node), STATUS_OK);
+        assert_int_equal(change_node(REQUEST_PURGE, node), STATUS_CONFLICT);
+        for (uint32_t i = 1; i < rig.engine->branch_count; i++) {
+            fake_engine_answer(rig.engine, i, kind == 3 ? &copy.output : NULL,
+                               rig.engine->branches[i].spec->mark_count);
+        }
+        rig_settle(&rig);
+        assert_int_not_equal(rig.reply.type, REPLY_ERROR);
+        assert_int_equal(change_node(REQUEST_PURGE, node), STATUS_OK);
+        assert_true(store_is_idle(rig.store));
+    }
+}
+
 static void test_texts_fold(void **state)
 {
     static const char *const pairs[][2] = {
@@ -382,6 +424,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_refused_or_failed_score_leaves_nothing_behind, restart),
         cmocka_unit_test_setup(test_looks_that_are_lent_go_with_the_store, restart),
         cmocka_unit_test_setup(test_every_failed_allocation_is_an_error, restart),
+        cmocka_unit_test_setup(test_nothing_is_purged_while_a_look_along_it_is_lent, restart),
         cmocka_unit_test(test_texts_fold),
     };
 
