@@ -249,7 +249,7 @@ static enum status add_context(struct journal_batch *batch, const struct session
     return status;
 }
 
-static enum status add_steps(struct journal_batch *batch, const struct generation *generation,
+static enum status add_steps(struct journal_batch *batch, const struct node_sampled *sampled,
                              uint8_t digest[JOURNAL_DIGEST_BYTES])
 {
     struct journal_record record = {.kind = JOURNAL_STEPS};
@@ -258,10 +258,10 @@ static enum status add_steps(struct journal_batch *batch, const struct generatio
     enum status status;
 
     buffer_init(&sampler, FRAME_BODY_BYTES_MAX);
-    status = sampler_format(generation->sampler, &sampler);
+    status = sampler_format(sampled->sampler, &sampler);
     if (status == STATUS_OK) {
         record.u.steps.sampler = buffer_bytes(&sampler);
-        record.u.steps.cues = cue_list_bytes(generation->cue_list);
+        record.u.steps.cues = cue_list_bytes(sampled->cue_list);
         sha256_init(&hash);
         hash_part(&hash, record.u.steps.sampler);
         hash_part(&hash, record.u.steps.cues);
@@ -297,12 +297,18 @@ static enum status add_intent(const struct store *store, struct journal_batch *b
 static enum status add_sampled(const struct change *change, struct journal_batch *batch)
 {
     const struct generation *generation = change->generation;
+    const struct sampler *stored = NULL; /* siblings share one, unless each is to be distinct */
     uint8_t steps[JOURNAL_DIGEST_BYTES];
 
     generation->context->id = change->nodes[change->given_count]->id;
     TRY(add_context(batch, change->session, generation->context));
-    TRY(add_steps(batch, generation, steps));
     for (uint32_t i = change->given_count; i < change->count; i++) {
+        const struct node_sampled *sampled = change->nodes[i]->sampled;
+
+        if (sampled->sampler != stored) {
+            TRY(add_steps(batch, sampled, steps));
+            stored = sampled->sampler;
+        }
         TRY(add_intent(change->store, batch, change->nodes[i], steps));
     }
     return STATUS_OK;

@@ -150,3 +150,23 @@ def test_a_kill_in_the_middle_changes_no_byte(start):
     with start().client() as client:
         after = client.finish(client.send("follow", node=node, numbers=True)).finished[node].node
         assert after.text == whole.text and bits(after.numbers) == bits(whole.numbers)
+
+
+def verified(client):
+    """(equal, all) of everything that is stored."""
+    request = client.send("verify", all=True)
+    while True:
+        reply = client.next_of(request)
+        if not reply.more:
+            return reply.verify.equal_count, reply.verify.node_count
+
+
+def test_all_of_them_verify_after_a_restart(start):
+    """What is stored with each node is all that decides it."""
+    daemon = start()
+    with daemon.client() as client:
+        everything(client)
+        assert verified(client) == (12, 12)
+    daemon.end()
+    with start().client() as client:
+        assert verified(client) == (12, 12)
