@@ -15,18 +15,27 @@ file(GLOB migrations ${FOLDER}/migrations/*.sql)
 list(SORT migrations)
 set(list "")
 set(count 0)
+set(version 2)
 foreach(file ${migrations})
+  # 0002_what.sql makes version 2; none may be left out.
+  get_filename_component(name ${file} NAME)
+  if(NOT name MATCHES "^0*${version}_")
+    message(FATAL_ERROR "${file}: the next migration makes version ${version}")
+  endif()
   text_of(${file} text)
   string(APPEND list "${text},\n")
   math(EXPR count "${count} + 1")
+  math(EXPR version "${version} + 1")
 endforeach()
 file(WRITE ${OUTPUT} "/* Made from the files .sql of daemon/journal/. */
 #include \"journal/schema.h\"
 
-const char schema_sql[] =
+static const char sql[] =
 ${schema};
 
-const char *const schema_migrations[] = {
+static const char *const migrations[] = {
 ${list}    0};
-const uint32_t schema_migration_count = ${count};
+
+const struct schema schema_current = {
+    .sql = sql, .migrations = migrations, .migration_count = ${count}};
 ")

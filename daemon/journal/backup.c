@@ -26,18 +26,13 @@ static enum status fail(const struct backup *backup, struct error *error)
                      "%s: the backup cannot be written there: %s", backup->path, strerror(errno));
 }
 
-/* The name is taken first, so that no file of another is ever replaced. */
-static enum status take_name(struct backup *backup, struct error *error)
+/* An empty file that only its owner reads, whatever the umask. */
+static bool make_file(const char *path)
 {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-    const int file = open(backup->path, flags, 0600);
+    const int file = open(path, flags, 0600);
 
-    if (file < 0) {
-        return fail(backup, error);
-    }
-    backup->has_name = true;
-    (void)close(file);
-    return STATUS_OK;
+    return file >= 0 && close(file) == 0;
 }
 
 static enum status open_part(struct backup *backup, struct database *from, struct error *error)
@@ -48,6 +43,9 @@ static enum status open_part(struct backup *backup, struct database *from, struc
 
     (void)snprintf(backup->part, sizeof(backup->part), "%s.part", backup->path);
     (void)unlink(backup->part); /* of a backup that was killed */
+    if (!make_file(backup->part)) {
+        return fail(backup, error);
+    }
     backup->to.path = backup->part;
     code = sqlite3_open_v2(backup->part, &backup->to.handle, flags, NULL);
     if (code != SQLITE_OK) {
@@ -70,9 +68,13 @@ enum status backup_start(struct database *database, char *path, struct error *er
         return error_set(error, STATUS_MEMORY, "out of memory for a backup");
     }
     backup->path = path;
-    status = strlen(path) < PATH_BYTES_MAX
-                 ? take_name(backup, error)
-                 : error_set(error, STATUS_BAD_INPUT, "the path of the backup is too long");
+    /* The name is taken first, so that no file of another is ever replaced. */
+    if (strlen(path) >= PATH_BYTES_MAX) {
+        status = error_set(error, STATUS_BAD_INPUT, "the path of the backup is too long");
+    } else {
+        backup->has_name = make_file(path);
+        status = backup->has_name ? STATUS_OK : fail(backup, error);
+    }
     if (status == STATUS_OK) {
         status = open_part(backup, database, error);
     }
@@ -112,6 +114,14 @@ enum status backup_step(struct backup *backup, struct error *error)
         return STATUS_AGAIN;
     }
     return code == SQLITE_DONE ? end(backup, error) : database_fail(&backup->to, code, error);
+}
+
+uint32_t backup_percent(const struct backup *backup)
+{
+    const int64_t page_count = sqlite3_backup_pagecount(backup->copy);
+    const int64_t left_count = sqlite3_backup_remaining(backup->copy);
+
+    return page_count > 0 ? (uint32_t)((page_count - left_count) * 100 / page_count) : 0;
 }
 
 void backup_finish(struct backup *backup)

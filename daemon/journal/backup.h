@@ -6,6 +6,8 @@
 #ifndef PERSONAD_JOURNAL_BACKUP_H
 #define PERSONAD_JOURNAL_BACKUP_H
 
+#include <stdint.h>
+
 #include "base/error.h"
 #include "base/status.h"
 
@@ -18,6 +20,9 @@ MUST_USE enum status backup_start(struct database *database, char *path, struct 
 
 /* AGAIN: there is more to copy. After anything else the backup is over; call backup_finish(). */
 MUST_USE enum status backup_step(struct backup *backup, struct error *error);
+
+/* How much of it is copied, 0 to 100. */
+uint32_t backup_percent(const struct backup *backup);
 
 /* Takes away what is not whole; NULL is fine. */
 void backup_finish(struct backup *backup);

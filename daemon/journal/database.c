@@ -1,16 +1,13 @@
 #include "journal/database.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "journal/migration.h"
 #include "journal/schema.h"
 
 enum {
-    PATH_BYTES_MAX = 4096,
     CHECK_PAGE_COUNT_MAX = 65536, /* 256 MiB: under a second */
 };
 
@@ -70,10 +67,8 @@ struct bytes database_column(sqlite3_stmt *statement, int column)
     return bytes_of(data, (size_t)sqlite3_column_bytes(statement, column));
 }
 
-/* ---- versions ---- */
-
-static enum status read_number(struct database *database, const char *sql, struct error *error,
-                               int64_t *out)
+enum status database_read_number(struct database *database, const char *sql, struct error *error,
+                                 int64_t *out)
 {
     sqlite3_stmt *statement = NULL;
     int code;
@@ -87,116 +82,6 @@ static enum status read_number(struct database *database, const char *sql, struc
     return code == SQLITE_ROW ? STATUS_OK : database_fail(database, code, error);
 }
 
-static enum status set_version(struct database *database, int64_t version, struct error *error)
-{
-    char sql[64];
-
-    (void)snprintf(sql, sizeof sql, "PRAGMA user_version = %lld", (long long)version);
-    return database_run(database, sql, error);
-}
-
-/* A whole copy under "<path>.v<version>", which no later start overwrites. */
-static enum status copy_before_migration(struct database *database, int64_t version,
-                                         struct error *error)
-{
-    char name[PATH_BYTES_MAX];
-    sqlite3_stmt *statement = NULL;
-    int code;
-
-    if (database->path == NULL) {
-        return STATUS_OK;
-    }
-    (void)snprintf(name, sizeof name, "%s.v%lld", database->path, (long long)version);
-    if (access(name, F_OK) == 0) {
-        return error_set(error, STATUS_CONFLICT,
-                         "%s: it is the copy of an earlier migration that did not end; move it "
-                         "away, so that %s can be copied before it is migrated",
-                         name, database->path);
-    }
-    TRY(database_prepare(database, "VACUUM INTO ?", error, &statement));
-    code = sqlite3_bind_text(statement, 1, name, -1, SQLITE_STATIC);
-    if (code == SQLITE_OK) {
-        code = sqlite3_step(statement);
-    }
-    sqlite3_finalize(statement);
-    if (code != SQLITE_DONE) {
-        (void)unlink(name);
-        return database_fail(database, code, error);
-    }
-    (void)chmod(name, 0600);
-    log_line(LOG_INFO, "journal", "version %lld was copied to %s", (long long)version, name);
-    return STATUS_OK;
-}
-
-static enum status apply_sql(struct database *database, int64_t version, struct error *error)
-{
-    if (version == 0) {
-        return database_run(database, schema_sql, error);
-    }
-    for (uint64_t i = (uint64_t)version - 1; i < schema_migration_count; i++) {
-        TRY(database_run(database, schema_migrations[i], error));
-    }
-    return STATUS_OK;
-}
-
-static enum status run_migrations(struct database *database, int64_t version, struct error *error)
-{
-    enum status status = database_run(database, "BEGIN IMMEDIATE", error);
-
-    if (status == STATUS_OK) {
-        status = apply_sql(database, version, error);
-    }
-    if (status == STATUS_OK) {
-        status = set_version(database, DATABASE_VERSION, error);
-    }
-    if (status == STATUS_OK) {
-        status = database_run(database, "COMMIT", error);
-    }
-    if (status != STATUS_OK) {
-        (void)sqlite3_exec(database->handle, "ROLLBACK", NULL, NULL, NULL);
-        error_prefix(error, "bringing the journal from version %lld to %d failed",
-                     (long long)version, DATABASE_VERSION);
-    }
-    return status;
-}
-
-/* Before anything is set, so that a file which is not ours stays as it is. */
-static enum status check_version(struct database *database, struct error *error)
-{
-    int64_t version = 0;
-    int64_t table_count = 0;
-
-    TRY(read_number(database, "PRAGMA user_version", error, &version));
-    TRY(read_number(database, "SELECT count(*) FROM sqlite_schema", error, &table_count));
-    if (version > DATABASE_VERSION) {
-        return error_set(error, STATUS_UNSUPPORTED,
-                         "%s: a newer personad wrote it (version %lld, this one knows %d); start "
-                         "that one, or choose another folder with --data",
-                         database->path, (long long)version, DATABASE_VERSION);
-    }
-    if (version < 0 || (version == 0 && table_count > 0)) {
-        return error_set(error, STATUS_UNSUPPORTED,
-                         "%s: it is a database, but not a journal of personad; choose another "
-                         "folder with --data",
-                         database->path);
-    }
-    return STATUS_OK;
-}
-
-static enum status migrate(struct database *database, struct error *error)
-{
-    int64_t version = 0;
-
-    TRY(read_number(database, "PRAGMA user_version", error, &version));
-    if (version == DATABASE_VERSION) {
-        return STATUS_OK;
-    }
-    if (version > 0) {
-        TRY(copy_before_migration(database, version, error));
-    }
-    return run_migrations(database, version, error);
-}
-
 /* quick_check reads every page, so a large file is looked at only as far as the bound goes: pages
  * that are read later are checked when they are. */
 static enum status check_pages(struct database *database, struct error *error)
@@ -206,7 +91,7 @@ static enum status check_pages(struct database *database, struct error *error)
     enum status status = STATUS_OK;
     int code;
 
-    TRY(read_number(database, "PRAGMA page_count", error, &page_count));
+    TRY(database_read_number(database, "PRAGMA page_count", error, &page_count));
     if (page_count > CHECK_PAGE_COUNT_MAX) {
         return STATUS_OK;
     }
@@ -226,7 +111,8 @@ static enum status check_pages(struct database *database, struct error *error)
 
 /* ---- opening ---- */
 
-static enum status set_up(struct database *database, struct error *error)
+static enum status set_up(struct database *database, const struct schema *schema,
+                          struct error *error)
 {
     /* Foreign keys hold the order of commits: no child before its parent. */
     static const char settings[] = "PRAGMA journal_mode = WAL;"
@@ -237,13 +123,20 @@ static enum status set_up(struct database *database, struct error *error)
 
     /* First of all: without it the file would be shared with others from the first read on. */
     TRY(database_run(database, "PRAGMA locking_mode = EXCLUSIVE", error));
-    TRY(check_version(database, error));
+    /* Before anything is set, so that a file which is not ours stays as it is. */
+    TRY(migration_check(database, schema, error));
     TRY(database_run(database, settings, error));
-    TRY(migrate(database, error));
-    return check_pages(database, error);
+    TRY(check_pages(database, error)); /* what is damaged is not migrated */
+    return migration_run(database, schema, error);
 }
 
 enum status database_open(const char *path, struct error *error, struct database **out)
+{
+    return database_open_as(path, &schema_current, error, out);
+}
+
+enum status database_open_as(const char *path, const struct schema *schema, struct error *error,
+                             struct database **out)
 {
     const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
                       SQLITE_OPEN_PRIVATECACHE | SQLITE_OPEN_NOFOLLOW | SQLITE_OPEN_EXRESCODE;
@@ -256,7 +149,8 @@ enum status database_open(const char *path, struct error *error, struct database
     }
     database->path = path;
     code = sqlite3_open_v2(path != NULL ? path : ":memory:", &database->handle, flags, NULL);
-    status = code == SQLITE_OK ? set_up(database, error) : database_fail(database, code, error);
+    status =
+        code == SQLITE_OK ? set_up(database, schema, error) : database_fail(database, code, error);
     if (status != STATUS_OK) {
         database_close(database);
         return status;

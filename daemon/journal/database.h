@@ -15,7 +15,7 @@
 #include "base/error.h"
 #include "base/status.h"
 
-enum { DATABASE_VERSION = 1 };
+struct schema;
 
 struct database {
     sqlite3 *handle; /* owned */
@@ -24,6 +24,10 @@ struct database {
 
 /* As journal_open(). */
 MUST_USE enum status database_open(const char *path, struct error *error, struct database **out);
+
+/* With tables and migrations of the caller's, for tests of migrations. */
+MUST_USE enum status database_open_as(const char *path, const struct schema *schema,
+                                      struct error *error, struct database **out);
 void database_close(struct database *database); /* NULL is fine */
 
 /* The status of a SQLite result code, and a sentence that names the file and what to do. */
@@ -33,6 +37,10 @@ enum status database_fail(const struct database *database, int code, struct erro
 MUST_USE enum status database_prepare(struct database *database, const char *sql,
                                       struct error *error, sqlite3_stmt **out);
 MUST_USE enum status database_run(struct database *database, const char *sql, struct error *error);
+
+/* The number in the first column of the first row. */
+MUST_USE enum status database_read_number(struct database *database, const char *sql,
+                                          struct error *error, int64_t *out);
 
 /* A column's bytes: borrowed until the statement moves. */
 struct bytes database_column(sqlite3_stmt *statement, int column);

@@ -7,10 +7,12 @@
 
 #include <stdint.h>
 
-extern const char schema_sql[];
+struct schema {
+    const char *sql;               /* makes an empty database of the newest version */
+    const char *const *migrations; /* [i] brings version i + 1 to version i + 2; ends with NULL */
+    uint32_t migration_count;      /* so the newest version is one more */
+};
 
-/* [i] brings version i + 1 to version i + 2. */
-extern const char *const schema_migrations[]; /* ends with NULL */
-extern const uint32_t schema_migration_count;
+extern const struct schema schema_current;
 
 #endif

@@ -1,5 +1,5 @@
--- The journal's tables, as of version 1. A new database is made from this file; an older one is
--- brought here by migrations/NNNN_*.sql, one a version. docs/JOURNAL.md explains the whole.
+-- The journal's tables, as of the newest version. A new database is made from this file; an older
+-- one is brought here by migrations/NNNN_*.sql, one a version. docs/JOURNAL.md explains the whole.
 --
 -- Numbers that are u64 outside (ids, seeds, scopes) are stored as the i64 of the same bits.
 -- Arrays are little endian and packed. Times are microseconds since the Unix epoch.
