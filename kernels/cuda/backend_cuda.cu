@@ -140,7 +140,7 @@ static enum status create(const struct backend_settings *settings, struct error 
              backend->facts.name, backend->facts.architecture / 10,
              backend->facts.architecture % 10,
              (unsigned long long)(backend->facts.memory_bytes >> 20));
-    snprintf(backend->numerics, sizeof(backend->numerics), "cuda/2/sm_%u/kv-%s%s",
+    snprintf(backend->numerics, sizeof(backend->numerics), "cuda/3/sm_%u/kv-%s%s",
              backend->facts.architecture, kv_type_names[settings->kv_type],
              settings->weights_fp8 ? "/w-fp8" : "");
     const enum status status = allocate(backend);

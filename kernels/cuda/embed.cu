@@ -4,16 +4,16 @@
  *           read back out of its panel.
  * Bound by: memory, a few bytes a value.
  * Launch:   grid = row_count, block = BLOCK_THREADS, no shared memory.
- * Order:    a value is its stored one (quantised types exactly, others as rounded to bf16 at load)
- *           times scale.
- * Checked:  tests/emulator/test_blocks.cpp, against kernels/dtype.c, by memcmp.
+ * Order:    a value is its stored one (F16 and quantised types exactly, others as rounded to bf16
+ * at load) times scale. Checked:  tests/emulator/test_blocks.cpp, against kernels/dtype.c, by
+ * memcmp.
  */
 #include "base/check.h"
 #include "kernels/cuda/matmul.cuh"
 
 enum { BLOCK_THREADS = 128 };
 
-/* Column `col` of row `row` (0..15) of a panel: its code, or its bf16 bits. */
+/* Column `col` of row `row` (0..15) of a panel: its value. */
 template <uint32_t FORMAT>
 DEVICE_INLINE float element_of(const struct cuda_weight_view &view, uint32_t panel, uint32_t row,
                                uint32_t col)
@@ -30,6 +30,9 @@ DEVICE_INLINE float element_of(const struct cuda_weight_view &view, uint32_t pan
 
     if (FORMAT == CUDA_BF16) {
         return steps_float_from_bf16(((const uint16_t *)load)[element]);
+    }
+    if (FORMAT == CUDA_F16) {
+        return cuda_half(((const uint16_t *)load)[element]);
     }
     if (loads == 1) {
         code = load[step * 4 + element / 2] >> (element % 2 * 4) & 15u;
@@ -83,6 +86,9 @@ static KERNEL void embed_kernel(struct cuda_weight_view view, const uint32_t *ro
         break;
     case CUDA_FP8:
         embed_row<CUDA_FP8>(view, token, scale, x);
+        break;
+    case CUDA_F16:
+        embed_row<CUDA_F16>(view, token, scale, x);
         break;
     default:
         embed_row<CUDA_BF16>(view, token, scale, x);

@@ -41,11 +41,11 @@ enum status cuda_ffn_in_run(const struct cuda_step *step, const struct cuda_op *
     source.cols = op->wg->view.cols;
     source.row_count = step->most.row_count;
     source.row_count_at = cuda_row_count_at(step);
-    TRY(cuda_product_begin(step, &source, &args));
     args.part_count = 2;
     args.parts[0].weight = op->wg->view;
     args.parts[0].out = op->h->data;
     args.parts[0].stride = op->wg->view.rows;
     args.parts[1].weight = op->wu->view;
+    TRY(cuda_product_begin(step, &source, &args));
     return cuda_matmul_swiglu(step->backend->device, &args);
 }

@@ -1,7 +1,8 @@
 /* Stored weights as the A operand of tensor-core steps, in few instructions.
  *
  * Thread: a warp, by lanes; no state. Everything up to the last rounding is exact or rounded as
- * kernels/dtype.c rounds it, so a weight is what cuda_weight_value gives, rounded once to bf16.
+ * kernels/dtype.c rounds it, so a weight is what cuda_weight_value gives, rounded once to bf16; an
+ * F16 is itself.
  *
  * A code becomes a float by setting it into the mantissa of 128 or of 32768, one byte permutation,
  * and the bias leaves in the multiplication: scale * (128 + code) - scale * 128 is exact in an fmaf
@@ -82,8 +83,10 @@ DEVICE_INLINE void cuda_fragment(const struct cuda_words &words, uint32_t step,
 
     PRIM_UNROLL
     for (uint32_t i = 0; i < 4; i++) {
-        if (FORMAT == CUDA_BF16) {
+        if (FORMAT == CUDA_BF16 || FORMAT == CUDA_F16) {
             a[i] = words.at[i];
+        } else if (FORMAT == CUDA_F16_ROUNDED) {
+            a[i] = prim_pack_bf16(cuda_half(words.at[i] & 0xffffu), cuda_half(words.at[i] >> 16));
         } else if (nibbles) {
             a[i] = prim_pack_bf16(cuda_code_value<FORMAT>(low, i, i % 2, lane),
                                   cuda_code_value<FORMAT>(high, i, i % 2, lane));

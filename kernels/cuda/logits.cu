@@ -40,10 +40,10 @@ enum status cuda_logits_run(const struct cuda_step *step, const struct cuda_op *
     source.row_count = step->most.logits_row_count;
     source.row_count_at = cuda_logits_row_count_at(step);
     CHECK((uint64_t)source.row_count * op->table->view.rows <= op->logits->float_count);
-    TRY(cuda_product_begin(step, &source, &args));
     args.part_count = 1;
     args.parts[0].weight = op->table->view;
     args.parts[0].out = op->logits->data;
     args.parts[0].stride = op->table->view.rows;
+    TRY(cuda_product_begin(step, &source, &args));
     return cuda_matmul_store(step->backend->device, &args);
 }

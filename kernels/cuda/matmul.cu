@@ -82,12 +82,15 @@ DEVICE_INLINE void finish_rows(const struct cuda_matmul_args &args, const struct
             continue;
         }
         float *to = found.part->out + (uint64_t)row * found.part->stride + output;
+        const float scale = args.row_scales == NULL ? 1.0f : args.row_scales[row];
         const float sum =
-            fold(sums, shape.rank_count, sum_place<PANELS, TILES>(shape.slot_count, slot, o, n));
+            fold(sums, shape.rank_count, sum_place<PANELS, TILES>(shape.slot_count, slot, o, n)) *
+            scale;
 
         if (swiglu) {
-            *to = silu(sum) * fold(sums, shape.rank_count,
-                                   sum_place<PANELS, TILES>(shape.slot_count, slot + 1, o, n));
+            *to = silu(sum) * (fold(sums, shape.rank_count,
+                                    sum_place<PANELS, TILES>(shape.slot_count, slot + 1, o, n)) *
+                               scale);
         } else if (shape.epilogue == CUDA_ADD) {
             *to += found.part->bias == NULL ? sum : sum + found.part->bias[output];
         } else {

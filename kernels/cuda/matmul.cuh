@@ -6,6 +6,10 @@
  *
  *   [tile of 8 rows][group of 8 columns][row of the tile][column of the group]
  *
+ * Where all matrices of a launch are F16 they are f16 instead: a row is multiplied with the power
+ * of two that brings its largest magnitude to [2^14, 2^15), so that no row overflows and small ones
+ * keep their bits; its inverse stands in row_scales and multiplies the outputs, both exactly.
+ *
  * Order, the same for every number of rows: K is cut into S = cuda_segment_count() segments at
  * multiples of CUDA_SEGMENT_UNITS units (cuda_segment_begin). Each is one ascending chain of k16
  * steps from zero; segments are added from left to right in fp32. A row is a column of the B
@@ -62,14 +66,15 @@ struct cuda_matmul_shape {
 struct cuda_matmul_args {
     struct cuda_matmul_part parts[CUDA_PART_COUNT_MAX];
     const uint16_t *activations;
+    const float *row_scales; /* [row_count]: activations are f16; NULL: bf16 */
     uint32_t part_count;
     uint32_t row_count;           /* at most; it sizes the grid */
     const uint32_t *row_count_at; /* the card's: how many there are; NULL: row_count */
     struct cuda_matmul_shape shape;
 };
 
-/* Bytes of scratch for row_count rows of cols columns. */
-static inline uint64_t cuda_activation_bytes(uint32_t row_count, uint32_t cols)
+/* Bytes of scratch for row_count rows of cols columns: the numbers, then a scale each. */
+static inline uint64_t cuda_row_scales_at(uint32_t row_count, uint32_t cols)
 {
     const uint64_t tiles = (row_count + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS;
     const uint64_t units = (cols + CUDA_UNIT_COLS - 1) / CUDA_UNIT_COLS;
@@ -77,7 +82,40 @@ static inline uint64_t cuda_activation_bytes(uint32_t row_count, uint32_t cols)
     return tiles * units * CUDA_TILE_UNIT_BYTES;
 }
 
-/* What becomes activations: rows of x, normed if norm is not NULL, rounded to bf16. */
+static inline uint64_t cuda_activation_bytes(uint32_t row_count, uint32_t cols)
+{
+    return cuda_row_scales_at(row_count, cols) + (uint64_t)row_count * sizeof(float);
+}
+
+/* Whether a launch wants f16 activations: all of its parts are F16. */
+static inline bool cuda_matmul_is_half(const struct cuda_matmul_args *args)
+{
+    bool is_half = true;
+
+    for (uint32_t i = 0; i < args->part_count; i++) {
+        is_half = is_half && args->parts[i].weight.format == CUDA_F16;
+    }
+    return is_half;
+}
+
+/* A power of two: 2^14 <= largest * cuda_half_down(largest) < 2^15; 2^126 where that is too small
+ * for it, 1 where `largest` is infinite. And its inverse. */
+STEPS_FUNCTION float cuda_half_down(float largest)
+{
+    const uint32_t stored = steps_bits_from_float(largest) >> 23;
+
+    if (stored == 255) {
+        return 1.0f;
+    }
+    return steps_float_from_bits((stored < 15 ? 253 : 127 + 14 + 127 - stored) << 23);
+}
+
+STEPS_FUNCTION float cuda_half_up(float down)
+{
+    return steps_float_from_bits((254 << 23) - steps_bits_from_float(down));
+}
+
+/* What becomes activations: rows of x, normed if norm is not NULL, rounded to bf16 or f16. */
 struct cuda_activation_source {
     const float *x;              /* [..][cols] */
     const uint32_t *row_indices; /* [row_count], or NULL: 0, 1, 2 .. */
@@ -86,6 +124,7 @@ struct cuda_activation_source {
     uint32_t cols;
     uint32_t row_count;           /* at most; it sizes the grid */
     const uint32_t *row_count_at; /* the card's: how many there are; NULL: row_count */
+    float *row_scales;            /* [row_count]: f16 is wanted, and these; NULL: bf16 */
 };
 
 /* norm.cu: fills `to`, which holds cuda_activation_bytes(). */
@@ -110,7 +149,7 @@ static inline uint32_t cuda_nominal_multiprocessors(uint32_t architecture)
 /* Bits of a stored code. */
 STEPS_FUNCTION uint32_t cuda_format_bits(uint32_t format)
 {
-    return format == CUDA_BF16 ? 16 : cuda_unit_load_count(format) == 1 ? 4 : 8;
+    return cuda_format_is_plain(format) ? 16 : cuda_unit_load_count(format) == 1 ? 4 : 8;
 }
 
 /* S for matrices of together `rows` outputs and unit_count units of columns, whose least code has

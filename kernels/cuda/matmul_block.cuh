@@ -194,7 +194,11 @@ DEVICE_INLINE void cuda_multiply_unit(const struct cuda_matmul_args &args,
             cuda_fragment<FORMAT>(words, step, lane, a);
             PRIM_UNROLL
             for (uint32_t t = 0; t < TILES; t++) {
-                prim_mma_bf16(sums[p][t], a, b[t] + step % 2 * 2);
+                if (FORMAT == CUDA_F16) {
+                    prim_mma_f16(sums[p][t], a, b[t] + step % 2 * 2);
+                } else {
+                    prim_mma_bf16(sums[p][t], a, b[t] + step % 2 * 2);
+                }
             }
         }
     }
@@ -273,7 +277,16 @@ DEVICE_INLINE void cuda_stream_any(const struct cuda_matmul_args &args,
                                    const struct cuda_block &block,
                                    const struct cuda_slot_panel &slot, uint32_t format)
 {
+    if (format == CUDA_F16 && args.row_scales == NULL) {
+        format = CUDA_F16_ROUNDED;
+    }
     switch (format) {
+    case CUDA_F16:
+        cuda_stream<CUDA_F16, PANELS, TILES>(args, block, slot);
+        break;
+    case CUDA_F16_ROUNDED:
+        cuda_stream<CUDA_F16_ROUNDED, PANELS, TILES>(args, block, slot);
+        break;
     case CUDA_Q4_0:
         cuda_stream<CUDA_Q4_0, PANELS, TILES>(args, block, slot);
         break;

@@ -29,19 +29,23 @@ enum status cuda_product_check(struct backend_program *program, const char *what
                              "activations", error);
 }
 
-enum status cuda_product_begin(const struct cuda_step *step,
-                               const struct cuda_activation_source *source,
+enum status cuda_product_begin(const struct cuda_step *step, struct cuda_activation_source *source,
                                struct cuda_matmul_args *args)
 {
     struct backend *backend = step->backend;
-    uint16_t *activations = (uint16_t *)backend->activations.data;
+    uint8_t *scratch = (uint8_t *)backend->activations.data;
 
     CHECK(cuda_activation_bytes(source->row_count, source->cols) <=
           backend->activations.size_bytes);
-    args->activations = activations;
+    if (cuda_matmul_is_half(args)) {
+        source->row_scales =
+            (float *)(scratch + cuda_row_scales_at(source->row_count, source->cols));
+    }
+    args->activations = (const uint16_t *)scratch;
+    args->row_scales = source->row_scales;
     args->row_count = source->row_count;
     args->row_count_at = source->row_count_at;
-    return cuda_activations_fill(backend->device, source, activations);
+    return cuda_activations_fill(backend->device, source, (uint16_t *)scratch);
 }
 
 enum status cuda_product_add(const struct cuda_step *step, const struct backend_weight *weight,
@@ -55,12 +59,12 @@ enum status cuda_product_add(const struct cuda_step *step, const struct backend_
     source.cols = weight->view.cols;
     source.row_count = step->most.row_count;
     source.row_count_at = cuda_row_count_at(step);
-    TRY(cuda_product_begin(step, &source, &args));
     args.part_count = 1;
     args.parts[0].weight = weight->view;
     args.parts[0].out = x->data;
     args.parts[0].stride = weight->view.rows;
     args.parts[0].bias = bias == NULL ? NULL : bias->data;
+    TRY(cuda_product_begin(step, &source, &args));
     return cuda_matmul_add(step->backend->device, &args);
 }
 
@@ -78,7 +82,6 @@ enum status cuda_qkv_product(const struct cuda_step *step, const struct attn_in_
     source.cols = op->wq->view.cols;
     source.row_count = step->most.row_count;
     source.row_count_at = cuda_row_count_at(step);
-    TRY(cuda_product_begin(step, &source, &args));
     args.part_count = 3;
     for (uint32_t i = 0; i < 3; i++) {
         args.parts[i].weight = weights[i]->view;
@@ -86,5 +89,6 @@ enum status cuda_qkv_product(const struct cuda_step *step, const struct attn_in_
         args.parts[i].stride = (op->head_count + 2 * op->kv_head_count) * op->head_size;
         first += weights[i]->view.rows;
     }
+    TRY(cuda_product_begin(step, &source, &args));
     return cuda_matmul_store(step->backend->device, &args);
 }

@@ -14,9 +14,10 @@ MUST_USE enum status cuda_product_check(struct backend_program *program, const c
                                         const struct backend_weight *weight, uint32_t rows,
                                         uint32_t cols, struct error *error);
 
-/* Fills the activations from `source` and `args` with them and its number of rows. */
+/* Fills the activations from `source`, as the parts of `args` want them, and `args` with them and
+ * its number of rows. */
 MUST_USE enum status cuda_product_begin(const struct cuda_step *step,
-                                        const struct cuda_activation_source *source,
+                                        struct cuda_activation_source *source,
                                         struct cuda_matmul_args *args);
 
 /* x[r] += W a[r] + bias for the plan's rows. bias NULL: none. */

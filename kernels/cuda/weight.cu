@@ -3,7 +3,7 @@
  * Maths and shapes: struct weight_source in backend.h; weight.cuh has the layout.
  * Bound by: the file's pages and the copy to the device; runs once, at load.
  * Launch:   none.
- * Order:    a code keeps its value; what is not kept quantised is rounded once to bf16.
+ * Order:    a code keeps its value, as F16 does; what is not kept is rounded once to bf16.
  * Checked:  tests/emulator/test_matmul.cpp, against kernels/dtype.c, every element of every type.
  */
 #include "kernels/cuda/weight.cuh"
@@ -36,6 +36,8 @@ static uint32_t format_of(uint32_t dtype)
         return CUDA_Q5_K;
     case DTYPE_Q6_K:
         return CUDA_Q6_K;
+    case DTYPE_F16:
+        return CUDA_F16;
     default:
         return CUDA_BF16;
     }
@@ -132,10 +134,9 @@ static void lay_code(const struct cuda_weight_layout *layout, uint8_t *codes, ui
     }
 }
 
-static void lay_float(uint8_t *codes, uint32_t row, uint32_t col, float value)
+static void lay_plain(uint8_t *codes, uint32_t row, uint32_t col, uint16_t bits)
 {
     const struct place at = place_of(row, col);
-    const uint16_t bits = steps_bf16_from_float(value);
 
     memcpy(codes + ((uint64_t)at.unit * CUDA_UNIT_STEPS + at.step) * CUDA_LOAD_BYTES +
                at.lane * 16 + at.element * 2,
@@ -220,6 +221,15 @@ static void lay_row(const struct weight_source *source, const struct cuda_weight
 {
     const uint32_t elements = dtype_block_elements(source->dtype);
 
+    if (layout->format == CUDA_F16) {
+        for (uint32_t c = 0; c < source->cols; c++) {
+            uint16_t bits;
+
+            memcpy(&bits, stored + (size_t)c * sizeof(bits), sizeof(bits));
+            lay_plain(to->codes, row, c, bits);
+        }
+        return;
+    }
     if (layout->format == CUDA_BF16 || layout->format == CUDA_FP8) {
         dtype_dequantize_row(source->dtype, stored, source->cols, values);
         if (layout->format == CUDA_FP8) {
@@ -227,7 +237,7 @@ static void lay_row(const struct weight_source *source, const struct cuda_weight
             return;
         }
         for (uint32_t c = 0; c < source->cols; c++) {
-            lay_float(to->codes, row, c, values[c]);
+            lay_plain(to->codes, row, c, steps_bf16_from_float(values[c]));
         }
         return;
     }

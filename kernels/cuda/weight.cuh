@@ -1,7 +1,7 @@
 /* Weights as the CUDA backend holds them: panels of 16 output rows, cut into units of 64 columns,
  * so that one 16-byte load of a lane is its part of the A operand of a tensor-core step. Quantised
- * types stay quantised; the others are rounded once to bf16. Missing rows of the last panel and
- * missing columns of the last unit are zero.
+ * types stay quantised, F16 and BF16 as they are; the others are rounded once to bf16. Missing rows
+ * of the last panel and missing columns of the last unit are zero.
  *
  * Thread: made and freed by the engine thread; read by kernels through the view.
  *
@@ -9,7 +9,7 @@
  * 16 columns is row l / 4 + 8 * (e / 2 % 2), column 2 * (l % 4) + e % 2 + 8 * (e / 4).
  *
  *   codes   [panel][unit][load][lane] 16 bytes: 1 load of 4 steps (4-bit codes, element e in bits
- *           4e), 2 loads of 2 steps (8-bit), 4 loads of 1 step (bf16)
+ *           4e), 2 loads of 2 steps (8-bit), 4 loads of 1 step (bf16, f16)
  *   scales  [panel][unit][l / 4], of both rows of the lane (the lower first), by the format:
  *     Q4_0, Q8_0  [block of 32][row] half scale
  *     Q4_1        [block of 32][row] { half scale; half minimum }
@@ -38,7 +38,7 @@ enum {
     CUDA_LOAD_BYTES = 512, /* of a warp: 32 lanes of 16 bytes */
 };
 
-/* How the codes of a weight are stored. Q5_0, Q5_1, F32, F16 and BF16 are all CUDA_BF16. */
+/* How the codes of a weight are stored. Q5_0, Q5_1, F32 and BF16 are all CUDA_BF16. */
 enum cuda_format {
     CUDA_BF16,
     CUDA_Q4_0,
@@ -48,6 +48,10 @@ enum cuda_format {
     CUDA_Q5_K,
     CUDA_Q6_K,
     CUDA_FP8,
+    CUDA_F16,
+    /* How a kernel may read CUDA_F16; no weight has it. For a launch with matrices of other types,
+     * whose activations are bf16: rounded to it. */
+    CUDA_F16_ROUNDED,
 };
 
 /* By value in kernel arguments; the pointers are the device's. */
@@ -112,9 +116,15 @@ struct cuda_scale {
     float minimum;
 };
 
+/* Numbers of 16 bits, without scales. */
+STEPS_FUNCTION bool cuda_format_is_plain(uint32_t format)
+{
+    return format == CUDA_BF16 || format == CUDA_F16 || format == CUDA_F16_ROUNDED;
+}
+
 STEPS_FUNCTION uint32_t cuda_unit_load_count(uint32_t format)
 {
-    return format == CUDA_BF16                                                 ? 4
+    return cuda_format_is_plain(format)                                        ? 4
            : format == CUDA_Q4_0 || format == CUDA_Q4_1 || format == CUDA_Q4_K ? 1
                                                                                : 2;
 }
@@ -122,7 +132,7 @@ STEPS_FUNCTION uint32_t cuda_unit_load_count(uint32_t format)
 /* Bytes of a unit's scales, and of a super's. */
 STEPS_FUNCTION uint32_t cuda_unit_scale_bytes(uint32_t format)
 {
-    return format == CUDA_BF16 || format == CUDA_FP8 ? 0 : format == CUDA_Q4_1 ? 128 : 64;
+    return cuda_format_is_plain(format) || format == CUDA_FP8 ? 0 : format == CUDA_Q4_1 ? 128 : 64;
 }
 
 STEPS_FUNCTION uint32_t cuda_super_bytes(uint32_t format)

@@ -29,8 +29,8 @@ static void round_to_fp8(float *row, uint32_t cols)
     for (; largest > 0.0 && largest * scale <= 224.0; scale *= 2.0) {
     }
     for (uint32_t c = 0; c < cols; c++) {
-        row[c] = (float)(steps_float_from_fp8(steps_fp8_from_float((float)(row[c] * scale))) /
-                         scale);
+        row[c] =
+            (float)(steps_float_from_fp8(steps_fp8_from_float((float)(row[c] * scale))) / scale);
     }
 }
 
@@ -44,6 +44,7 @@ void product_rig_init(struct product_rig *rig, uint64_t seed, uint32_t dtype, ui
     rig->backend = {};
     rig->backend.settings.weights_fp8 = fp8;
     rig->dtype = dtype;
+    rig->half = dtype == DTYPE_F16 && !fp8;
     rig->rows = rows;
     rig->cols = cols;
     rig->exact.resize((size_t)rows * cols);
@@ -59,7 +60,7 @@ void product_rig_init(struct product_rig *rig, uint64_t seed, uint32_t dtype, ui
         round_to_fp8(rig->exact.data() + (size_t)r * cols, cols);
     }
     for (size_t i = 0; i < rig->exact.size(); i++) {
-        rig->values[i] = product_bf16(rig->exact[i]);
+        rig->values[i] = rig->half ? rig->exact[i] : product_bf16(rig->exact[i]);
     }
     random_floats(&state, rig->x.data(), rig->x.size());
     memory_free(const_cast<void *>(source.data));
@@ -84,14 +85,37 @@ void product_settings_use(uint32_t which)
     emulator_configure(&settings);
 }
 
+std::vector<float> product_rounded(const struct product_rig *rig, const float *x)
+{
+    std::vector<float> row(x, x + rig->cols);
+    float largest = 0.0f;
+    int exponent = 0;
+
+    for (float value : row) {
+        largest = fmaxf(largest, fabsf(value));
+    }
+    if (largest > 0.0f) {
+        (void)frexpf(largest, &exponent); /* largest < 2^exponent */
+    }
+    for (float &value : row) {
+        value =
+            rig->half
+                ? ldexpf(steps_float_from_half(steps_half_from_float(ldexpf(value, 15 - exponent))),
+                         exponent - 15)
+                : product_bf16(value);
+    }
+    return row;
+}
+
 struct product_exact product_rig_exact(const struct product_rig *rig, const float *x,
                                        uint32_t output)
 {
     const float *w = rig->values.data() + (size_t)output * rig->cols;
+    const std::vector<float> row = product_rounded(rig, x);
     struct product_exact exact = {0.0, 0.0};
 
     for (uint32_t c = 0; c < rig->cols; c++) {
-        const double term = (double)w[c] * product_bf16(x[c]);
+        const double term = (double)w[c] * row[c];
 
         exact.value += term;
         exact.magnitude += fabs(term);

@@ -16,7 +16,8 @@ struct product_rig {
     uint32_t dtype;
     uint32_t rows, cols;
     std::vector<float> exact;  /* [rows][cols] as kernels/dtype.c gives them */
-    std::vector<float> values; /* [rows][cols] rounded to bf16 */
+    bool half;                 /* multiplies as f16 */
+    std::vector<float> values; /* [rows][cols] rounded to what multiplies */
     std::vector<float> x;      /* [x_count][cols] */
 };
 
@@ -30,7 +31,11 @@ void product_settings_use(uint32_t which);
 
 float product_bf16(float value);
 
-/* What x[row] times output `output` is, over bf16 operands, and the sum of the magnitudes. */
+/* A row as it multiplies: rounded to bf16, or scaled by its largest magnitude and rounded to f16.
+ */
+std::vector<float> product_rounded(const struct product_rig *rig, const float *x);
+
+/* What x[row] times output `output` is, over rounded operands, and the sum of the magnitudes. */
 struct product_exact {
     double value;
     double magnitude;

@@ -74,9 +74,12 @@ static float rounded_at(const struct block *block, uint32_t row, uint32_t col)
     const uint16_t *scratch = (const uint16_t *)block->rig.backend.activations.data;
     const uint32_t groups = block->rig.weight->view.unit_count * 8;
     const uint64_t group = (uint64_t)(row / CUDA_TILE_ROWS) * groups + col / 8;
+    const uint16_t bits = scratch[(group * CUDA_TILE_ROWS + row % CUDA_TILE_ROWS) * 8 + col % 8];
+    const float *scales =
+        (const float *)((const uint8_t *)scratch + cuda_row_scales_at(ROW_COUNT, block->rig.cols));
 
-    return steps_float_from_bf16(scratch[(group * CUDA_TILE_ROWS + row % CUDA_TILE_ROWS) * 8 +
-                                         col % 8]);
+    return block->rig.half ? steps_float_from_half(bits) * scales[row]
+                           : steps_float_from_bf16(bits);
 }
 
 static std::vector<float> rounded_row(const struct block *block, uint32_t row)
@@ -227,19 +230,24 @@ static void logits_are_of_the_rows_asked_for(void **state)
     block_finish(&block);
 }
 
-/* Three weights of three types and two sizes in one launch, side by side. */
-static void queries_keys_and_values_share_a_launch(void **state)
+/* Three weights of two sizes in one launch, side by side; f16 only where all of them are. */
+static void check_shared_launch(const uint32_t dtypes[3], bool half)
 {
     struct product_rig parts[2];
     struct block block;
     std::vector<float> qkv((size_t)ROW_COUNT * 64, NAN);
     struct attn_in_args args = {};
 
-    (void)state;
     product_settings_use(3);
-    block_init(&block, DTYPE_Q4_0, 32, WIDTH);
-    product_rig_init(&parts[0], 1, DTYPE_Q8_0, 16, WIDTH, 1);
-    product_rig_init(&parts[1], 2, DTYPE_BF16, 16, WIDTH, 1);
+    block_init(&block, dtypes[0], 32, WIDTH);
+    product_rig_init(&parts[0], 1, dtypes[1], 16, WIDTH, 1);
+    product_rig_init(&parts[1], 2, dtypes[2], 16, WIDTH, 1);
+    for (struct product_rig *rig : {&block.rig, &parts[0], &parts[1]}) {
+        rig->half = half;
+        for (size_t i = 0; i < rig->values.size() && !half; i++) {
+            rig->values[i] = product_bf16(rig->values[i]);
+        }
+    }
     args.x = &block.x;
     args.norm = &block.norm;
     args.epsilon = epsilon;
@@ -267,6 +275,14 @@ static void queries_keys_and_values_share_a_launch(void **state)
     product_rig_finish(&parts[0]);
     product_rig_finish(&parts[1]);
     block_finish(&block);
+}
+
+static void queries_keys_and_values_share_a_launch(void **state)
+{
+    (void)state;
+    check_shared_launch((const uint32_t[]){DTYPE_Q4_0, DTYPE_Q8_0, DTYPE_BF16}, false);
+    check_shared_launch((const uint32_t[]){DTYPE_F16, DTYPE_F16, DTYPE_F16}, true);
+    check_shared_launch((const uint32_t[]){DTYPE_F16, DTYPE_Q8_0, DTYPE_F16}, false);
 }
 
 static void wrong_shapes_are_named(void **state)

@@ -51,18 +51,23 @@ static void run_rows(const struct product_rig *rig, multiply function, uint32_t 
 
     memset(activations.data(), 0xff, words * sizeof(activations[0]));
     out.assign((size_t)count * rig->rows + MARGIN, NAN);
+    args.part_count = 1;
+    args.parts[0].weight = rig->weight->view;
+    args.parts[0].out = out.data();
+    args.parts[0].stride = rig->rows;
+    if (cuda_matmul_is_half(&args)) {
+        source.row_scales =
+            (float *)((uint8_t *)activations.data() + cuda_row_scales_at(count, rig->cols));
+        args.row_scales = source.row_scales;
+    }
     source.x = rig->x.data() + (size_t)first * rig->cols;
     source.cols = rig->cols;
     source.row_count = count;
     assert_int_equal(
         cuda_activations_fill(rig->backend.device, &source, (uint16_t *)activations.data()),
         STATUS_OK);
-    args.activations = (const uint16_t *)activations.data();
     args.row_count = count;
-    args.part_count = 1;
-    args.parts[0].weight = rig->weight->view;
-    args.parts[0].out = out.data();
-    args.parts[0].stride = rig->rows;
+    args.activations = (const uint16_t *)activations.data();
     if (function(rig->backend.device, &args) != STATUS_OK) {
         fail_msg("%s", emulator_fault_text());
     }
@@ -114,7 +119,7 @@ static float largest_term(const struct product_rig *rig)
     float largest = 0.0f;
 
     for (uint32_t c = 0; c < rig->cols; c++) {
-        const float term = rig->values[c] * product_bf16(rig->x[c]);
+        const float term = rig->values[c] * product_rounded(rig, rig->x.data())[c];
 
         largest = fabsf(term) > fabsf(largest) ? term : largest;
     }
@@ -142,6 +147,159 @@ static void products_are_near_double(void **state)
             product_rig_finish(&rig);
         }
     }
+}
+
+/* Whether sums over rows as they are come within what rounding to f16 takes, a bit of 2^11. */
+static bool near_as_half(const struct product_rig *rig, const float *out, bool as_bf16)
+{
+    for (uint32_t r = 0; r < rig->x.size() / rig->cols; r++) {
+        const float *x = rig->x.data() + (size_t)r * rig->cols;
+
+        for (uint32_t o = 0; o < rig->rows; o++) {
+            double exact = 0.0, rounded = 0.0, magnitude = 0.0;
+
+            for (uint32_t c = 0; c < rig->cols; c++) {
+                const double w = rig->exact[(size_t)o * rig->cols + c];
+
+                exact += w * x[c];
+                rounded += w * product_bf16(x[c]);
+                magnitude += fabs(w * x[c]);
+            }
+            const double value = as_bf16 ? rounded : out[(size_t)r * rig->rows + o];
+            const double bound = ldexp(1.0, -11) + product_bound(rig->cols, 1.01);
+
+            if (!(fabs(value - exact) <= bound * magnitude)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+/* Rows from 2^-100 to 2^100, far beyond what a half holds, among each other and alone; every other
+ * one has one number only, so that nothing makes up for its rounding. */
+static void f16_weights_multiply_as_f16(void **state)
+{
+    enum { MANY = 35, COLS = 544, ROWS = 21 };
+    std::vector<float> all, part;
+    struct product_rig rig;
+
+    (void)state;
+    for (uint32_t i = 0; i < PRODUCT_SETTINGS_COUNT; i++) {
+        product_settings_use(i);
+        product_rig_init(&rig, 3 + i, DTYPE_F16, ROWS, COLS, MANY);
+        assert_int_equal(rig.weight->view.format, CUDA_F16);
+        for (uint32_t at = 0; at < MANY * COLS; at++) {
+            const uint32_t r = at / COLS;
+            const bool is_zero = r == 7 || (r % 2 == 1 && at % COLS != 13 * r);
+
+            rig.x[at] = is_zero ? 0.0f : ldexpf(rig.x[at], (int)r % 5 * 50 - 100);
+        }
+        run_rows(&rig, cuda_matmul_store, 0, MANY, all);
+        assert_true(near_double(&rig, all.data(), 0, MANY));
+        assert_true(near_as_half(&rig, all.data(), false));
+        assert_false(near_as_half(&rig, all.data(), true)); /* bf16 would not do */
+        for (uint32_t r = 0; r < MANY; r += 6) {
+            run_rows(&rig, cuda_matmul_store, r, 1, part);
+            assert_memory_equal(part.data(), all.data() + (size_t)r * ROWS, ROWS * sizeof(float));
+        }
+        product_rig_finish(&rig);
+    }
+}
+
+/* Planted: f16 without a scale of its own for each row. */
+static void f16_rows_without_their_scale_are_caught(void **state)
+{
+    struct product_rig rig;
+    std::vector<float> out;
+
+    (void)state;
+    product_settings_use(0);
+    product_rig_init(&rig, 8, DTYPE_F16, 16, 64, 2);
+    for (uint32_t c = 0; c < 64; c++) {
+        rig.x[c] = ldexpf(rig.x[c], 30);
+    }
+    run_rows(&rig, cuda_matmul_store, 0, 2, out);
+    assert_true(near_double(&rig, out.data(), 0, 2));
+    for (uint32_t c = 0; c < 64; c++) {
+        rig.x[c] = steps_float_from_half(steps_half_from_float(rig.x[c]));
+    }
+    assert_false(near_double(&rig, out.data(), 0, 2));
+    product_rig_finish(&rig);
+}
+
+/* A NaN or an infinity among a row's numbers is seen in all that it makes, and nowhere else. */
+static void f16_rows_that_are_not_finite_stay_so(void **state)
+{
+    struct product_rig rig;
+    std::vector<float> out;
+
+    (void)state;
+    for (float bad : {NAN, INFINITY, -INFINITY}) {
+        product_settings_use(1);
+        product_rig_init(&rig, 9, DTYPE_F16, 16, 96, 3);
+        for (float &value : rig.x) {
+            value += value < 0 ? -0.5f : 0.5f;
+        }
+        rig.x[96 + 17] = bad;
+        run_rows(&rig, cuda_matmul_store, 0, 3, out);
+        assert_true(near_double(&rig, out.data(), 0, 1));
+        assert_true(near_double(&rig, out.data() + 32, 2, 1));
+        for (uint32_t o = 0; o < 16; o++) {
+            assert_false(isfinite(out[16 + o]));
+        }
+        product_rig_finish(&rig);
+    }
+}
+
+/* Beside a matrix of another type the rows are bf16, and so is what multiplies them. */
+static void f16_beside_other_types_is_rounded_to_bf16(void **state)
+{
+    enum { COLS = 320, ROWS = 24, MANY = 9 };
+    std::vector<struct cuda_words> activations((cuda_activation_bytes(MANY, COLS) + 15) / 16);
+    std::vector<float> mixed(MANY * ROWS, NAN), other(MANY * ROWS, NAN), expected, alone;
+    std::vector<uint16_t> bits(ROWS * COLS);
+    struct product_rig rig, quantised, rounded;
+    struct cuda_activation_source source = {};
+    struct cuda_matmul_args args = {};
+
+    (void)state;
+    product_settings_use(4);
+    product_rig_init(&rig, 5, DTYPE_F16, ROWS, COLS, MANY);
+    product_rig_init(&quantised, 6, DTYPE_Q8_0, ROWS, COLS, 1);
+    product_rig_init(&rounded, 7, DTYPE_BF16, ROWS, COLS, MANY);
+    for (uint32_t i = 0; i < ROWS * COLS; i++) {
+        bits[i] = steps_bf16_from_float(rig.exact[i]);
+    }
+    const struct weight_source again = {"rounded", DTYPE_BF16,  ROWS,
+                                        COLS,      bits.data(), bits.size() * 2};
+    cuda_weight_destroy(rounded.weight);
+    assert_int_equal(cuda_weight_create(&rounded.backend, &again, NULL, &rounded.weight),
+                     STATUS_OK);
+    rounded.x = rig.x;
+    source.x = rig.x.data();
+    source.cols = COLS;
+    source.row_count = MANY;
+    args.part_count = 2;
+    args.parts[0].weight = rig.weight->view;
+    args.parts[0].out = mixed.data();
+    args.parts[1].weight = quantised.weight->view;
+    args.parts[1].out = other.data();
+    args.parts[0].stride = args.parts[1].stride = ROWS;
+    args.row_count = MANY;
+    args.activations = (const uint16_t *)activations.data();
+    assert_false(cuda_matmul_is_half(&args));
+    assert_int_equal(
+        cuda_activations_fill(rig.backend.device, &source, (uint16_t *)activations.data()),
+        STATUS_OK);
+    assert_int_equal(cuda_matmul_store(rig.backend.device, &args), STATUS_OK);
+    run_rows(&rounded, cuda_matmul_store, 0, MANY, expected);
+    run_rows(&rig, cuda_matmul_store, 0, MANY, alone);
+    assert_memory_equal(mixed.data(), expected.data(), mixed.size() * sizeof(float));
+    assert_memory_not_equal(mixed.data(), alone.data(), mixed.size() * sizeof(float));
+    product_rig_finish(&rig);
+    product_rig_finish(&quantised);
+    product_rig_finish(&rounded);
 }
 
 /* Whether rows keep their bits in batches of other sizes and at other places. */
@@ -175,7 +333,7 @@ static void a_row_keeps_its_bits_in_every_batch(void **state)
 {
     (void)state;
     product_settings_use(0);
-    for (uint32_t dtype : {DTYPE_Q4_1, DTYPE_Q6_K, DTYPE_BF16}) {
+    for (uint32_t dtype : {DTYPE_Q4_1, DTYPE_Q6_K, DTYPE_BF16, DTYPE_F16}) {
         assert_true(rows_keep_their_bits(cuda_matmul_store, dtype));
     }
 }
@@ -279,13 +437,15 @@ static void an_order_by_batch_size_is_caught(void **state)
     assert_false(rows_keep_their_bits(multiply_by_count, DTYPE_Q4_1));
 }
 
-/* Element by element through the reader of embeddings: quantised types exactly, others as bf16. */
+/* Element by element through the reader of embeddings: F16 and quantised types exactly, others as
+ * bf16. */
 static void every_element_comes_back(void **state)
 {
     (void)state;
     for (uint32_t i = 0; i < sizeof(dtypes) / sizeof(dtypes[0]); i++) {
-        const bool kept = dtypes[i] != DTYPE_Q5_0 && dtypes[i] != DTYPE_Q5_1 &&
-                          dtype_block_elements(dtypes[i]) != 1;
+        const bool kept =
+            dtypes[i] == DTYPE_F16 || (dtypes[i] != DTYPE_Q5_0 && dtypes[i] != DTYPE_Q5_1 &&
+                                       dtype_block_elements(dtypes[i]) != 1);
         std::vector<uint32_t> tokens(37);
         std::vector<float> out(tokens.size() * cols_of(dtypes[i], 2));
         struct product_rig rig;
@@ -408,6 +568,10 @@ int main(void)
         cmocka_unit_test(ranks_of_a_cluster_and_one_block_give_the_same_bits),
         cmocka_unit_test(segments_follow_shape_type_and_architecture),
         cmocka_unit_test(float_weights_are_kept_as_fp8_when_asked_for),
+        cmocka_unit_test(f16_weights_multiply_as_f16),
+        cmocka_unit_test(f16_rows_without_their_scale_are_caught),
+        cmocka_unit_test(f16_rows_that_are_not_finite_stay_so),
+        cmocka_unit_test(f16_beside_other_types_is_rounded_to_bf16),
         cmocka_unit_test(an_order_by_batch_size_is_caught),
         cmocka_unit_test(a_fold_without_its_barrier_is_caught),
         cmocka_unit_test(every_element_comes_back),
