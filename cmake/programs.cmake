@@ -58,7 +58,7 @@ endif()
 # Measures the backends of this machine (`persona bench --kernel`).
 file(GLOB bench_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/daemon/bench/*.c)
 list(REMOVE_ITEM bench_sources ${PROJECT_SOURCE_DIR}/daemon/bench/main.c)
-part(bench SOURCES ${bench_sources} LINKS model kernels_cpu)
+part(bench SOURCES ${bench_sources} LINKS schedule model kernels_cpu)
 add_executable(personad-bench daemon/bench/main.c)
 target_compile_definitions(personad-bench PRIVATE
   PERSONAD_BACKEND_FOLDER="${CMAKE_INSTALL_FULL_LIBDIR}/personad")

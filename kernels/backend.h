@@ -1,5 +1,5 @@
 /* The seam between the model and a device: one args struct per operation with its maths above it,
- * one table of entries, every entry required. Operations have the size of blocks so that a backend
+ * one table of entries, all but one required. Operations have the size of blocks so that a backend
  * may fuse.
  *
  * Reads as C11 and as C++17 (tests/headers holds it to both). Thread: every call on the engine
@@ -95,7 +95,7 @@ struct backend_settings {
 /* token = PLAN_TOKEN_LAST | slot: what that branch sampled last. No enumerator: those are ints. */
 #define PLAN_TOKEN_LAST 0x80000000u
 
-enum { PLAN_SAMPLE_GIVEN = 1 };
+enum { PLAN_SAMPLE_GIVEN = 1, PLAN_SAMPLE_DRAFT = 2 };
 #define PLAN_GIVEN_NONE 0xffffffffu
 
 struct plan_row {
@@ -133,7 +133,12 @@ struct plan_history {
 /* Draws one token and appends it to its slot's history; or, with PLAN_SAMPLE_GIVEN, measures a
  * token that is known already: the log probabilities of the result are the given token's,
  * result.token is what the steps, seed and index draw there all the same, and no history changes.
- * The arithmetic is one, so a given token that was drawn once has the bits that it had then. */
+ * The arithmetic is one, so a given token that was drawn once has the bits that it had then.
+ *
+ * With PLAN_SAMPLE_DRAFT the item stands right behind another one of its slot, and its row is that
+ * of `given`, which it expects the other to draw. Its steps see the history and then `given` of the
+ * draft items up to it. If the other one counts and drew `given`, it counts, and appends; else its
+ * answer is SAMPLE_FLAG_DROPPED. So what counts has the bits of one row after the other. */
 struct plan_sample {
     uint32_t logits_row; /* index in plan.logits_rows; several items may share one */
     uint32_t slot;
@@ -147,7 +152,7 @@ struct plan_sample {
     uint32_t top_count; /* alternatives wanted */
     uint32_t flags;     /* PLAN_SAMPLE_* */
     uint32_t given; /* with GIVEN: an id, or PLAN_GIVEN_NONE: entropy and alternatives alone, the
-                       log probabilities being 0 */
+                       log probabilities being 0; with DRAFT: the token of its row */
     uint32_t
         history_count; /* with GIVEN: so many of the slot's first ids the steps see, at most all
                         */
@@ -178,7 +183,10 @@ struct plan {
 
 /* ---- what a step answers ---- */
 
-enum { SAMPLE_FLAG_NAN = 1 }; /* the row's logits held a NaN, or nothing was left to draw from */
+enum {
+    SAMPLE_FLAG_NAN = 1,     /* the row's logits held a NaN, or nothing was left to draw from */
+    SAMPLE_FLAG_DROPPED = 2, /* of a draft: another token was drawn; nothing else of it counts */
+};
 
 struct sample_top {
     uint32_t token;
@@ -311,6 +319,26 @@ struct kv_copy_args {
     X(logits)             \
     X(sample)
 
+#define X(op) +1
+enum { BACKEND_OP_COUNT = 0 BACKEND_OP_MAP(X) };
+#undef X
+
+/* Where the time of steps went: ns = time of work on all threads + wait_ns + alone_ns. */
+struct backend_op_time {
+    uint64_t run_count;
+    uint64_t ns;       /* from its first task to the end of its last */
+    uint64_t wait_ns;  /* of it, a mean over the threads: with no task left, while others had one */
+    uint64_t alone_ns; /* of it: the calling thread worked and the others had nothing to do */
+};
+
+struct backend_profile {
+    uint64_t step_count;
+    uint64_t step_ns;
+    uint64_t barrier_count; /* times that all threads were waited for */
+    uint32_t thread_count;
+    struct backend_op_time ops[BACKEND_OP_COUNT]; /* in the order of BACKEND_OP_MAP */
+};
+
 struct backend_ops {
     const char *name; /* "cpu", "cuda", "fake" */
 
@@ -373,6 +401,12 @@ struct backend_ops {
 
     /* Waits for the step; tickets are waited for in the order in which they were given. */
     enum status (*step_wait)(struct backend *backend, uint32_t ticket, struct step_result *out);
+
+    /* The only entry that may be NULL: the backend cannot tell. Steps from now on add to *profile,
+     * which is borrowed; NULL ends it, and then it costs nothing. No step is in flight. */
+    void (*profile)(struct backend *backend, struct backend_profile *profile);
+
+    bool checks_drafts; /* runs PLAN_SAMPLE_DRAFT */
 };
 
 extern const struct backend_ops backend_cpu_ops;

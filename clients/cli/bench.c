@@ -365,6 +365,9 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     if (argument_count > 1 && strcmp(arguments[1], "--kernel") == 0) {
         return kernel_bench(arguments + 1);
     }
+    if (argument_count > 1 && strcmp(arguments[1], "--profile") == 0) {
+        return kernel_bench(arguments); /* which knows this option itself */
+    }
     struct options options = {1, 1, 32, 64, false};
     const int parsed = cli_parse(cli, &command_bench, argument_count, arguments, &options);
     if (parsed != CLI_OK) {
@@ -415,7 +418,11 @@ const struct cli_command command_bench = {
         "\n"
         "`persona bench --kernel` asks no daemon: it measures the backend of this machine, with\n"
         "weights of noise in the shape of a known model, and prints times, rates and shares of\n"
-        "the device's own rates; `persona bench --kernel --help` lists its options.",
+        "the device's own rates; `persona bench --kernel --help` lists its options.\n"
+        "\n"
+        "`persona bench --profile` asks no daemon either: it shows where the time of a step goes,\n"
+        "by operation, waiting of threads, sampling and planning, for 1, 4, 16 and 64 branches\n"
+        "and a prefill of 512 tokens (--model FILE, --threads N, --context TOKENS, --json).",
     .takes = CLI_TAKES_PERSONA | CLI_TAKES_GENERATION,
     .extras = extras,
     .run = run,

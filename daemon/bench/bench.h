@@ -26,6 +26,7 @@ struct bench_settings {
     uint32_t prefill;      /* tokens of the prefill case: 2048 */
     double seconds;        /* that one case may take, about */
     double copy_gbs;       /* of the device, bytes read and written; 0: not known */
+    bool is_json;          /* profiles as JSON, an object a line */
     double matmul_tflops;  /* of its best bf16 product; 0: not known, no share is printed */
     FILE *out;
 };
@@ -38,5 +39,10 @@ MUST_USE enum status bench_steps(const struct bench_settings *settings, const st
 /* Operations one by one, with the weights of the model's first layers. Prints a table. */
 MUST_USE enum status bench_operations(const struct bench_settings *settings,
                                       const struct model *model, struct error *error);
+
+/* Where the time of steps goes: decode of 1, 4, 16 and 64 rows and a prefill of 512, by an engine
+ * as the daemon runs it. UNSUPPORTED where the backend keeps no times. */
+MUST_USE enum status bench_profile(const struct bench_settings *settings, const struct model *model,
+                                   struct error *error);
 
 #endif

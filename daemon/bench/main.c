@@ -2,6 +2,7 @@
  *
  *   random_model  ->  bench_steps       whole steps: prefill, decode, a shared prefix
  *                 ->  bench_operations  one operation at a time
+ *                 ->  bench_profile     where the time of a step goes
  *
  * `persona bench --kernel` starts it. */
 #include <argp.h>
@@ -26,14 +27,16 @@ enum {
     KEY_SECONDS,
     KEY_COPY,
     KEY_MATMUL,
-    KEY_OPERATIONS
+    KEY_OPERATIONS,
+    KEY_PROFILE,
+    KEY_JSON
 };
 
 struct choice {
     const char *backend, *shape, *type, *model;
     uint32_t layers;
     uint64_t memory_mib;
-    bool operations;
+    bool operations, profile;
     struct bench_settings bench;
 };
 
@@ -45,7 +48,7 @@ static const struct argp_option options[] = {
      0},
     {"layers", KEY_LAYERS, "N", 0, "fewer layers than the shape has", 0},
     {"batch", KEY_BATCH, "N", 0, "most branches of a case: 256", 0},
-    {"context", KEY_CONTEXT, "TOKENS", 0, "of a private context: 1024", 0},
+    {"context", KEY_CONTEXT, "TOKENS", 0, "of a private context: 1024; with --profile 256", 0},
     {"shared", KEY_SHARED, "TOKENS", 0, "of a shared prefix, a multiple of 512: 4096", 0},
     {"prefill", KEY_PREFILL, "TOKENS", 0, "of the prefill case: 2048", 0},
     {"memory", KEY_MEMORY, "MIB", 0, "of the KV pool: what is free on a card, else 4096", 0},
@@ -54,6 +57,9 @@ static const struct argp_option options[] = {
     {"copy", KEY_COPY, "GB/S", 0, "the device's copy rate, for shares of it", 0},
     {"matmul", KEY_MATMUL, "TFLOP/S", 0, "the device's bf16 product rate, for shares of it", 0},
     {"operations", KEY_OPERATIONS, NULL, 0, "operations one by one as well", 0},
+    {"profile", KEY_PROFILE, NULL, 0,
+     "instead: where the time of a step goes, by operation, waiting and planning", 0},
+    {"json", KEY_JSON, NULL, 0, "with --profile: an object a line", 0},
     {0},
 };
 
@@ -87,6 +93,22 @@ static uint32_t count_of(const char *text, uint32_t min, uint32_t max, struct ar
         argp_error(state, "'%s' is too small: at least %u", text, min);
     }
     return (uint32_t)value;
+}
+
+/* What all options together must be. */
+static void settle(struct choice *choice, struct argp_state *state)
+{
+    struct bench_settings *bench = &choice->bench;
+
+    if (bench->shared % ATTENTION_BLOCK_TOKENS != 0) {
+        argp_error(state, "--shared must be a multiple of %d", (int)ATTENTION_BLOCK_TOKENS);
+    }
+    if (bench->is_json && !choice->profile) {
+        argp_error(state, "--json is for --profile");
+    }
+    if (bench->context == 0) {
+        bench->context = choice->profile ? 256 : 1024;
+    }
 }
 
 static error_t on_option(int key, char *text, struct argp_state *state)
@@ -140,13 +162,17 @@ static error_t on_option(int key, char *text, struct argp_state *state)
     case KEY_OPERATIONS:
         choice->operations = true;
         break;
+    case KEY_PROFILE:
+        choice->profile = true;
+        break;
+    case KEY_JSON:
+        bench->is_json = true;
+        break;
     case ARGP_KEY_ARG:
         argp_usage(state);
         break;
     case ARGP_KEY_END:
-        if (bench->shared % ATTENTION_BLOCK_TOKENS != 0) {
-            argp_error(state, "--shared must be a multiple of %d", (int)ATTENTION_BLOCK_TOKENS);
-        }
+        settle(choice, state);
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -244,8 +270,9 @@ static enum status run(struct choice *choice, struct error *error)
     TRY(choose_backend(choice, error));
     TRY(open_model(choice, error, &model));
     set_memory(choice, model);
-    enum status status = bench_steps(&choice->bench, model, error);
-    if (status == STATUS_OK && choice->operations) {
+    enum status status = choice->profile ? bench_profile(&choice->bench, model, error)
+                                         : bench_steps(&choice->bench, model, error);
+    if (status == STATUS_OK && choice->operations && !choice->profile) {
         status = bench_operations(&choice->bench, model, error);
     }
     model_close(model);
@@ -263,12 +290,7 @@ int main(int argc, char **argv)
         .backend = "auto",
         .shape = "135m",
         .type = "BF16",
-        .bench = {.batch_max = 256,
-                  .context = 1024,
-                  .shared = 4096,
-                  .prefill = 2048,
-                  .seconds = 1,
-                  .out = stdout},
+        .bench = {.batch_max = 256, .shared = 4096, .prefill = 2048, .seconds = 1, .out = stdout},
     };
     struct error error = {.text = ""};
 

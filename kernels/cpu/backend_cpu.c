@@ -287,6 +287,10 @@ static enum status cpu_step_submit(struct backend_program *program, const struct
     }
     cpu_program_run(program, plan);
     backend->elapsed_ns = now_ns() - begin;
+    if (backend->profile != NULL) {
+        backend->profile->step_count++;
+        backend->profile->step_ns += backend->elapsed_ns;
+    }
     backend->in_flight = true;
     backend->ticket_next++;
     *ticket = backend->ticket_next;
@@ -302,6 +306,16 @@ static enum status cpu_step_wait(struct backend *backend, uint32_t ticket, struc
     out->row_faults = backend->row_faults;
     out->elapsed_ns = backend->elapsed_ns;
     return STATUS_OK;
+}
+
+static void cpu_profile(struct backend *backend, struct backend_profile *profile)
+{
+    CHECK(!backend->in_flight);
+    backend->profile = profile;
+    pool_time(backend->pool, profile != NULL);
+    if (profile != NULL) {
+        profile->thread_count = backend->thread_count;
+    }
 }
 
 #define CPU_OP_ENTRY(op) .op = cpu_##op,
@@ -326,4 +340,6 @@ const struct backend_ops backend_cpu_ops = {
     .program_finish = cpu_program_finish,
     .step_submit = cpu_step_submit,
     .step_wait = cpu_step_wait,
+    .profile = cpu_profile,
+    .checks_drafts = true,
 };

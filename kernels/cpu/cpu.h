@@ -92,6 +92,7 @@ struct backend {
     uint32_t ticket_next;
     bool in_flight;
     uint64_t elapsed_ns;
+    struct backend_profile *profile; /* borrowed; NULL: nobody asks */
 };
 
 enum cpu_op_kind {

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "base/check.h"
 #include "base/memory.h"
@@ -23,12 +24,16 @@ struct worker {
     struct pool *pool;
     uint32_t index;
     pthread_t thread;
+    uint64_t busy_ns; /* its own; read between runs */
 };
 
 struct pool {
     uint32_t thread_count;
     uint32_t started_count;
     struct worker *workers; /* owned: [thread_count]; 0 is the caller and has no thread */
+    bool is_timed;          /* changes between runs only */
+    uint64_t run_count;     /* while timed */
+    uint64_t run_ns;
 
     _Alignas(64) _Atomic uint64_t claim; /* run number << 32 | next task */
     _Alignas(64) _Atomic uint32_t done_count;
@@ -56,6 +61,14 @@ static void relax(void)
 #endif
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 /* Takes tasks of the run `number` until none is left. */
 static void work_on(struct pool *pool, uint32_t number, uint32_t worker)
 {
@@ -74,7 +87,11 @@ static void work_on(struct pool *pool, uint32_t number, uint32_t worker)
                                                    memory_order_acq_rel, memory_order_relaxed)) {
             continue;
         }
+        const uint64_t begin_ns = pool->is_timed ? now_ns() : 0;
         run_task(context, next, worker);
+        if (begin_ns != 0) {
+            pool->workers[worker].busy_ns += now_ns() - begin_ns;
+        }
         if (atomic_fetch_add(&pool->done_count, 1) + 1 == count &&
             atomic_load(&pool->caller_sleeps) != 0) {
             pthread_mutex_lock(&pool->mutex);
@@ -249,6 +266,7 @@ void pool_run(struct pool *pool, void (*run_task)(void *context, uint32_t task, 
         }
         return;
     }
+    const uint64_t begin_ns = pool->is_timed ? now_ns() : 0;
     /* Every task of the run before is done. Close it before its count is replaced, or a late worker
      * could claim a task past its end. */
     atomic_store(&pool->claim, (uint64_t)(number - 1) << 32 | UINT32_MAX);
@@ -264,4 +282,30 @@ void pool_run(struct pool *pool, void (*run_task)(void *context, uint32_t task, 
     }
     work_on(pool, number, 0);
     wait_until_done(pool, task_count);
+    if (begin_ns != 0) {
+        pool->run_ns += now_ns() - begin_ns;
+        pool->run_count++;
+    }
+}
+
+void pool_time(struct pool *pool, bool is_timed)
+{
+    pool->is_timed = is_timed;
+    if (is_timed) {
+        pool->run_count = 0;
+        pool->run_ns = 0;
+        for (uint32_t i = 0; i < pool->thread_count; i++) {
+            pool->workers[i].busy_ns = 0;
+        }
+    }
+}
+
+struct pool_times pool_times(const struct pool *pool)
+{
+    struct pool_times times = {.run_count = pool->run_count, .run_ns = pool->run_ns};
+
+    for (uint32_t i = 0; i < pool->thread_count; i++) {
+        times.busy_ns += pool->workers[i].busy_ns;
+    }
+    return times;
 }

@@ -7,6 +7,7 @@
 #ifndef PERSONAD_KERNELS_CPU_POOL_H
 #define PERSONAD_KERNELS_CPU_POOL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -22,5 +23,16 @@ uint32_t pool_thread_count(const struct pool *pool);
  * [0, pool_thread_count). */
 void pool_run(struct pool *pool, void (*run_task)(void *context, uint32_t task, uint32_t worker),
               void *context, uint32_t task_count);
+
+/* What runs that more than one worker could share took. */
+struct pool_times {
+    uint64_t run_count;
+    uint64_t run_ns;  /* on the calling thread */
+    uint64_t busy_ns; /* in tasks, all workers together */
+};
+
+/* Starts (from zero) or ends keeping times; between runs. Not kept, they cost nothing. */
+void pool_time(struct pool *pool, bool is_timed);
+struct pool_times pool_times(const struct pool *pool);
 
 #endif

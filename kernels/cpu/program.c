@@ -2,6 +2,7 @@
 #include "kernels/cpu/program.h"
 
 #include <string.h>
+#include <time.h>
 
 #include "base/check.h"
 #include "base/memory.h"
@@ -145,6 +146,47 @@ static void gather_faults(struct backend *backend, const struct plan *plan)
     }
 }
 
+static void run_op(const struct cpu_step *step, const struct cpu_op *op)
+{
+    switch (op->kind) {
+#define X(name)                                 \
+    case CPU_OP_##name:                         \
+        cpu_##name##_run(step, &op->args.name); \
+        break;
+        BACKEND_OP_MAP(X)
+#undef X
+    }
+}
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void run_op_timed(const struct cpu_step *step, const struct cpu_op *op)
+{
+    struct backend_profile *profile = step->backend->profile;
+    struct backend_op_time *time = &profile->ops[op->kind];
+    const uint32_t thread_count = step->backend->thread_count;
+    const struct pool_times before = pool_times(step->backend->pool);
+    const uint64_t begin_ns = now_ns();
+
+    run_op(step, op);
+    const uint64_t ns = now_ns() - begin_ns;
+    const struct pool_times after = pool_times(step->backend->pool);
+    const uint64_t shared_ns = after.run_ns - before.run_ns;
+    const uint64_t busy_ns = (after.busy_ns - before.busy_ns) / thread_count;
+
+    time->run_count++;
+    time->ns += ns;
+    time->wait_ns += shared_ns > busy_ns ? shared_ns - busy_ns : 0;
+    time->alone_ns += thread_count > 1 && ns > shared_ns ? ns - shared_ns : 0;
+    profile->barrier_count += after.run_count - before.run_count;
+}
+
 void cpu_program_run(struct backend_program *program, const struct plan *plan)
 {
     struct backend *backend = program->backend;
@@ -160,15 +202,10 @@ void cpu_program_run(struct backend_program *program, const struct plan *plan)
         fill_angles(&program->angles[i], plan);
     }
     for (uint32_t i = 0; i < program->op_count; i++) {
-        const struct cpu_op *op = &program->ops[i];
-
-        switch (op->kind) {
-#define X(name)                                  \
-    case CPU_OP_##name:                          \
-        cpu_##name##_run(&step, &op->args.name); \
-        break;
-            BACKEND_OP_MAP(X)
-#undef X
+        if (backend->profile != NULL) {
+            run_op_timed(&step, &program->ops[i]);
+        } else {
+            run_op(&step, &program->ops[i]);
         }
     }
     gather_faults(backend, plan);

@@ -448,6 +448,9 @@ static void sample_one(void *context, uint32_t index, uint32_t worker)
     if ((sample->flags & PLAN_SAMPLE_GIVEN) != 0 && sample->history_count < history->count) {
         item.history_count = sample->history_count;
     }
+    for (const struct plan_sample *at = sample; (at->flags & PLAN_SAMPLE_DRAFT) != 0; at--) {
+        item.history_count += item.history_count < backend->settings.history_tokens_max;
+    }
     answer(&item, logits, result);
 }
 
@@ -464,6 +467,29 @@ static void append(struct backend *backend, uint32_t slot, uint32_t token)
     }
 }
 
+/* Drafts lie behind the history's end while the steps of their items look at them. */
+static void stage_drafts(struct backend *backend, const struct plan *plan)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < plan->sample_count; i++) {
+        const struct plan_sample *sample = &plan->samples[i];
+        const struct cpu_history *history = &backend->histories[sample->slot];
+
+        if ((sample->flags & PLAN_SAMPLE_DRAFT) == 0) {
+            count = 0;
+            continue;
+        }
+        CHECK(i > 0);
+        CHECK(sample[-1].slot == sample->slot);
+        CHECK(((sample->flags | sample[-1].flags) & PLAN_SAMPLE_GIVEN) == 0);
+        if (history->count + count < backend->settings.history_tokens_max) {
+            history->ids[history->count + count] = sample->given;
+        }
+        count++;
+    }
+}
+
 void cpu_sample_run(const struct cpu_step *step, const struct sample_args *args)
 {
     const struct plan *plan = step->plan;
@@ -471,10 +497,16 @@ void cpu_sample_run(const struct cpu_step *step, const struct sample_args *args)
     struct sample_run run = {.step = step, .args = args};
 
     CHECK(plan->sample_count <= backend->settings.sample_count_max);
+    stage_drafts(backend, plan);
     pool_run(backend->pool, sample_one, &run, plan->sample_count);
     for (uint32_t i = 0; i < plan->sample_count; i++) {
         const bool is_drawn = (plan->samples[i].flags & PLAN_SAMPLE_GIVEN) == 0;
+        const bool is_draft = (plan->samples[i].flags & PLAN_SAMPLE_DRAFT) != 0;
 
+        if (is_draft && (backend->results[i - 1].flags != 0 ||
+                         backend->results[i - 1].token != plan->samples[i].given)) {
+            backend->results[i].flags = SAMPLE_FLAG_DROPPED;
+        }
         if (is_drawn && backend->results[i].flags == 0) {
             append(backend, plan->samples[i].slot, backend->results[i].token);
         }

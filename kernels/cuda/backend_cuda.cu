@@ -351,5 +351,7 @@ const struct backend_ops backend_cuda_ops = {
     cuda_program_finish,
     cuda_step_submit,
     cuda_step_wait,
+    nullptr, /* profile: a step is one graph, its kernels are timed by the card's own tools */
+    false,   /* checks_drafts */
 };
 }

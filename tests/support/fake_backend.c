@@ -291,6 +291,17 @@ static void run_sample(struct fake *fake, const struct plan *plan, const struct 
     const struct fake_row *row = &fake->rows[plan->logits_rows[sample->logits_row]];
 
     CHECK(sample->slot < fake->settings.slot_count);
+    if ((sample->flags & PLAN_SAMPLE_DRAFT) != 0) {
+        /* One after the other: the history holds what was drawn before, which is what was drafted.
+         */
+        CHECK(sample > plan->samples);
+        CHECK(sample[-1].slot == sample->slot);
+        if (result[-1].flags != 0 || result[-1].token != sample->given) {
+            memset(result, 0, sizeof(*result));
+            result->flags = SAMPLE_FLAG_DROPPED;
+            return;
+        }
+    }
     draw(fake, row->value, row->has_nan, history, sample, result);
     if ((sample->flags & PLAN_SAMPLE_GIVEN) != 0) {
         return;
@@ -534,6 +545,7 @@ static const struct backend_ops ops = {
     .program_finish = program_finish,
     .step_submit = step_submit,
     .step_wait = step_wait,
+    .checks_drafts = true,
 };
 #undef X
 

@@ -34,7 +34,7 @@ DATA_FOLDERS = ("tests/fixtures/", "tests/fuzz/corpus/", "tests/tiny/")
 MAY_INCLUDE = {
     "wire": ["session/", "personad.pb-c.h"],
     "session": ["journal/", "schedule/", "text/", "sample/", "model/"],
-    "bench": ["model/", "kernels/"],
+    "bench": ["schedule/", "model/", "sample/", "text/", "kernels/"],
     "schedule": ["model/", "sample/", "text/", "kernels/backend.h", "kernels/dtype.h"],
     "model": ["kernels/backend.h", "kernels/dtype.h"],
     "sample": ["kernels/steps/"],
