@@ -78,6 +78,7 @@ enum {
     SAMPLER_STEP_COUNT_MAX = 32,
     LOGIT_BIAS_COUNT_MAX = 1024,
     CUE_COUNT_MAX = 64,
+    CUE_PATTERN_COUNT_MAX = CUE_COUNT_MAX + SESSION_CAST_COUNT_MAX, /* cues, stops and names */
     CUE_BYTES_MAX = 256,
     CUE_SPACE_COUNT_MAX = 16, /* after a name that stands alone on its line */
     TOKEN_BYTES_MAX = 4096,   /* one token of a vocabulary, as the file writes it */

@@ -180,15 +180,18 @@ static int talk_start(struct batch *batch, struct talk *talk, size_t line)
         cli_complain("out of memory");
         return CLI_FAILED;
     }
-    const struct personad_open_options options = {
-        .persona_name = talk->item.persona != NULL ? talk->item.persona : cli->persona,
-        .user_name = talk->item.user != NULL ? talk->item.user : cli->user,
-        .label = talk->item.label,
-        .has_seed = talk->item.has_seed || cli->has_seed,
-        .seed = talk->item.has_seed ? talk->item.seed : cli->seed,
-        .context_tokens = cli->context_tokens,
-        .no_greeting = cli->no_greeting,
-    };
+    struct personad_open_options options = cli_open_options(cli);
+    options.label = talk->item.label;
+    if (talk->item.persona != NULL) {
+        options.persona_name = talk->item.persona;
+    }
+    if (talk->item.user != NULL) {
+        options.user_name = talk->item.user;
+    }
+    if (talk->item.has_seed) {
+        options.has_seed = true;
+        options.seed = talk->item.seed;
+    }
     const struct personad_session *session = NULL;
     key_set(batch, talk, "open", 0);
     const int code = personad_session_open(cli->client, &options, &session, NULL, NULL);

@@ -20,11 +20,25 @@ static void on_interrupt(int number)
     interrupted = 1;
 }
 
+bool chat_is_human(const struct chat *chat, uint32_t speaker)
+{
+    return speaker < chat->cast.count && chat->cast.members[speaker].is_human;
+}
+
+uint32_t chat_first_persona(const struct chat *chat)
+{
+    uint32_t speaker = 0;
+    while (speaker + 1 < chat->cast.count && chat_is_human(chat, speaker)) {
+        speaker++;
+    }
+    return speaker;
+}
+
 void chat_name_print(const struct chat *chat, uint32_t speaker)
 {
     const bool colour = cli_has_colour(stdout);
-    const char *name = speaker == 0 ? chat->user_name : chat->persona_name;
-    (void)fputs(!colour ? "" : speaker == 0 ? "\033[1;34m" : "\033[1;32m", stdout);
+    const char *name = speaker < chat->cast.count ? chat->cast.members[speaker].name : "?";
+    (void)fputs(!colour ? "" : chat_is_human(chat, speaker) ? "\033[1;34m" : "\033[1;32m", stdout);
     cli_print_line(stdout, (struct personad_text){name, strlen(name)}, 64);
     (void)fputs(colour ? ":\033[0m " : ": ", stdout);
 }
@@ -109,6 +123,7 @@ static int event_take(struct chat *chat, const struct personad_event *event)
         chat->going = node->id;
         chat->reply_parent = node->parent;
         chat->reply_opens_turn = node->opens_turn;
+        chat->reply_speaker = node->speaker;
         prefix_print(chat, event);
         free(chat->prefill); /* spent */
         chat->prefill = NULL;
@@ -146,7 +161,7 @@ int chat_follow(struct chat *chat, uint64_t request, bool continuing)
         return cli_failed(chat->cli);
     }
     if (!continuing && !chat->cli->json) {
-        chat_name_print(chat, 1);
+        chat_name_print(chat, chat->reply_speaker);
         (void)fflush(stdout);
     }
     interrupted = 0;
@@ -170,27 +185,10 @@ int chat_follow(struct chat *chat, uint64_t request, bool continuing)
 
 /* ---------------------------------------------------------------- opening */
 
-static void names_take(struct chat *chat, const struct personad_session *session)
-{
-    for (size_t i = 0; i < session->cast_count; i++) {
-        const struct personad_cast_member *member = &session->cast[i];
-        char *name = member->speaker == 0 ? chat->user_name : chat->persona_name;
-        (void)snprintf(name, sizeof chat->user_name, "%.*s", (int)member->name.size,
-                       member->name.data != NULL ? member->name.data : "");
-    }
-}
-
 int chat_open(struct chat *chat)
 {
     struct cli *cli = chat->cli;
-    const struct personad_open_options options = {
-        .persona_name = cli->persona,
-        .user_name = cli->user,
-        .has_seed = cli->has_seed,
-        .seed = cli->seed,
-        .context_tokens = cli->context_tokens,
-        .no_greeting = cli->no_greeting,
-    };
+    const struct personad_open_options options = cli_open_options(cli);
     const struct personad_session *session = NULL;
     const struct personad_node *greetings = NULL;
     size_t greeting_count = 0;
@@ -198,7 +196,8 @@ int chat_open(struct chat *chat)
         PERSONAD_OK) {
         return cli_failed(cli);
     }
-    names_take(chat, session);
+    cast_take(&chat->cast, session);
+    chat->reply_speaker = chat_first_persona(chat);
     chat->session = session->id;
     chat->place = session->head;
     chat->reply = 0;
@@ -239,8 +238,9 @@ static char *line_read(const struct chat *chat)
         return line;
     }
     interrupted = 0;
-    char prompt[160];
-    (void)snprintf(prompt, sizeof prompt, "%s: ", chat->user_name);
+    char prompt[sizeof chat->cast.members[0].name + 2];
+    (void)snprintf(prompt, sizeof prompt,
+                   "%s: ", chat->cast.count > 0 ? chat->cast.members[0].name : "");
     char *line = readline(prompt);
     if (line == NULL && interrupted) {
         (void)fputc('\n', stdout);
@@ -257,6 +257,8 @@ struct personad_generation chat_generation(const struct chat *chat)
     struct personad_generation generation = cli_generation(chat->cli, chat->session);
     generation.n = 1;
     generation.context = true;
+    generation.has_speaker = true;
+    generation.speaker = chat->reply_speaker;
     if (chat->prefill != NULL) {
         generation.prefix = (struct personad_text){chat->prefill, strlen(chat->prefill)};
     }
@@ -268,6 +270,7 @@ struct personad_generation chat_generation(const struct chat *chat)
 static int line_say(struct chat *chat, const char *line)
 {
     const struct personad_text text = {line, strlen(line)};
+    chat->reply_speaker = chat_first_persona(chat);
     struct personad_generation generation = chat_generation(chat);
     generation.position = &chat->place;
     return chat_follow(chat, personad_say(chat->cli->client, text, 0, &generation), false);

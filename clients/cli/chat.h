@@ -6,6 +6,7 @@
 #ifndef PERSONAD_CLIENTS_CLI_CHAT_H
 #define PERSONAD_CLIENTS_CLI_CHAT_H
 
+#include "cast.h"
 #include "cli.h"
 
 struct chat {
@@ -19,8 +20,8 @@ struct chat {
     struct personad_position reply_parent;
     uint32_t *context; /* owned: ids that the model saw before that reply */
     size_t context_count;
-    char persona_name[128];
-    char user_name[128];
+    uint32_t reply_speaker; /* whose that reply is */
+    struct cast cast;
     bool is_terminal; /* standard input: prompts and line editing */
     bool quit;
 };
@@ -29,12 +30,17 @@ struct chat {
 int chat_open(struct chat *chat);
 void chat_finish(struct chat *chat);
 
-/* Streams the replies of a request, moves the place behind the reply. Ctrl-C ends the reply at what
- * was shown. CLI_FAILED only when the connection is gone. */
+/* Streams the reply of chat->reply_speaker, moves the place behind it. Ctrl-C ends the reply at
+ * what was shown. CLI_FAILED only when the connection is gone. */
 int chat_follow(struct chat *chat, uint64_t request, bool continuing);
 
-/* One reply, delivered as the options want it. */
+/* One reply of chat->reply_speaker, delivered as the options want it. */
 struct personad_generation chat_generation(const struct chat *chat);
+
+/* The one who answers what you say: the first persona. */
+uint32_t chat_first_persona(const struct chat *chat);
+
+bool chat_is_human(const struct chat *chat, uint32_t speaker);
 
 /* Executes "/name arguments". CLI_FAILED only when the connection is gone. */
 int chat_command(struct chat *chat, char *line);
@@ -54,6 +60,7 @@ int chat_fork(struct chat *chat, char *arguments);
 int chat_go(struct chat *chat, char *arguments);
 int chat_edit(struct chat *chat, char *arguments);
 int chat_prefill(struct chat *chat, char *arguments);
+int chat_as(struct chat *chat, char *arguments);
 int chat_save(struct chat *chat, char *arguments);
 int chat_saved(struct chat *chat, char *arguments);
 

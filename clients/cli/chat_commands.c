@@ -31,6 +31,7 @@ static int on_again(struct chat *chat, char *arguments)
     struct personad_generation generation = chat_generation(chat);
     generation.position = &chat->reply_parent;
     const bool continuing = !chat->reply_opens_turn;
+    generation.has_speaker = !continuing;
     if (continuing && chat->prefill == NULL) {
         generation.prefix = (struct personad_text){NULL, 0}; /* it stands there already */
     }
@@ -45,6 +46,7 @@ static int on_continue(struct chat *chat, char *arguments)
     }
     struct personad_generation generation = chat_generation(chat);
     generation.position = &chat->place;
+    generation.has_speaker = false; /* whose turn it is there */
     return chat_follow(chat, personad_generate(chat->cli->client, true, &generation), true);
 }
 
@@ -55,6 +57,7 @@ static int node_show(struct chat *chat, const struct personad_node *node, size_t
     chat->reply = node->id;
     chat->reply_parent = node->parent;
     chat->reply_opens_turn = node->opens_turn;
+    chat->reply_speaker = node->speaker;
     chat->context_count = 0;
     if (!chat->cli->json) {
         (void)printf("[%zu of %zu] ", at + 1, count);
@@ -135,7 +138,7 @@ static int on_back(struct chat *chat, char *arguments)
         return chat_refused(chat);
     }
     size_t at = count;
-    while (at > 0 && !(nodes[at - 1].speaker == 0 && nodes[at - 1].opens_turn)) {
+    while (at > 0 && !(chat_is_human(chat, nodes[at - 1].speaker) && nodes[at - 1].opens_turn)) {
         at--;
     }
     if (at == 0) {
@@ -153,6 +156,7 @@ static int on_back(struct chat *chat, char *arguments)
     if (at > 1) {
         chat->reply_parent = nodes[at - 2].parent;
         chat->reply_opens_turn = nodes[at - 2].opens_turn;
+        chat->reply_speaker = nodes[at - 2].speaker;
         chat_node_print(chat, &nodes[at - 2]);
     }
     return chat_move(chat, place);
@@ -302,10 +306,13 @@ static int on_persona(struct chat *chat, char *arguments)
         return CLI_OK;
     }
     const char *before = chat->cli->persona;
+    const size_t cast_count = chat->cli->cast_count;
     char *name = strdup(arguments);
     chat->cli->persona = name;
+    chat->cli->cast_count = 0;
     const int status = chat_open(chat);
     chat->cli->persona = before;
+    chat->cli->cast_count = cast_count;
     free(name);
     return status == CLI_OK || personad_last_error(chat->cli->client)->code > 0 ? CLI_OK
                                                                                 : CLI_FAILED;
@@ -365,6 +372,7 @@ static const struct chat_row {
     int (*run)(struct chat *chat, char *arguments);
     bool for_people; /* prints what is no reply */
 } rows[] = {
+    {"as", "NAME [TEXT]: NAME says TEXT; alone: the model writes NAME's turn", chat_as, false},
     {"again", "another reply to the same turn", on_again, false},
     {"next", "the next of these replies", on_next, false},
     {"prev", "the one before", on_prev, false},

@@ -79,7 +79,8 @@ static int place_show(struct chat *chat)
         }
         return CLI_OK;
     }
-    if (node->speaker != 0) {
+    if (!chat_is_human(chat, node->speaker)) {
+        chat->reply_speaker = node->speaker;
         chat->reply = node->id;
         chat->reply_parent = node->parent;
         chat->reply_opens_turn = node->opens_turn;
@@ -220,7 +221,7 @@ static int user_turn_find(struct chat *chat, uint64_t *out)
         if (code != PERSONAD_OK || node == NULL) {
             return code;
         }
-        if (node->speaker == 0 && node->opens_turn) {
+        if (chat_is_human(chat, node->speaker) && node->opens_turn) {
             *out = node->id;
             return PERSONAD_OK;
         }
@@ -256,6 +257,7 @@ int chat_edit(struct chat *chat, char *arguments)
         return chat_refused(chat);
     }
     const struct personad_position edited = {count > 0 ? nodes[0].id : 0, PERSONAD_END};
+    chat->reply_speaker = chat_first_persona(chat);
     struct personad_generation generation = chat_generation(chat);
     generation.position = &edited;
     return chat_follow(chat, personad_generate(chat->cli->client, false, &generation), false);
@@ -269,4 +271,42 @@ int chat_prefill(struct chat *chat, char *arguments)
         cli_complain("out of memory");
     }
     return CLI_OK;
+}
+
+/* ---------------------------------------------------------------- other speakers */
+
+static int text_give(struct chat *chat, uint32_t speaker, const char *text)
+{
+    const struct personad_append_options options = {
+        .session = chat->session,
+        .position = &chat->place,
+        .speaker = speaker,
+        .text = text_of_string(text),
+    };
+    const struct personad_node *node = NULL;
+    if (personad_append(chat->cli->client, &options, &node) != PERSONAD_OK) {
+        return chat_refused(chat);
+    }
+    chat->place = (struct personad_position){node->id, PERSONAD_END};
+    return CLI_OK;
+}
+
+int chat_as(struct chat *chat, char *arguments)
+{
+    const char *text = NULL;
+    uint32_t speaker = 0;
+    if (arguments[0] == '\0') {
+        cli_complain("/as NAME TEXT says TEXT as NAME; /as NAME lets the model write NAME's turn");
+        return CLI_OK;
+    }
+    if (!cast_find(&chat->cast, arguments, &speaker, &text)) {
+        return CLI_OK;
+    }
+    if (text[0] != '\0') {
+        return text_give(chat, speaker, text);
+    }
+    chat->reply_speaker = speaker;
+    struct personad_generation generation = chat_generation(chat);
+    generation.position = &chat->place;
+    return chat_follow(chat, personad_generate(chat->cli->client, false, &generation), false);
 }

@@ -209,20 +209,27 @@ void cli_finish(struct cli *cli)
     cli->client = NULL;
 }
 
-int cli_session(struct cli *cli, uint64_t *session)
+struct personad_open_options cli_open_options(const struct cli *cli)
 {
-    if (cli->session != 0) {
-        *session = cli->session;
-        return CLI_OK;
-    }
-    const struct personad_open_options options = {
+    return (struct personad_open_options){
         .persona_name = cli->persona,
         .user_name = cli->user,
         .has_seed = cli->has_seed,
         .seed = cli->seed,
         .context_tokens = cli->context_tokens,
         .no_greeting = cli->no_greeting,
+        .cast = cli->cast,
+        .cast_count = cli->cast_count,
     };
+}
+
+int cli_session(struct cli *cli, uint64_t *session)
+{
+    if (cli->session != 0) {
+        *session = cli->session;
+        return CLI_OK;
+    }
+    const struct personad_open_options options = cli_open_options(cli);
     const struct personad_session *opened = NULL;
     if (personad_session_open(cli->client, &options, &opened, NULL, NULL) != PERSONAD_OK) {
         return cli_failed(cli);

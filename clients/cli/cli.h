@@ -25,9 +25,11 @@ struct cli {
     bool has_resume;
     uint32_t resume_seconds; /* how long a daemon that went away is waited for */
     bool json;
-    const char *persona; /* NULL: the daemon's default */
-    const char *user;    /* NULL: "User" */
-    uint64_t session;    /* 0: a new one */
+    const char *persona;                                      /* NULL: the daemon's default */
+    struct personad_cast_entry cast[PERSONAD_CAST_COUNT_MAX]; /* further speakers */
+    size_t cast_count;
+    const char *user; /* NULL: "User" */
+    uint64_t session; /* 0: a new one */
     bool has_position;
     struct personad_position position;
     uint32_t n;
@@ -50,7 +52,7 @@ struct cli {
 
 /* Which groups of options a command takes. */
 enum {
-    CLI_TAKES_PERSONA = 1,    /* --persona --user --seed --context --no-greeting */
+    CLI_TAKES_PERSONA = 1,    /* --persona --human --user --seed --context --no-greeting */
     CLI_TAKES_GENERATION = 2, /* sampler, --raw-seed --prefix --batch */
     CLI_TAKES_SESSION = 4,    /* --session --at */
     CLI_TAKES_SPECIAL = 8,    /* --special */
@@ -95,6 +97,9 @@ void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)))
 
 /* Complains about the last failed call and answers CLI_FAILED. */
 int cli_failed(struct cli *cli);
+
+/* A new session as the options say. */
+struct personad_open_options cli_open_options(const struct cli *cli);
 
 /* Opens a session as the options say, or takes --session. */
 int cli_session(struct cli *cli, uint64_t *session);

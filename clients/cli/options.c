@@ -26,10 +26,29 @@ static bool on_json(struct cli *cli, const char *value)
     return true;
 }
 
+static bool cast_add(struct cli *cli, const char *persona, const char *human)
+{
+    if (cli->cast_count == PERSONAD_CAST_COUNT_MAX) {
+        return false;
+    }
+    cli->cast[cli->cast_count++] =
+        (struct personad_cast_entry){.persona_name = persona, .human = human};
+    return true;
+}
+
+/* The first one is speaker 1. */
 static bool on_persona(struct cli *cli, const char *value)
 {
+    if (cli->persona != NULL) {
+        return value[0] != '\0' && cast_add(cli, value, NULL);
+    }
     cli->persona = value;
     return value[0] != '\0';
+}
+
+static bool on_human(struct cli *cli, const char *value)
+{
+    return value[0] != '\0' && cast_add(cli, NULL, value);
 }
 
 static bool on_user(struct cli *cli, const char *value)
@@ -255,7 +274,9 @@ const struct option_row option_rows[] = {
     {"resume", "SECONDS", 0, "wait so long for a daemon that went away (default 60; 0: fail)",
      on_resume},
     {"json", NULL, 0, "one JSON object a line", on_json},
-    {"persona", "NAME", CLI_TAKES_PERSONA, "who is played (see persona personas)", on_persona},
+    {"persona", "NAME", CLI_TAKES_PERSONA,
+     "who is played (see persona personas); repeatable: all of them", on_persona},
+    {"human", "NAME", CLI_TAKES_PERSONA, "somebody beside you; repeatable", on_human},
     {"user", "NAME", CLI_TAKES_PERSONA, "your name in the conversation", on_user},
     {"seed", "S", CLI_TAKES_PERSONA, "seed of the session; the same seed repeats a run", on_seed},
     {"context", "TOKENS", CLI_TAKES_PERSONA, "context length of the session", on_context},

@@ -17,7 +17,7 @@ enum journal_kind {
     JOURNAL_PERSONA,
     JOURNAL_PROMPT,  /* does nothing where the digest is there already */
     JOURNAL_SESSION, /* with its head */
-    JOURNAL_MEMBER,
+    JOURNAL_MEMBER,  /* or another name for one that is there */
     JOURNAL_HEAD,
     JOURNAL_STEPS, /* does nothing where the digest is there already */
     JOURNAL_CONTEXT,

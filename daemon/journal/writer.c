@@ -18,7 +18,8 @@
     X(SESSION, "INSERT INTO session (id, owner_uid, seed, created_us, context_tokens, origin_id, " \
                "label, head_node, head_offset) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")                \
     X(MEMBER, "INSERT INTO member (session_id, speaker, name, prompt_digest) "                     \
-              "VALUES (?, ?, ?, ?)")                                                               \
+              "VALUES (?, ?, ?, ?) "                                                               \
+              "ON CONFLICT (session_id, speaker) DO UPDATE SET name = excluded.name")              \
     X(HEAD, "UPDATE session SET head_node = ?2, head_offset = ?3 WHERE id = ?1")                   \
     X(STEPS, "INSERT OR IGNORE INTO steps (digest, sampler, cues) VALUES (?, ?, ?)")               \
     X(CONTEXT, "INSERT INTO context (id, session_id, base_id, base_count, speaker, "               \

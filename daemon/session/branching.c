@@ -60,6 +60,21 @@ static enum status make_sampler(struct store *store, const struct card *card,
                                    : status;
 }
 
+/* Versions of a persona have one name. */
+static void list_names(const struct cast *cast, struct cue_pattern *patterns, uint32_t *count)
+{
+    for (uint32_t i = 0; i < cast->count; i++) {
+        uint32_t k = 0;
+
+        while (k < *count && !bytes_equal(patterns[k].text, cast->members[i].name)) {
+            k++;
+        }
+        if (k == *count) {
+            patterns[(*count)++] = (struct cue_pattern){CUE_SPEAKER, cast->members[i].name};
+        }
+    }
+}
+
 /* Names end a reply wherever a line begins with one; a persona that plays plainly has none. */
 static enum status list_cues(const struct session *session, const struct prompt *prompt,
                              const struct sampler *sampler, struct error *error,
@@ -67,8 +82,8 @@ static enum status list_cues(const struct session *session, const struct prompt 
 {
     const struct card *card = prompt->persona->card;
     const struct sampler_settings *settings = &sampler->settings;
-    const uint32_t name_count = prompt->template.format == TEMPLATE_PLAIN ? 0 : session->cast.count;
-    const uint32_t most = name_count + card->cue_count + settings->stop_count;
+    const bool has_names = prompt->template.format != TEMPLATE_PLAIN;
+    const uint32_t most = session->cast.count + card->cue_count + settings->stop_count;
     struct cue_pattern *patterns = memory_alloc(most, sizeof(*patterns));
     uint32_t count = 0;
     enum status status;
@@ -76,8 +91,8 @@ static enum status list_cues(const struct session *session, const struct prompt 
     if (patterns == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory for cues");
     }
-    for (uint32_t i = 0; i < name_count; i++) {
-        patterns[count++] = (struct cue_pattern){CUE_SPEAKER, session->cast.members[i].name};
+    if (has_names) {
+        list_names(&session->cast, patterns, &count);
     }
     for (uint32_t i = 0; i < card->cue_count; i++) {
         patterns[count++] = (struct cue_pattern){CUE_TEXT, card->cues[i]};

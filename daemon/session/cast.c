@@ -6,6 +6,32 @@
 #include "base/memory.h"
 #include "limits.h"
 
+static void forget_frames(struct cast *cast)
+{
+    for (uint32_t i = 0; i < cast->frame_count; i++) {
+        memory_free(cast->frames[i]->ids);
+        memory_free(cast->frames[i]);
+    }
+    cast->frame_count = 0;
+}
+
+/* Another member, or another name: frames may be others now. */
+static void change(struct cast *cast)
+{
+    uint32_t name_count = 0;
+
+    for (uint32_t i = 0; i < cast->count; i++) {
+        uint32_t k = 0;
+
+        while (k < i && !bytes_equal(cast->members[k].name, cast->members[i].name)) {
+            k++;
+        }
+        name_count += k == i;
+    }
+    cast->is_group = name_count > 2;
+    forget_frames(cast);
+}
+
 enum status cast_add(struct cast *cast, struct bytes name, struct prompt *prompt,
                      struct error *error)
 {
@@ -24,27 +50,58 @@ enum status cast_add(struct cast *cast, struct bytes name, struct prompt *prompt
     }
     if (copy == NULL || members == NULL) {
         memory_free(copy);
-        return error_set(error, STATUS_MEMORY, "out of memory while a session was opened");
+        return error_set(error, STATUS_MEMORY, "out of memory for a speaker");
     }
     cast->members[cast->count].name = bytes_of(copy, name.size);
     cast->members[cast->count].prompt = prompt;
     cast->count++;
+    change(cast);
     return STATUS_OK;
+}
+
+enum status cast_check_name(const struct cast *cast, struct bytes name, bool is_human,
+                            struct error *error)
+{
+    for (uint32_t i = 0; i < cast->count; i++) {
+        const struct cast_member *member = &cast->members[i];
+
+        if ((is_human || member->prompt == NULL) && bytes_equal(member->name, name)) {
+            return error_set(error, STATUS_CONFLICT,
+                             "speaker %u is called \"%.*s\" already; choose another name", i,
+                             (int)name.size, (const char *)name.data);
+        }
+    }
+    return STATUS_OK;
+}
+
+void cast_swap_name(struct cast *cast, uint32_t speaker, struct bytes *name)
+{
+    const struct bytes before = cast->members[speaker].name;
+
+    CHECK(speaker < cast->count);
+    cast->members[speaker].name = *name;
+    *name = before;
+    change(cast);
+}
+
+void cast_cut(struct cast *cast, uint32_t count,
+              void (*release)(void *context, struct prompt *prompt), void *context)
+{
+    while (cast->count > count) {
+        struct cast_member *member = &cast->members[--cast->count];
+
+        memory_free((void *)(uintptr_t)member->name.data);
+        if (member->prompt != NULL) {
+            release(context, member->prompt);
+        }
+    }
+    change(cast);
 }
 
 void cast_finish(struct cast *cast, void (*release)(void *context, struct prompt *prompt),
                  void *context)
 {
-    for (uint32_t i = 0; i < cast->count; i++) {
-        memory_free((void *)(uintptr_t)cast->members[i].name.data);
-        if (cast->members[i].prompt != NULL) {
-            release(context, cast->members[i].prompt);
-        }
-    }
-    for (uint32_t i = 0; i < cast->frame_count; i++) {
-        memory_free(cast->frames[i]->ids);
-        memory_free(cast->frames[i]);
-    }
+    cast_cut(cast, 0, release, context);
     memory_free(cast->members);
     memory_free(cast->frames);
     memset(cast, 0, sizeof(*cast));
@@ -66,15 +123,25 @@ uint32_t cast_viewpoint(const struct cast *cast, uint32_t speaker)
     return cast->members[speaker].prompt != NULL ? speaker : cast_first_persona(cast);
 }
 
+/* Versions of a persona are one character. */
+static bool is_same_character(const struct cast *cast, uint32_t a, uint32_t b)
+{
+    return a == b || (cast->members[a].prompt != NULL && cast->members[b].prompt != NULL &&
+                      bytes_equal(cast->members[a].name, cast->members[b].name));
+}
+
 static struct template_end end_of(const struct cast *cast, const struct prompt *prompt,
                                   uint32_t viewpoint, uint32_t speaker)
 {
     if (speaker == CAST_START) {
         return prompt->end;
     }
+    const bool is_own = is_same_character(cast, viewpoint, speaker);
+
     return (struct template_end){
-        .side = speaker == viewpoint ? TEMPLATE_PERSONA : TEMPLATE_USER,
+        .side = is_own ? TEMPLATE_PERSONA : TEMPLATE_USER,
         .name = cast->members[speaker].name,
+        .is_named = cast->is_group && !is_own,
     };
 }
 

@@ -1,12 +1,19 @@
 /* The cast of a session: who speaks under which index.
  *
- * Thread: loop. Speaker 0 is the human who opened the session, speaker 1 the persona. A member owns
- * its name; prompts are counted shares. The cast also keeps the frames between its speakers, made
- * once each: they are borrowed by contexts and by branches for as long as the session lives.
+ * Thread: loop. Speaker 0 is the human who opened the session, speaker 1 the persona; further
+ * humans and personas follow and never go. A member owns its name; prompts are counted shares.
+ *
+ * A persona sees its own turns on its side of the conversation, and all others on the user's. What
+ * another version of it said, a persona of the same name, counts as its own: so a persona may be
+ * replaced in mid conversation. Among more than two names the others' turns are named.
+ *
+ * The cast also keeps the frames between its speakers, made once each. They are for copying: they
+ * go when the cast changes.
  */
 #ifndef PERSONAD_SESSION_CAST_H
 #define PERSONAD_SESSION_CAST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -33,13 +40,26 @@ struct cast_frame {
 struct cast {
     struct cast_member *members; /* owned */
     uint32_t count;
-    struct cast_frame **frames; /* owned; each stays where it is */
+    bool is_group;              /* more than two different names */
+    struct cast_frame **frames; /* owned */
     uint32_t frame_count, frame_capacity;
 };
 
 /* Appends a member; takes the prompt's share over when it succeeds. LIMIT, MEMORY. */
 MUST_USE enum status cast_add(struct cast *cast, struct bytes name, struct prompt *prompt,
                               struct error *error);
+
+/* CONFLICT where a name means somebody else already: a human's is no other member's. Personas may
+ * share one, as versions of one character. */
+MUST_USE enum status cast_check_name(const struct cast *cast, struct bytes name, bool is_human,
+                                     struct error *error);
+
+/* The cast owns the name that it gets, the caller the one that comes back. */
+void cast_swap_name(struct cast *cast, uint32_t speaker, struct bytes *name);
+
+/* Takes the last members away, which nothing names yet. */
+void cast_cut(struct cast *cast, uint32_t count,
+              void (*release)(void *context, struct prompt *prompt), void *context);
 
 /* release is called for each prompt. */
 void cast_finish(struct cast *cast, void (*release)(void *context, struct prompt *prompt),
@@ -52,6 +72,7 @@ uint32_t cast_viewpoint(const struct cast *cast, uint32_t speaker);
 /* The first persona, or CAST_START. */
 uint32_t cast_first_persona(const struct cast *cast);
 
+/* *out is valid until the cast changes. */
 MUST_USE enum status cast_frame_find(struct cast *cast, struct encoder *encoder, uint32_t viewpoint,
                                      uint32_t from, uint32_t to, bool has_insert,
                                      struct error *error, const struct cast_frame **out);

@@ -281,16 +281,43 @@ static enum status count_shared(const struct building *building, uint32_t *out)
     return STATUS_OK;
 }
 
+/* Whose ids the context keeps itself: the cast's frames go when it changes. */
+static bool is_kept(const struct segment *segment)
+{
+    return segment->kind == SEGMENT_FRAME;
+}
+
+/* Into the place behind the context's segments, which is large enough. */
+static void keep_ids(struct context *context)
+{
+    uint32_t *ids = (uint32_t *)(void *)&context->own[context->own_count];
+
+    for (uint32_t i = 0; i < context->own_count; i++) {
+        struct segment *segment = &context->own[i];
+
+        if (is_kept(segment)) {
+            memcpy(ids, segment->ids, segment->count * sizeof(*ids));
+            segment->ids = ids;
+            ids += segment->count;
+        }
+    }
+}
+
 /* The stored form: what the ancestor has stays there. */
 static enum status store(const struct building *building, struct context **out)
 {
     uint32_t shared = 0;
     uint32_t own_count;
+    size_t id_count = 0;
     struct context *context;
 
     TRY(count_shared(building, &shared));
     own_count = building->segment_count - shared;
-    context = memory_alloc(1, sizeof(*context) + own_count * sizeof(struct segment));
+    for (uint32_t i = shared; i < building->segment_count; i++) {
+        id_count += is_kept(&building->segments[i]) ? building->segments[i].count : 0;
+    }
+    context = memory_alloc(1, sizeof(*context) + own_count * sizeof(struct segment) +
+                                  id_count * sizeof(uint32_t));
     if (context == NULL) {
         return out_of_memory(building);
     }
@@ -305,6 +332,7 @@ static enum status store(const struct building *building, struct context **out)
         .own_count = own_count,
     };
     memcpy(context->own, building->segments + shared, own_count * sizeof(struct segment));
+    keep_ids(context);
     for (uint32_t i = 0; i < building->segment_count; i++) {
         context->token_count += building->segments[i].count;
     }

@@ -6,8 +6,8 @@
  * ancestor of the same lineage (speaker and prompt), and its own segments behind them. Contexts are
  * counted shares; siblings of one request share one.
  *
- * A segment borrows: the prompt's ids, a node's content, the cast's frames. All of them live as
- * long as the session.
+ * A segment borrows the prompt's ids and a node's content, which live as long as the session, and
+ * the ids of frames from the context that has the segment.
  */
 #ifndef PERSONAD_SESSION_CONTEXT_H
 #define PERSONAD_SESSION_CONTEXT_H

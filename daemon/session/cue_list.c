@@ -87,14 +87,14 @@ enum status cue_list_parse(struct bytes stored, struct cue_list **out)
 
 enum status cue_list_compile(const struct cue_list *list, struct error *error, struct cue_set **out)
 {
-    struct cue_pattern patterns[CUE_COUNT_MAX];
+    struct cue_pattern patterns[CUE_PATTERN_COUNT_MAX];
     uint32_t count = 0;
 
     for (size_t at = 0; at < list->size; count++) {
-        if (count == CUE_COUNT_MAX) {
-            return error_set_limit(error, "CUE_COUNT_MAX", CUE_COUNT_MAX,
+        if (count == CUE_PATTERN_COUNT_MAX) {
+            return error_set_limit(error, "CUE_PATTERN_COUNT_MAX", CUE_PATTERN_COUNT_MAX,
                                    "a reply has more than %u names, cues and stop strings",
-                                   (unsigned)CUE_COUNT_MAX);
+                                   (unsigned)CUE_PATTERN_COUNT_MAX);
         }
         TRY(next(cue_list_bytes(list), &at, &patterns[count]));
     }

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "session/answer.h"
+#include "session/casting.h"
 #include "session/key.h"
 #include "session/mark.h"
 #include "session/noting.h"
@@ -131,36 +132,97 @@ static enum status execute_persona(struct store *store, const struct request *re
     return STATUS_OK;
 }
 
+/* One SessionSet. What it does to the cast is taken back when it cannot be stored. */
+struct setting {
+    const struct request_session_set *asked;
+    struct session *session;
+    struct casting casting;
+    struct noting *noting;
+    uint32_t cast_count; /* before */
+    struct bytes label;  /* owned, until it has taken the place of the other */
+    struct bytes name;   /* likewise */
+    bool is_renamed;
+};
+
+static enum status copy_text(struct setting *setting, struct bytes text, struct bytes *out)
+{
+    char *copy = memory_copy_text((const char *)text.data, text.size);
+
+    if (copy == NULL) {
+        return error_set(setting->noting->error, STATUS_MEMORY, "out of memory for a label");
+    }
+    *out = bytes_of(copy, text.size);
+    return STATUS_OK;
+}
+
 /* The mark of SessionDelete stays as it is: a deleted session is found by nobody. */
+static enum status note_set(struct setting *setting)
+{
+    const struct session *session = setting->session;
+    struct journal_batch *batch = setting->noting->batch;
+    const struct journal_note note = {
+        .kind = JOURNAL_NOTE_SESSION, .id = session->id, .label = setting->label};
+    enum status added = STATUS_OK;
+
+    if (setting->is_renamed) {
+        added = record_add_member(batch, session, setting->asked->speaker);
+    }
+    for (uint32_t i = setting->cast_count; i < session->cast.count && added == STATUS_OK; i++) {
+        added = record_add_member(batch, session, i);
+    }
+    if (added == STATUS_OK) {
+        added = record_add_note(batch, &note);
+    }
+    return noting_submit(setting->noting, added);
+}
+
+static enum status change_set(struct setting *setting)
+{
+    const struct request_session_set *asked = setting->asked;
+    const struct bytes label =
+        asked->has_label ? asked->label
+                         : bytes_of(setting->session->label, setting->session->label_bytes);
+
+    TRY(copy_text(setting, label, &setting->label));
+    if (asked->has_name) {
+        TRY(casting_check_rename(&setting->casting, asked->speaker, asked->name));
+        TRY(copy_text(setting, asked->name, &setting->name));
+        cast_swap_name(&setting->session->cast, asked->speaker, &setting->name);
+        setting->is_renamed = true;
+    }
+    TRY(casting_add(&setting->casting, asked->members, asked->member_count, true));
+    return note_set(setting);
+}
+
 static enum status execute_set(struct store *store, const struct request *request,
                                struct noting *noting)
 {
-    const struct request_session_set *set = &request->u.session_set;
-    struct journal_note note = {.kind = JOURNAL_NOTE_SESSION, .label = set->label};
+    struct setting setting = {.asked = &request->u.session_set, .noting = noting};
     struct session *session = NULL;
     enum status status;
-    char *label;
 
-    TRY(state_session_open(store, set->session, request->uid, noting->error, &session));
+    TRY(state_session_open(store, setting.asked->session, request->uid, noting->error, &session));
     noting->pending->session = session;
-    note.id = session->id;
-    if (!set->has_label) {
-        note.label = bytes_of(session->label, session->label_bytes);
+    setting.session = session;
+    setting.cast_count = session->cast.count;
+    setting.casting = (struct casting){store, session, noting->error};
+    status = change_set(&setting);
+    if (status == STATUS_OK) {
+        const struct bytes before = bytes_of(session->label, session->label_bytes);
+
+        session->label = (char *)(uintptr_t)setting.label.data;
+        session->label_bytes = (uint32_t)setting.label.size;
+        setting.label = before;
+        noting_answer(noting);
+    } else {
+        casting_cut(&setting.casting, setting.cast_count);
+        if (setting.is_renamed) {
+            cast_swap_name(&session->cast, setting.asked->speaker, &setting.name);
+        }
     }
-    label = memory_copy_text((const char *)note.label.data, note.label.size);
-    if (label == NULL) {
-        return error_set(noting->error, STATUS_MEMORY, "out of memory for a label");
-    }
-    status = noting_submit(noting, record_add_note(noting->batch, &note));
-    if (status != STATUS_OK) {
-        memory_free(label);
-        return status;
-    }
-    memory_free(session->label);
-    session->label = label;
-    session->label_bytes = (uint32_t)note.label.size;
-    noting_answer(noting);
-    return STATUS_OK;
+    memory_free((void *)(uintptr_t)setting.label.data);
+    memory_free((void *)(uintptr_t)setting.name.data);
+    return status;
 }
 
 static void run(struct store *store, const struct request *request, struct reply_to to,

@@ -10,11 +10,9 @@
 #include "base/memory.h"
 #include "session/answer.h"
 #include "session/bookmark.h"
+#include "session/casting.h"
 #include "session/catalog.h"
 #include "session/change.h"
-
-/* A prompt that leaves less than this for a conversation is refused. */
-enum { CONVERSATION_TOKEN_COUNT_MIN = 16 };
 
 static enum status draw_seed(struct error *error, uint64_t *out)
 {
@@ -75,41 +73,6 @@ static enum status init_session(struct store *store, const struct request *reque
         return STATUS_OK;
     }
     return draw_seed(error, &session->seed);
-}
-
-static enum status add_cast(struct store *store, const struct request_session_open *open,
-                            const struct persona *persona, struct session *session,
-                            struct error *error)
-{
-    struct prompt_values values = {
-        .user = open->user_name,
-        .variables = open->variables,
-        .variable_count = open->variable_count,
-        .seed = session->seed,
-        .now_us = session->created_us,
-    };
-    struct prompt *prompt = NULL;
-    enum status status;
-
-    if (values.user.size == 0) {
-        values.user = persona->card->user.size > 0 ? persona->card->user : bytes_of_text("User");
-    }
-    TRY(card_check_name("user_name", values.user, error));
-    TRY(cast_add(&session->cast, values.user, NULL, error));
-    TRY(prompt_create(persona, &store->template, &store->encoder, &values, error, &prompt));
-    if (prompt->ids.count + CONVERSATION_TOKEN_COUNT_MIN > session->context_tokens) {
-        error_set_limit(error, "context_tokens", session->context_tokens,
-                        "the persona's prompt of %u tokens does not fit a session of %u tokens",
-                        prompt->ids.count, session->context_tokens);
-        prompt_destroy(prompt);
-        return STATUS_LIMIT;
-    }
-    TRY(state_prompt_share(store, prompt, error, &prompt));
-    status = cast_add(&session->cast, prompt->character, prompt, error);
-    if (status != STATUS_OK) {
-        state_prompt_release(store, prompt);
-    }
-    return status;
 }
 
 static enum status give_greetings(const struct session *session, struct change *change)
@@ -192,7 +155,12 @@ void open_session(struct store *store, const struct request *request, struct rep
                      : error_set(&error, STATUS_MEMORY, "out of memory while a session was opened");
     }
     if (status == STATUS_OK) {
-        status = add_cast(store, open, persona, session, &error);
+        const struct casting casting = {store, session, &error};
+
+        status = casting_first(&casting, open, persona);
+        if (status == STATUS_OK) {
+            status = casting_add(&casting, open->members, open->member_count, false);
+        }
     }
     if (status == STATUS_OK) {
         user->session_count++;

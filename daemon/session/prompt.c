@@ -119,8 +119,8 @@ static enum status add_examples(struct making *making)
     example_init(&example, buffer_bytes(&making->examples), prompt->character, prompt->user);
     while (example_next(&example, &turn)) {
         const struct template_end to = {
-            turn.is_persona ? TEMPLATE_PERSONA : TEMPLATE_USER,
-            turn.is_persona ? prompt->character : prompt->user,
+            .side = turn.is_persona ? TEMPLATE_PERSONA : TEMPLATE_USER,
+            .name = turn.is_persona ? prompt->character : prompt->user,
         };
         const struct bytes lead = template_lead(&prompt->template, to.side, prompt->is_open);
         struct buffer text;

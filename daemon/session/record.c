@@ -112,7 +112,7 @@ static enum status add_prompt(struct journal_batch *batch, struct prompt *prompt
     return status;
 }
 
-static enum status add_member(struct journal_batch *batch, const struct session *session,
+enum status record_add_member(struct journal_batch *batch, const struct session *session,
                               uint32_t speaker)
 {
     const struct cast_member *member = &session->cast.members[speaker];
@@ -150,7 +150,7 @@ static enum status add_session(const struct store *store, struct journal_batch *
 
     TRY(journal_batch_add(batch, &record));
     for (uint32_t i = 0; i < session->cast.count; i++) {
-        TRY(add_member(batch, session, i));
+        TRY(record_add_member(batch, session, i));
     }
     return STATUS_OK;
 }

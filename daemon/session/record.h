@@ -42,6 +42,9 @@ MUST_USE enum status record_head(struct store *store, const struct session *sess
 MUST_USE enum status record_add_mark(struct journal_batch *batch, const struct node *node,
                                      bool is_deleted, bool is_purged);
 MUST_USE enum status record_add_note(struct journal_batch *batch, const struct journal_note *note);
+/* A speaker with its prompt; renames one that is there. */
+MUST_USE enum status record_add_member(struct journal_batch *batch, const struct session *session,
+                                       uint32_t speaker);
 MUST_USE enum status record_add_head(struct journal_batch *batch, const struct session *session,
                                      const struct node *head, uint32_t offset);
 

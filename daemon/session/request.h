@@ -101,6 +101,15 @@ struct request_persona_get {
     struct bytes name;
 };
 
+/* A further speaker: a persona (by id or name), or a human. */
+struct request_member {
+    uint64_t persona; /* 0: by name */
+    struct bytes persona_name;
+    struct bytes name; /* of a human: set where no persona is named, and only there; valid UTF-8 */
+    const struct variable *variables;
+    uint32_t variable_count;
+};
+
 struct request_session_open {
     uint64_t persona;          /* 0: by name */
     struct bytes persona_name; /* empty: the default persona */
@@ -112,6 +121,8 @@ struct request_session_open {
     uint32_t context_tokens; /* 0: the daemon's */
     struct bytes label;
     bool no_greeting;
+    const struct request_member *members; /* speakers 2 and on */
+    uint32_t member_count;                /* at most SESSION_CAST_COUNT_MAX */
 };
 
 /* What Say and Generate share. */
@@ -214,7 +225,12 @@ struct request_session_delete {
 struct request_session_set {
     uint64_t session;
     bool has_label;
-    struct bytes label; /* valid UTF-8, at most LABEL_BYTES_MAX */
+    struct bytes label;                   /* valid UTF-8, at most LABEL_BYTES_MAX */
+    const struct request_member *members; /* who joins */
+    uint32_t member_count;                /* at most SESSION_CAST_COUNT_MAX */
+    bool has_name;                        /* who has not spoken yet is renamed */
+    uint32_t speaker;
+    struct bytes name; /* valid UTF-8 */
 };
 
 struct request_bookmark {

@@ -317,6 +317,36 @@ static enum status add_before(const struct template *template, const struct temp
     return add_close(template, TEMPLATE_USER, text);
 }
 
+/* Appends the name that stands in front of a turn; transcripts have it in their frames. */
+static enum status add_name(const struct template *template, struct encoder *encoder,
+                            const struct template_end *to, bool is_open, struct error *error,
+                            struct id_list *out)
+{
+    const bool has_blank = template_lead(template, to->side, is_open).size > 0;
+    struct buffer text;
+    enum status status;
+
+    if (!to->is_named || template->format == TEMPLATE_TRANSCRIPT ||
+        template->format == TEMPLATE_PLAIN) {
+        return STATUS_OK;
+    }
+    buffer_init(&text, FRAME_BYTES_MAX);
+    status = buffer_append_text(&text, has_blank ? " " : "");
+    if (status == STATUS_OK) {
+        status = buffer_append(&text, to->name);
+    }
+    if (status == STATUS_OK) {
+        status = buffer_append_text(&text, has_blank ? ":" : ":\n");
+    }
+    if (status == STATUS_OK) {
+        status = encoder_text(encoder, buffer_bytes(&text), false, error, out);
+    } else {
+        error_set(error, status, "out of memory while a frame was made");
+    }
+    buffer_finish(&text);
+    return status;
+}
+
 enum status template_frame(const struct template *template, struct encoder *encoder,
                            const struct template_end *from, const struct template_end *to,
                            bool is_open, struct error *error, struct id_list *out)
@@ -338,6 +368,11 @@ enum status template_frame(const struct template *template, struct encoder *enco
         const bool at_start = from->side == TEMPLATE_START && !is_open;
 
         status = flush(template, encoder, &text, at_start, error, out);
+    }
+    if (status == STATUS_OK) {
+        const bool goes_on = from->side == TEMPLATE_START && is_open;
+
+        status = add_name(template, encoder, to, goes_on, error, out);
     }
     buffer_finish(&text);
     return status;
@@ -405,6 +440,9 @@ enum status template_insert(const struct template *template, struct encoder *enc
     }
     if (status == STATUS_OK) {
         status = flush(template, encoder, &text, false, error, out);
+    }
+    if (status == STATUS_OK) {
+        status = add_name(template, encoder, to, false, error, out);
     }
     if (status == STATUS_MEMORY) {
         error_set(error, status, "out of memory while a frame was made");

@@ -19,6 +19,9 @@
  *   transcript  NAME: ...\n      (base models, and any model whose file has no known format)
  *   plain    nothing at all
  *
+ * Among several speakers a chat format names who speaks, in front of the turn's text: "NAME:" and a
+ * line break, or a blank where texts begin with one. The name is text, never a special token.
+ *
  * Where the text of a turn follows its frame after a blank (transcript, llama2, SentencePiece
  * mistral) the blank belongs to the turn's text, as it does in the model's own tokens: text that
  * enters gets one in front (template_lead).
@@ -61,7 +64,8 @@ struct template
 /* One end of a frame. */
 struct template_end {
     enum template_side side;
-    struct bytes name; /* transcripts: who speaks; empty at START */
+    struct bytes name; /* who speaks; empty at START */
+    bool is_named;     /* chat formats too put the name in front (transcripts always do) */
 };
 
 /* "chatml", ..., "none", "transcript", "plain". Static. */

@@ -63,9 +63,9 @@ static struct bytes matched_bytes(const struct cue_pattern *pattern)
 static enum status check_patterns(const struct cue_pattern *patterns, uint32_t count,
                                   struct error *error)
 {
-    if (count > CUE_COUNT_MAX) {
-        return error_set_limit(error, "CUE_COUNT_MAX", CUE_COUNT_MAX,
-                               "%u cues and stop strings are too many", count);
+    if (count > CUE_PATTERN_COUNT_MAX) {
+        return error_set_limit(error, "CUE_PATTERN_COUNT_MAX", CUE_PATTERN_COUNT_MAX,
+                               "%u names, cues and stop strings are too many", count);
     }
     for (uint32_t i = 0; i < count; i++) {
         const struct bytes text = matched_bytes(&patterns[i]);

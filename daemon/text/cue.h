@@ -37,8 +37,8 @@ struct cue_pattern {
 
 struct cue_set;
 
-/* LIMIT past CUE_COUNT_MAX or CUE_BYTES_MAX; BAD_INPUT for an empty pattern and for a name that
- * holds a newline. Zero patterns are fine. */
+/* LIMIT past CUE_PATTERN_COUNT_MAX or CUE_BYTES_MAX; BAD_INPUT for an empty pattern and for a name
+ * that holds a newline. Zero patterns are fine. */
 MUST_USE enum status cue_set_create(const struct cue_pattern *patterns, uint32_t pattern_count,
                                     struct error *error, struct cue_set **out);
 void cue_set_destroy(struct cue_set *set);

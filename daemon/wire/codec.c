@@ -194,8 +194,8 @@ enum status codec_decode_hello(const struct codec_message *message, struct error
 }
 
 /* Those without fields, or with a page only, need no decoder of their own. */
-static enum status plain_decode(const Personad__V1__Request *from, struct error *error,
-                                struct request *out)
+static enum status plain_decode(const Personad__V1__Request *from, struct arena *arena,
+                                struct error *error, struct request *out)
 {
     switch (from->op_case) {
     case PERSONAD__V1__REQUEST__OP_INFO:
@@ -224,7 +224,7 @@ static enum status plain_decode(const Personad__V1__Request *from, struct error 
         codec_position(from->head->position, &out->u.head.has_position, &out->u.head.position);
         return STATUS_OK;
     default:
-        return codec_decode_tree(from, error, out);
+        return codec_decode_tree(from, arena, error, out);
     }
 }
 
@@ -261,7 +261,7 @@ static enum status op_decode(const Personad__V1__Request *from, struct arena *ar
     case PERSONAD__V1__REQUEST__OP_VERIFY:
         return codec_decode_look(from, arena, error, out);
     default:
-        return plain_decode(from, error, out);
+        return plain_decode(from, arena, error, out);
     }
 }
 

@@ -83,6 +83,10 @@ MUST_USE enum status codec_build_personas(const struct reply *reply, struct aren
 MUST_USE enum status codec_decode_session_open(const Personad__V1__SessionOpenRequest *from,
                                                struct arena *arena, struct error *error,
                                                struct request *out);
+/* Further speakers of a cast. */
+MUST_USE enum status codec_decode_members(Personad__V1__CastEntry *const *from, size_t count,
+                                          struct arena *arena, struct error *error,
+                                          const struct request_member **out, uint32_t *out_count);
 MUST_USE enum status codec_build_session(const struct reply *reply, struct arena *arena,
                                          Personad__V1__Reply *out);
 MUST_USE enum status codec_build_sessions(const struct reply *reply, struct arena *arena,
@@ -118,8 +122,8 @@ MUST_USE enum status codec_fill_numbers(const struct node_view *view, uint32_t f
                                         Personad__V1__Numbers *out);
 
 /* codec_tree.c: UNSUPPORTED when it is none of its family. */
-MUST_USE enum status codec_decode_tree(const Personad__V1__Request *from, struct error *error,
-                                       struct request *out);
+MUST_USE enum status codec_decode_tree(const Personad__V1__Request *from, struct arena *arena,
+                                       struct error *error, struct request *out);
 MUST_USE enum status codec_build_bookmarks(const struct reply *reply, struct arena *arena,
                                            Personad__V1__Reply *out);
 MUST_USE enum status codec_build_context(const struct reply *reply, struct arena *arena,

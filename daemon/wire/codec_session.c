@@ -2,28 +2,60 @@
 #include "limits.h"
 #include "wire/codec_inside.h"
 
-static enum status variables_decode(const Personad__V1__SessionOpenRequest *from,
+static enum status variables_decode(Personad__V1__Variable *const *from, size_t count,
                                     struct arena *arena, struct error *error,
-                                    struct request_session_open *out)
+                                    const struct variable **out, uint32_t *out_count)
 {
-    TRY(codec_check_count(from->n_variables, PERSONA_VARIABLE_COUNT_MAX,
-                          "PERSONA_VARIABLE_COUNT_MAX", "session_open.variables", error));
-    struct variable *variables = arena_alloc(arena, from->n_variables, sizeof *variables);
+    TRY(codec_check_count(count, PERSONA_VARIABLE_COUNT_MAX, "PERSONA_VARIABLE_COUNT_MAX",
+                          "variables", error));
+    struct variable *variables = arena_alloc(arena, count, sizeof *variables);
     if (variables == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory while reading the variables");
     }
-    for (size_t i = 0; i < from->n_variables; i++) {
-        const Personad__V1__Variable *variable = from->variables[i];
-        TRY(codec_check_text(variable->name, PERSONA_NAME_BYTES_MAX, "PERSONA_NAME_BYTES_MAX",
-                             "session_open.variables.name", error, &variables[i].name));
-        TRY(codec_check_text(variable->value, TEXT_BYTES_MAX, "TEXT_BYTES_MAX",
-                             "session_open.variables.value", error, &variables[i].value));
+    for (size_t i = 0; i < count; i++) {
+        TRY(codec_check_text(from[i]->name, PERSONA_NAME_BYTES_MAX, "PERSONA_NAME_BYTES_MAX",
+                             "variables.name", error, &variables[i].name));
+        TRY(codec_check_text(from[i]->value, TEXT_BYTES_MAX, "TEXT_BYTES_MAX", "variables.value",
+                             error, &variables[i].value));
         if (variables[i].name.size == 0) {
-            return error_set(error, STATUS_BAD_INPUT, "session_open.variables: a name is empty");
+            return error_set(error, STATUS_BAD_INPUT, "variables: a name is empty");
         }
     }
-    out->variables = variables;
-    out->variable_count = (uint32_t)from->n_variables;
+    *out = variables;
+    *out_count = (uint32_t)count;
+    return STATUS_OK;
+}
+
+static enum status member_decode(const Personad__V1__CastEntry *from, struct arena *arena,
+                                 struct error *error, struct request_member *out)
+{
+    out->persona = from->has_persona ? from->persona : 0;
+    TRY(codec_check_text(from->persona_name, PERSONA_NAME_BYTES_MAX, "PERSONA_NAME_BYTES_MAX",
+                         "cast.persona_name", error, &out->persona_name));
+    TRY(codec_check_text(from->name, PERSONA_NAME_BYTES_MAX, "PERSONA_NAME_BYTES_MAX", "cast.name",
+                         error, &out->name));
+    if ((out->persona != 0 || out->persona_name.size > 0) == (out->name.size > 0)) {
+        return error_set(error, STATUS_BAD_INPUT,
+                         "cast: an entry names a persona, which brings its name, or a human");
+    }
+    return variables_decode(from->variables, from->n_variables, arena, error, &out->variables,
+                            &out->variable_count);
+}
+
+enum status codec_decode_members(Personad__V1__CastEntry *const *from, size_t count,
+                                 struct arena *arena, struct error *error,
+                                 const struct request_member **out, uint32_t *out_count)
+{
+    TRY(codec_check_count(count, SESSION_CAST_COUNT_MAX, "SESSION_CAST_COUNT_MAX", "cast", error));
+    struct request_member *members = arena_alloc(arena, count, sizeof *members);
+    if (members == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory while reading the cast");
+    }
+    for (size_t i = 0; i < count; i++) {
+        TRY(member_decode(from[i], arena, error, &members[i]));
+    }
+    *out = members;
+    *out_count = (uint32_t)count;
     return STATUS_OK;
 }
 
@@ -39,7 +71,10 @@ enum status codec_decode_session_open(const Personad__V1__SessionOpenRequest *fr
                          "session_open.user_name", error, &open->user_name));
     TRY(codec_check_text(from->label, LABEL_BYTES_MAX, "LABEL_BYTES_MAX", "session_open.label",
                          error, &open->label));
-    TRY(variables_decode(from, arena, error, open));
+    TRY(variables_decode(from->variables, from->n_variables, arena, error, &open->variables,
+                         &open->variable_count));
+    TRY(codec_decode_members(from->cast, from->n_cast, arena, error, &open->members,
+                             &open->member_count));
     open->has_seed = from->has_seed;
     open->seed = from->seed;
     open->context_tokens = from->has_context_tokens ? from->context_tokens : 0;

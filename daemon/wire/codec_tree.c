@@ -34,12 +34,23 @@ static enum status session_delete_decode(const Personad__V1__SessionDeleteReques
 }
 
 static enum status session_set_decode(const Personad__V1__SessionSetRequest *from,
-                                      struct error *error, struct request *out)
+                                      struct arena *arena, struct error *error, struct request *out)
 {
     struct request_session_set *asked = &out->u.session_set;
     out->type = REQUEST_SESSION_SET;
     asked->session = from->session;
     asked->has_label = from->has_label;
+    TRY(codec_decode_members(from->add, from->n_add, arena, error, &asked->members,
+                             &asked->member_count));
+    if (from->rename != NULL) {
+        asked->has_name = true;
+        asked->speaker = from->rename->speaker;
+        TRY(codec_check_text(from->rename->name, PERSONA_NAME_BYTES_MAX, "PERSONA_NAME_BYTES_MAX",
+                             "session_set.rename.name", error, &asked->name));
+        if (asked->name.size == 0) {
+            return error_set(error, STATUS_BAD_INPUT, "session_set.rename: the name is empty");
+        }
+    }
     return codec_check_text(from->label, LABEL_BYTES_MAX, "LABEL_BYTES_MAX", "session_set.label",
                             error, &asked->label);
 }
@@ -100,8 +111,8 @@ static void context_decode(const Personad__V1__ContextRequest *from, struct requ
     };
 }
 
-enum status codec_decode_tree(const Personad__V1__Request *from, struct error *error,
-                              struct request *out)
+enum status codec_decode_tree(const Personad__V1__Request *from, struct arena *arena,
+                              struct error *error, struct request *out)
 {
     switch (from->op_case) {
     case PERSONAD__V1__REQUEST__OP_PERSONA_DELETE:
@@ -111,7 +122,7 @@ enum status codec_decode_tree(const Personad__V1__Request *from, struct error *e
     case PERSONAD__V1__REQUEST__OP_SESSION_DELETE:
         return session_delete_decode(from->session_delete, error, out);
     case PERSONAD__V1__REQUEST__OP_SESSION_SET:
-        return session_set_decode(from->session_set, error, out);
+        return session_set_decode(from->session_set, arena, error, out);
     case PERSONAD__V1__REQUEST__OP_BOOKMARK:
         return bookmark_decode(from->bookmark, error, out);
     case PERSONAD__V1__REQUEST__OP_BOOKMARK_LIST:

@@ -215,6 +215,15 @@ int personad_persona_get(personad_client *client, uint64_t id, const char *name,
 int personad_persona_list(personad_client *client, uint64_t after,
                           const struct personad_persona **out, size_t *count, bool *end);
 
+/* A further speaker: a persona by id or by name, or a human; the rest is 0 and NULL. */
+struct personad_cast_entry {
+    uint64_t persona;
+    const char *persona_name;
+    const char *human;
+};
+
+enum { PERSONAD_CAST_COUNT_MAX = 64 };
+
 struct personad_open_options {
     uint64_t persona;         /* 0: by name */
     const char *persona_name; /* NULL: the daemon's default */
@@ -224,11 +233,21 @@ struct personad_open_options {
     uint64_t seed;
     uint32_t context_tokens; /* 0: the daemon's */
     bool no_greeting;
+    const struct personad_cast_entry *cast; /* speakers 2 and on */
+    size_t cast_count;
 };
 
 int personad_session_open(personad_client *client, const struct personad_open_options *options,
                           const struct personad_session **out,
                           const struct personad_node **greetings, size_t *greeting_count);
+/* Further speakers join, behind those that are there; who is there already stays. out may be NULL,
+ * here and below. */
+int personad_session_add(personad_client *client, uint64_t session,
+                         const struct personad_cast_entry *entries, size_t count,
+                         const struct personad_session **out);
+/* A human behind speaker 0 who has not said anything yet. */
+int personad_session_rename(personad_client *client, uint64_t session, uint32_t speaker,
+                            const char *name, const struct personad_session **out);
 int personad_session_list(personad_client *client, uint64_t after,
                           const struct personad_session **out, size_t *count, bool *end);
 

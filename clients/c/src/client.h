@@ -85,6 +85,15 @@ int client_ask(struct personad_client *client, Personad__V1__Request *request, i
  * PERSONAD_CLOSED. */
 int client_more(struct personad_client *client, uint64_t id, int wanted,
                 const Personad__V1__Reply **reply);
+/* The protocol's form of cast entries; borrows their texts. */
+struct client_cast {
+    Personad__V1__CastEntry entries[PERSONAD_CAST_COUNT_MAX];
+    Personad__V1__CastEntry *list[PERSONAD_CAST_COUNT_MAX];
+};
+
+int client_cast(struct personad_client *client, const struct personad_cast_entry *entries,
+                size_t count, struct client_cast *out);
+
 int client_no_memory(struct personad_client *client);
 Personad__V1__Position client_position(const struct personad_position *position);
 

@@ -238,6 +238,13 @@ int personad_session_open(personad_client *client, const struct personad_open_op
     body.context_tokens = options->context_tokens;
     body.has_no_greeting = options->no_greeting;
     body.no_greeting = options->no_greeting;
+    struct client_cast cast;
+    const int cast_code = client_cast(client, options->cast, options->cast_count, &cast);
+    if (cast_code != PERSONAD_OK) {
+        return cast_code;
+    }
+    body.n_cast = options->cast_count;
+    body.cast = cast.list;
     Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
     request.op_case = PERSONAD__V1__REQUEST__OP_SESSION_OPEN;
     request.session_open = &body;

@@ -6,7 +6,8 @@
             print(piece.text, end="")
 
 Text may be str or bytes; a persona is a name or the id of a version; a place is a Position, a Node
-(its end) or None (the session's head). Sampler settings are keywords: temperature, top_k, top_p,
+(its end) or None (the session's head). A speaker is an index into the session's cast or a name in
+it. Sampler settings are keywords: temperature, top_k, top_p,
 min_p, repetition_penalty, presence_penalty, frequency_penalty, penalty_range, penalize_prompt,
 max_tokens, min_tokens, top_count, ignore_end, stop (list), bias (dict). What is left out is as the
 persona says.
@@ -17,13 +18,15 @@ from typing import AsyncIterator, Dict, Iterable, List, Optional, Sequence, Unio
 
 from .connection import Connection
 from .schema import ENUMS, MESSAGES
-from .types import (Alternative, Compared, Distribution, Group, Node, Piece, Position, Scored,
-                    Verification)
+from .types import (Alternative, Compared, Distribution, Group, Human, Member, Node, Piece,
+                    Position, Scored, Verification)
 
 Text = Union[str, bytes]
 Place = Union[Position, Node, None]
 Persona = Union[str, int, None]
 Option = Union[str, bytes, Sequence[int]]
+Speaker = Union[int, str]
+Joining = Union[str, int, Human]
 
 _SAMPLER_NAMES = set(MESSAGES["Sampler"].DESCRIPTOR.fields_by_name)
 _GENERATION_NAMES = {"n", "seed", "raw_seed", "prefix", "numbers"}
@@ -42,6 +45,17 @@ def _set_place(message, place: Place) -> None:
     message.position.node = place.node
     if place.offset is not None:
         message.position.offset = place.offset
+
+
+def _set_cast(entries, cast: Sequence[Joining]) -> None:
+    """Personas by name or version id, and humans."""
+    for one in cast:
+        if isinstance(one, Human):
+            entries.add(name=_bytes(one.name))
+        elif isinstance(one, int):
+            entries.add(persona=one)
+        else:
+            entries.add(persona_name=_bytes(one))
 
 
 def _set_sampler(sampler, settings: Dict) -> None:
@@ -78,48 +92,90 @@ class AsyncSession:
         self._client = client
         self.id: int = info.id
         self.seed: int = info.seed
-        self.cast: List[str] = [member.name.decode("utf-8", "replace") for member in info.cast]
         self.greetings = list(greetings)
+        self._take_cast(info)
+
+    def _take_cast(self, info) -> None:
+        self.members: List[Member] = [
+            Member(member.speaker, member.name.decode("utf-8", "replace"),
+                   member.persona if member.HasField("persona") else None)
+            for member in info.cast]
+        self.cast: List[str] = [member.name for member in self.members]
+
+    def _speaker(self, who: Speaker) -> int:
+        """The index of a name; of equal ones the one that joined last."""
+        if isinstance(who, int):
+            return who
+        for member in reversed(self.members):
+            if member.name == who:
+                return member.speaker
+        raise ValueError(f"nobody is called {who!r}; the cast is {', '.join(self.cast)}")
+
+    # ---- the cast
+
+    async def add(self, *cast: Joining) -> List[Member]:
+        """Who joins: personas by name or version id, and Human(name). The cast afterwards."""
+        def fill(body):
+            body.session = self.id
+            _set_cast(body.add, cast)
+        self._take_cast((await self._client.connection.call("session_set", fill)).session)
+        return self.members
+
+    async def rename(self, speaker: Speaker, name: str) -> List[Member]:
+        """Another name for a human who joined and has not said anything yet."""
+        def fill(body):
+            body.session = self.id
+            body.rename.speaker = self._speaker(speaker)
+            body.rename.name = _bytes(name)
+        self._take_cast((await self._client.connection.call("session_set", fill)).session)
+        return self.members
 
     # ---- growing
 
-    async def say(self, text: Text, at: Place = None, **settings) -> List[Node]:
-        """Says the text and waits for the reply, or n of them."""
-        return await self._grow("say", self._fill_say(text, at, settings, False))
+    async def say(self, text: Text, at: Place = None, speaker: Speaker = 0,
+                  reply_speaker: Optional[Speaker] = None, **settings) -> List[Node]:
+        """Says the text and waits for the reply, or n of them; by default the first persona's."""
+        return await self._grow(
+            "say", self._fill_say(text, at, speaker, reply_speaker, settings, False))
 
-    def say_stream(self, text: Text, at: Place = None, **settings) \
+    def say_stream(self, text: Text, at: Place = None, speaker: Speaker = 0,
+                   reply_speaker: Optional[Speaker] = None, **settings) \
             -> AsyncIterator[Union[Piece, Node]]:
         """Pieces as they come; each node whole when it ends."""
-        return self._stream("say", self._fill_say(text, at, settings, True))
+        return self._stream(
+            "say", self._fill_say(text, at, speaker, reply_speaker, settings, True))
 
-    async def generate(self, at: Place = None, speaker: Optional[int] = None,
+    async def generate(self, at: Place = None, speaker: Optional[Speaker] = None,
                        continuing: bool = False, **settings) -> List[Node]:
         """n further nodes at a place: a new turn, or the turn there going on."""
         return await self._grow(
             "generate", self._fill_generate(at, speaker, continuing, settings, False))
 
-    def generate_stream(self, at: Place = None, speaker: Optional[int] = None,
+    def generate_stream(self, at: Place = None, speaker: Optional[Speaker] = None,
                         continuing: bool = False, **settings) \
             -> AsyncIterator[Union[Piece, Node]]:
         return self._stream(
             "generate", self._fill_generate(at, speaker, continuing, settings, True))
 
-    async def append(self, text: Text, at: Place = None, speaker: int = 0,
+    async def append(self, text: Text, at: Place = None, speaker: Speaker = 0,
                      continuing: bool = False) -> Node:
         """Adds given text."""
         def fill(body):
             body.session = self.id
             body.text = _bytes(text)
-            body.speaker = speaker
+            body.speaker = self._speaker(speaker)
             body.continuing = continuing
             _set_place(body, at)
         created = await self._client.connection.call("append", fill)
         return Node.of(created.nodes[-1])
 
-    def _fill_say(self, text, at, settings, stream):
+    def _fill_say(self, text, at, speaker, reply_speaker, settings, stream):
         def fill(body):
             body.session = self.id
             body.text = _bytes(text)
+            body.speaker = self._speaker(speaker)
+            if reply_speaker is not None:
+                body.reply_speaker = self._speaker(reply_speaker)
             _set_place(body, at)
             _set_generation(body, settings, stream)
         return fill
@@ -129,7 +185,7 @@ class AsyncSession:
             body.session = self.id
             body.continuing = continuing
             if speaker is not None:
-                body.speaker = speaker
+                body.speaker = self._speaker(speaker)
             _set_place(body, at)
             _set_generation(body, settings, stream)
         return fill
@@ -177,7 +233,7 @@ class AsyncSession:
 
     # ---- looking
 
-    async def distribution(self, at: Place = None, speaker: Optional[int] = None,
+    async def distribution(self, at: Place = None, speaker: Optional[Speaker] = None,
                            continuing: bool = False, top_count: int = 10,
                            tokens: Iterable[int] = ()) -> Distribution:
         """What could come next at a place."""
@@ -187,7 +243,7 @@ class AsyncSession:
             body.top_count = top_count
             body.tokens.extend(tokens)
             if speaker is not None:
-                body.speaker = speaker
+                body.speaker = self._speaker(speaker)
             _set_place(body, at)
         reply = await self._client.connection.call("distribution", fill)
         return Distribution(reply.entropy,
@@ -196,14 +252,14 @@ class AsyncSession:
                             list(reply.logprobs))
 
     async def score(self, options: Sequence[Option], at: Place = None,
-                    speaker: Optional[int] = None, continuing: bool = False) -> List[Scored]:
+                    speaker: Optional[Speaker] = None, continuing: bool = False) -> List[Scored]:
         """How likely each of the options is at a place: texts, or lists of ids."""
         def fill(body):
             body.session = self.id
             body.numbers = True
             item = body.items.add(continuing=continuing)
             if speaker is not None:
-                item.speaker = speaker
+                item.speaker = self._speaker(speaker)
             _set_place(item, at)
             for option in options:
                 if isinstance(option, (str, bytes)):
@@ -215,7 +271,7 @@ class AsyncSession:
                        list(one.tokens), list(one.logprobs)) for one in reply.items[0].options]
 
     async def compare(self, personas: Sequence[int] = (), at: Place = None,
-                      speaker: Optional[int] = None, divergence: bool = False) -> Compared:
+                      speaker: Optional[Speaker] = None, divergence: bool = False) -> Compared:
         """The path to a place as each of the personas sees it; with divergence, the whole
         distributions are compared too (Kullback-Leibler, from the first persona's)."""
         def fill(body):
@@ -223,7 +279,7 @@ class AsyncSession:
             body.personas.extend(personas)
             body.divergence = divergence
             if speaker is not None:
-                body.speaker = speaker
+                body.speaker = self._speaker(speaker)
             _set_place(body, at)
         reply = await self._client.connection.call("compare", fill)
         return Compared([(span.node, span.first, list(span.tokens)) for span in reply.spans],
@@ -271,8 +327,9 @@ class AsyncClient:
 
     async def open(self, persona: Persona = None, user_name: Text = "",
                    variables: Optional[Dict[str, str]] = None, seed: Optional[int] = None,
-                   label: Text = "", greeting: bool = True) -> AsyncSession:
-        """A new session."""
+                   label: Text = "", greeting: bool = True,
+                   cast: Sequence[Joining] = ()) -> AsyncSession:
+        """A new session: you (speaker 0), the persona (1), and who else is in the cast."""
         def fill(body):
             if isinstance(persona, int):
                 body.persona = persona
@@ -286,6 +343,7 @@ class AsyncClient:
                 body.seed = seed
             body.label = _bytes(label)
             body.no_greeting = not greeting
+            _set_cast(body.cast, cast)
         reply = await self.connection.call("session_open", fill)
         return AsyncSession(self, reply.session, [Node.of(node) for node in reply.greetings])
 

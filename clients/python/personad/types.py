@@ -39,6 +39,20 @@ class Position:
     offset: Optional[int] = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Human:
+    """Somebody who is to join a cast."""
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A speaker of a session's cast; persona: the id of its version, None for a human."""
+    speaker: int
+    name: str
+    persona: Optional[int]
+
+
 @dataclasses.dataclass
 class Numbers:
     """One entry a sampled token, the one that ended the node included. Nats."""

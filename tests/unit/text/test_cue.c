@@ -422,18 +422,19 @@ static void test_a_lead_in_sets_the_state_and_is_never_cut(void **state)
 static void test_bad_patterns_are_refused_by_number(void **state)
 {
     static char long_text[CUE_BYTES_MAX + 2];
-    struct cue_pattern patterns[CUE_COUNT_MAX + 1];
+    struct cue_pattern patterns[CUE_PATTERN_COUNT_MAX + 1];
     struct cue_set *set = NULL;
     struct error error = {0};
 
     (void)state;
     memset(long_text, 'x', CUE_BYTES_MAX + 1);
-    for (size_t i = 0; i <= CUE_COUNT_MAX; i++) {
+    for (size_t i = 0; i <= CUE_PATTERN_COUNT_MAX; i++) {
         patterns[i] = (struct cue_pattern){CUE_TEXT, bytes_of(long_text, CUE_BYTES_MAX)};
     }
-    assert_int_equal(cue_set_create(patterns, CUE_COUNT_MAX + 1, &error, &set), STATUS_LIMIT);
-    assert_string_equal(error.limit_name, "CUE_COUNT_MAX");
-    assert_int_equal(cue_set_create(patterns, CUE_COUNT_MAX, &error, &set), STATUS_OK);
+    assert_int_equal(cue_set_create(patterns, CUE_PATTERN_COUNT_MAX + 1, &error, &set),
+                     STATUS_LIMIT);
+    assert_string_equal(error.limit_name, "CUE_PATTERN_COUNT_MAX");
+    assert_int_equal(cue_set_create(patterns, CUE_PATTERN_COUNT_MAX, &error, &set), STATUS_OK);
     cue_set_destroy(set);
     set = NULL;
     patterns[2].text = bytes_of_text(long_text);
