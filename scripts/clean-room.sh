@@ -1,11 +1,12 @@
 #!/bin/sh
 # Runs the README's commands in a bare Debian 12 that was made for that.
-#   clean-room.sh [run|test|shell] [--fresh]
+#   clean-room.sh [run|test|cuda|shell] [--fresh]
 #
-# Without a word: `./dev run </dev/null`, then `./dev test`. The committed tree is cloned into a
-# minimal Debian, where nothing is installed that happens to be on this machine; what comes along
-# is only what reaches the network: resolver, certificates, apt's sources and proxies, pip's
-# settings. The minimal Debian is kept as an archive (--fresh makes it again).
+# Without a word: `./dev run </dev/null`, then `./dev test`. cuda: `./dev build --cuda`, which has
+# to fetch the compiler, and a look at what it made. The committed tree is cloned into a minimal
+# Debian, where nothing is installed that happens to be on this machine; what comes along is only
+# what reaches the network: resolver, certificates, apt's sources and proxies, pip's settings. The
+# minimal Debian is kept as an archive (--fresh makes it again).
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$root/scripts/lib.sh"
@@ -15,9 +16,9 @@ what="run test"
 fresh=false
 for word in "$@"; do
     case $word in
-    run | test | shell) what=$word ;;
+    run | test | cuda | shell) what=$word ;;
     --fresh) fresh=true ;;
-    *) fail "clean-room does not know '$word': it takes run, test or shell, and --fresh" ;;
+    *) fail "clean-room does not know '$word': it takes run, test, cuda or shell, and --fresh" ;;
     esac
 done
 
@@ -124,28 +125,48 @@ done
 
 # ---- the README's commands ----------------------------------------------------------------------
 
+# try NAME COMMAND: a command line of ./dev; what it prints is kept under the name.
 try()
 {
-    say "in the clean room: ./dev $1"
+    say "in the clean room: ./dev $2"
     start=$(date +%s)
-    inside sh -c "cd /personad && ./dev $1 </dev/null" >"$folder/$1.out" || {
+    inside sh -c "cd /personad && ./dev $2 </dev/null" >"$folder/$1.out" || {
         cat "$folder/$1.out"
-        fail "./dev $1 FAILED in the clean room after $(($(date +%s) - start)) s"
+        fail "./dev $2 FAILED in the clean room after $(($(date +%s) - start)) s"
     }
     cat "$folder/$1.out"
-    say "./dev $1 passed in the clean room in $(($(date +%s) - start)) s"
+    say "./dev $2 passed in the clean room in $(($(date +%s) - start)) s"
+}
+
+# The library is there, is found by the daemon, and holds what the compiler should make.
+look_at_cuda()
+{
+    [ -f "$room/personad/build/release/lib/libpersonad_cuda.so" ] ||
+        fail "./dev build --cuda made no lib/libpersonad_cuda.so"
+    inside sh -c "cd /personad && build/release/bin/personad --devices" >"$folder/devices.out" ||
+        fail "the daemon could not list its devices"
+    cat "$folder/devices.out"
+    grep -q '^cuda' "$folder/devices.out" || fail "personad --devices says nothing of cuda"
+    if grep -q 'has no CUDA backend' "$folder/devices.out"; then
+        fail "the daemon does not find the backend that was built"
+    fi
+    try sass "sass --check"
 }
 
 for step in $what; do
     case $step in
     run)
-        try run
+        try run run
         grep -q '[[:alpha:]]' "$folder/run.out" || fail "./dev run printed no reply"
         ;;
     test)
-        try test
+        try test test
         tail -n 1 "$folder/test.out" | grep -Eq '^[0-9]+ passed, 0 failed, [0-9]+ skipped$' ||
             fail "the last line of ./dev test is not what it should be"
+        ;;
+    cuda)
+        try cuda "build --cuda"
+        look_at_cuda
         ;;
     shell) inside sh -c 'cd /personad && exec bash' || : ;;
     esac

@@ -25,7 +25,7 @@ usage: ./dev COMMAND
                       show what the CUDA compiler made of each kernel: registers, local memory,
                       loops by kind of instruction; needs the built library, no card
   model               fetch and verify the default model; prints its path
-  clean-room [run|test]
+  clean-room [run|test|cuda]
                       run the README's commands in a bare Debian made for that
   image [--cuda] [TAG] [--base IMAGE]
                       build the container image with docker, podman or buildah
