@@ -105,6 +105,7 @@ static void destroy(struct backend *backend)
     }
     free_lists(backend);
     device_free(backend->device, backend->activations.data);
+    device_free(backend->device, backend->meeting.data);
     device_free(backend->device, backend->qkv.data);
     device_free(backend->device, backend->partials.data);
     device_free(backend->device, backend->sampling.data);

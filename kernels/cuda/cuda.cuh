@@ -164,6 +164,7 @@ struct backend {
     struct cuda_slot slots[BACKEND_STEP_SLOT_COUNT];
 
     struct cuda_scratch activations; /* matmul.cuh: bf16 fragments of the rows at hand */
+    struct cuda_scratch meeting;     /* matmul_fold.cuh: where there are no clusters */
     struct cuda_scratch qkv;         /* attn_in.cu: q, k, v before bias and rotation */
     struct cuda_scratch partials;    /* attention.cu */
     struct cuda_scratch sampling;    /* sample.cu */

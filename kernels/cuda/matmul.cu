@@ -6,13 +6,14 @@
  *           conversion of codes, which a warp does once for 64 rows.
  * Launch:   grid = (groups of panels x ranks, groups of rows), block = a warp a panel for up to 64
  *           rows, else 2 x 2 warps of 2 panels and 64 rows; dynamic shared memory = stages, sums.
- * Order:    matmul.cuh. Segments are the ranks of a cluster where there are clusters and the rows
- *           are too few to fill the card without, else one block runs them after each other; both
- *           add them from left to right.
+ * Order:    matmul.cuh. Where the rows are too few to fill the card segments are ranks
+ *           (matmul_fold.cuh): of a cluster, or without clusters of blocks that meet in global
+ *           memory. Else one block runs them after each other. All add them from left to right.
  * Checked:  tests/emulator/test_matmul.cpp, against double over the bf16 operands, derived bound;
  *           rows alone and in every kind of launch by memcmp.
  */
 #include "kernels/cuda/matmul_block.cuh"
+#include "kernels/cuda/matmul_fold.cuh"
 
 #include "base/check.h"
 
@@ -23,6 +24,8 @@ enum {
     SLOTS_MAX = 4,
     BLOCKS_RESIDENT = 2,          /* of a multiprocessor, that the stages leave room for */
     SHARED_RESERVED_BYTES = 1024, /* of a block, the card's own */
+    MEETING_TILES_MAX = 8,        /* of a block whose ranks meet in global memory */
+    SUM_TILE_BYTES = CUDA_WARP_LANES * 4 * 4,
 };
 
 /* As the CPU backend computes it. */
@@ -45,24 +48,10 @@ DEVICE_INLINE uint32_t sum_place(uint32_t slot_count, uint32_t slot, uint32_t o,
            o / 8 * 2 + n % 2;
 }
 
-/* The ranks' sums from left to right. */
-DEVICE_INLINE float fold(const float *sums, uint32_t rank_count, uint32_t at)
-{
-    float sum;
-
-    if (rank_count == 1) {
-        return sums[at];
-    }
-    sum = prim_cluster_map(sums, 0)[at];
-    for (uint32_t rank = 1; rank < rank_count; rank++) {
-        sum += prim_cluster_map(sums, rank)[at];
-    }
-    return sum;
-}
-
-/* Ranks share the outputs of their block. */
+/* The ranks of a cluster share the outputs of their block. */
 template <int PANELS, int TILES>
-DEVICE_INLINE void finish_rows(const struct cuda_matmul_args &args, const struct cuda_block &block)
+DEVICE_INLINE void finish_rows(const struct cuda_matmul_args &args, const struct cuda_block &block,
+                               const struct cuda_ranks &ranks)
 {
     const struct cuda_matmul_shape &shape = args.shape;
     const bool swiglu = shape.epilogue == CUDA_SWIGLU;
@@ -70,8 +59,11 @@ DEVICE_INLINE void finish_rows(const struct cuda_matmul_args &args, const struct
     const uint32_t across = shape.slot_count / slot_step * CUDA_PANEL_ROWS;
     const float *sums = (const float *)(block.shared + shape.sums_offset);
 
-    for (uint32_t i = PRIM_THREAD + PRIM_THREADS * block.rank;
-         i < across * block.tiles * CUDA_TILE_ROWS; i += PRIM_THREADS * shape.rank_count) {
+    const uint32_t share = ranks.sums == NULL ? ranks.rank : 0;
+    const uint32_t shares = ranks.sums == NULL ? ranks.count : 1;
+
+    for (uint32_t i = PRIM_THREAD + PRIM_THREADS * share; i < across * block.tiles * CUDA_TILE_ROWS;
+         i += PRIM_THREADS * shares) {
         const uint32_t slot = i % across / CUDA_PANEL_ROWS * slot_step;
         const uint32_t o = i % CUDA_PANEL_ROWS, n = i / across;
         const uint32_t row = block.tile_first * CUDA_TILE_ROWS + n;
@@ -84,19 +76,39 @@ DEVICE_INLINE void finish_rows(const struct cuda_matmul_args &args, const struct
         float *to = found.part->out + (uint64_t)row * found.part->stride + output;
         const float scale = args.row_scales == NULL ? 1.0f : args.row_scales[row];
         const float sum =
-            fold(sums, shape.rank_count, sum_place<PANELS, TILES>(shape.slot_count, slot, o, n)) *
+            cuda_ranks_fold(ranks, sums, sum_place<PANELS, TILES>(shape.slot_count, slot, o, n)) *
             scale;
 
         if (swiglu) {
-            *to = silu(sum) * (fold(sums, shape.rank_count,
-                                    sum_place<PANELS, TILES>(shape.slot_count, slot + 1, o, n)) *
-                               scale);
+            *to = silu(sum) *
+                  (cuda_ranks_fold(ranks, sums,
+                                   sum_place<PANELS, TILES>(shape.slot_count, slot + 1, o, n)) *
+                   scale);
         } else if (shape.epilogue == CUDA_ADD) {
             *to += found.part->bias == NULL ? sum : sum + found.part->bias[output];
         } else {
             *to = sum;
         }
     }
+}
+
+/* Where this block and the others of its outputs meet. */
+DEVICE_INLINE struct cuda_ranks ranks_of(const struct cuda_matmul_args &args,
+                                         const struct cuda_block &block)
+{
+    const struct cuda_matmul_shape &shape = args.shape;
+    struct cuda_ranks ranks = {block.rank, shape.rank_count, NULL, NULL, 0};
+
+    if (shape.rank_count > 1 && args.meeting != NULL) {
+        const uint32_t blocks = PRIM_GRID_X / shape.rank_count;
+        const uint32_t at = PRIM_BLOCK_Y * blocks + block.block;
+
+        ranks.size = shape.slot_count * block.tiles * CUDA_WARP_LANES * 4;
+        ranks.arrived = (uint32_t *)args.meeting + at;
+        ranks.sums = (float *)(args.meeting + shape.meeting_sums_at) +
+                     (uint64_t)at * shape.rank_count * ranks.size;
+    }
+    return ranks;
 }
 
 template <int PANELS, int TILES>
@@ -144,13 +156,20 @@ static KERNEL void PRIM_BOUNDS(THREADS_MAX, BLOCKS_RESIDENT)
     }
     cuda_stream_any<PANELS, TILES>(
         args, block, own, first.part == NULL ? (uint32_t)CUDA_BF16 : first.part->weight.format);
-    if (shape.rank_count > 1) {
+    const struct cuda_ranks ranks = ranks_of(args, block);
+    const bool is_cluster = shape.rank_count > 1 && ranks.sums == NULL;
+
+    if (is_cluster) {
         prim_cluster_sync();
     } else {
         prim_sync();
     }
-    finish_rows<PANELS, TILES>(args, block);
-    if (shape.rank_count > 1) {
+    if (ranks.sums != NULL &&
+        !cuda_ranks_leave(ranks, (const float *)(shared + shape.sums_offset), (uint32_t *)shared)) {
+        return;
+    }
+    finish_rows<PANELS, TILES>(args, block, ranks);
+    if (is_cluster) {
         prim_cluster_sync(); /* others may still read this block's sums */
     }
     prim_depend_launch();
@@ -236,6 +255,25 @@ static uint32_t lay_shared(struct cuda_matmul_args *args, uint32_t tiles, uint32
     return sums_bytes;
 }
 
+/* Bounds of what ranks that meet in global memory take. Fewer blocks than fill the card do so, of
+ * SLOTS_MAX panels each, or twice as many of half. */
+static uint32_t meeting_counts_bytes(const struct device_facts *facts)
+{
+    return (2 * BLOCKS_RESIDENT * facts->multiprocessor_count * (uint32_t)sizeof(uint32_t) + 255) /
+           256 * 256;
+}
+
+static uint64_t meeting_sums_bytes(const struct device_facts *facts)
+{
+    return (uint64_t)BLOCKS_RESIDENT * facts->multiprocessor_count * CUDA_SEGMENT_COUNT_MAX *
+           SLOTS_MAX * MEETING_TILES_MAX * SUM_TILE_BYTES;
+}
+
+uint64_t cuda_meeting_bytes(const struct device_facts *facts)
+{
+    return meeting_counts_bytes(facts) + meeting_sums_bytes(facts);
+}
+
 template <int PANELS, int TILES>
 static enum status launch(struct device *device, struct cuda_matmul_args *args)
 {
@@ -249,7 +287,8 @@ static enum status launch(struct device *device, struct cuda_matmul_args *args)
 
     shape->segment_count = segments_of(args, facts->architecture);
     shape->rank_count = 1;
-    if (facts->architecture >= DEVICE_ARCHITECTURE_CLUSTER &&
+    if ((facts->architecture >= DEVICE_ARCHITECTURE_CLUSTER ||
+         (args->meeting != NULL && PANELS == 1)) &&
         blocks * row_blocks < BLOCKS_RESIDENT * facts->multiprocessor_count) {
         shape->rank_count = shape->segment_count;
     }
@@ -260,9 +299,17 @@ static enum status launch(struct device *device, struct cuda_matmul_args *args)
         blocks = place_blocks(args);
     }
     const uint32_t shared_bytes = lay_shared(args, tiles, facts->shared_bytes_max);
+    const bool meets = args->meeting != NULL && shape->rank_count > 1;
 
+    if (meets) {
+        shape->meeting_sums_at = meeting_counts_bytes(facts);
+        CHECK(blocks * row_blocks * sizeof(uint32_t) <= shape->meeting_sums_at);
+        CHECK((uint64_t)blocks * row_blocks * shape->rank_count * shape->slot_count * tiles *
+                  SUM_TILE_BYTES <=
+              meeting_sums_bytes(facts));
+    }
     return device_launch_cluster<matmul_kernel<PANELS, TILES>>(
-        device, shape->rank_count, blocks * shape->rank_count, row_blocks,
+        device, meets ? 1 : shape->rank_count, blocks * shape->rank_count, row_blocks,
         PANELS == 1 ? shape->slot_count * CUDA_WARP_LANES : threads, shared_bytes, *args);
 }
 

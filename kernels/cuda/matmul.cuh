@@ -57,16 +57,20 @@ struct cuda_matmul_shape {
     uint32_t stage_units;   /* units of columns that are copied at once: 1, 2, 4 */
     uint32_t stage_count;   /* on their way, and one being used */
     uint32_t segment_count; /* S */
-    uint32_t rank_count;    /* blocks of a cluster, each a segment; or 1 for all segments */
+    uint32_t rank_count;    /* blocks that have a segment each; or 1 for all segments */
     uint32_t slot_bytes;    /* of a panel in a stage */
     uint32_t stage_bytes;
-    uint32_t sums_offset; /* of the warps' sums in shared memory */
+    uint32_t sums_offset;     /* of the warps' sums in shared memory */
+    uint32_t meeting_sums_at; /* in `meeting` */
 };
 
 struct cuda_matmul_args {
     struct cuda_matmul_part parts[CUDA_PART_COUNT_MAX];
     const uint16_t *activations;
     const float *row_scales; /* [row_count]: activations are f16; NULL: bf16 */
+    /* Where ranks meet without clusters: cuda_meeting_bytes(), zeros when it is made. NULL: they
+     * are those of a cluster, or there are none. */
+    uint8_t *meeting;
     uint32_t part_count;
     uint32_t row_count;           /* at most; it sizes the grid */
     const uint32_t *row_count_at; /* the card's: how many there are; NULL: row_count */
@@ -131,6 +135,9 @@ struct cuda_activation_source {
 MUST_USE enum status cuda_activations_fill(struct device *device,
                                            const struct cuda_activation_source *source,
                                            uint16_t *to);
+
+/* matmul.cu: what args.meeting takes on this card. */
+uint64_t cuda_meeting_bytes(const struct device_facts *facts);
 
 /* matmul.cu: launches; row_count 0 is fine. Parts of CUDA_SWIGLU are gate and up. */
 MUST_USE enum status cuda_matmul_store(struct device *device, struct cuda_matmul_args *args);

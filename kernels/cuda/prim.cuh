@@ -294,6 +294,26 @@ DEVICE_INLINE uint32_t prim_atomic_add_global(uint32_t *at, uint32_t value)
     return prim_atomic_add_shared(at, value);
 }
 
+/* What this thread wrote to global memory before it, every block sees before what it writes after
+ * it, a count for instance; and what is read after it is no older than what was read before. */
+DEVICE_INLINE void prim_fence(void)
+{
+#ifdef __CUDACC__
+    __threadfence();
+#endif
+}
+
+/* A number in global memory that another block of the launch has written: not from the cache of
+ * this multiprocessor, which does not hear of it. */
+DEVICE_INLINE float prim_load_fresh(const float *at)
+{
+#ifdef __CUDACC__
+    return __ldcg(at);
+#else
+    return *at;
+#endif
+}
+
 /* 2^x within 2 ulp, exact for 0 and -infinity; a result below 2^-126 is 0. One kind of card gives
  * the same bits always; cards and the emulator differ from each other. */
 DEVICE_INLINE float prim_exp2(float x)

@@ -10,6 +10,23 @@
 
 #include "base/check.h"
 
+/* Counts are zero before the first launch, and every launch leaves them so. */
+static enum status want_meeting(struct backend *backend, struct error *error)
+{
+    const uint64_t size_bytes = cuda_meeting_bytes(&backend->facts);
+
+    if (backend->facts.architecture >= DEVICE_ARCHITECTURE_CLUSTER ||
+        size_bytes <= backend->meeting.size_bytes) {
+        return STATUS_OK;
+    }
+    TRY(cuda_scratch_want(backend, &backend->meeting, size_bytes, "sums of split products", error));
+    if (device_clear(backend->device, backend->meeting.data, size_bytes) != STATUS_OK) {
+        return error_set(error, STATUS_DEVICE, "the card failed: %s",
+                         device_fault_text(backend->device));
+    }
+    return STATUS_OK;
+}
+
 enum status cuda_product_check(struct backend_program *program, const char *what,
                                const struct backend_weight *weight, uint32_t rows, uint32_t cols,
                                struct error *error)
@@ -25,6 +42,7 @@ enum status cuda_product_check(struct backend_program *program, const char *what
                          "%s has %u rows of %u columns where the model needs %u of %u", what,
                          weight->view.rows, weight->view.cols, rows, cols);
     }
+    TRY(want_meeting(backend, error));
     return cuda_scratch_want(backend, &backend->activations, cuda_activation_bytes(row_count, cols),
                              "activations", error);
 }
@@ -43,6 +61,7 @@ enum status cuda_product_begin(const struct cuda_step *step, struct cuda_activat
     }
     args->activations = (const uint16_t *)scratch;
     args->row_scales = source->row_scales;
+    args->meeting = (uint8_t *)backend->meeting.data;
     args->row_count = source->row_count;
     args->row_count_at = source->row_count_at;
     return cuda_activations_fill(backend->device, source, (uint16_t *)scratch);

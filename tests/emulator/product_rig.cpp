@@ -2,9 +2,11 @@
 #include "tests/emulator/product_rig.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "kernels/cuda/fragment.cuh"
 #include "kernels/steps/fp8.h"
 
 extern "C" {
@@ -70,6 +72,39 @@ void product_rig_finish(struct product_rig *rig)
 {
     cuda_weight_destroy(rig->weight);
     device_close(rig->backend.device);
+}
+
+enum status product_rig_run(const struct product_rig *rig, product_multiply function,
+                            uint32_t first, uint32_t count, std::vector<float> &out)
+{
+    const size_t margin = 8, words = (cuda_activation_bytes(count, rig->cols) + 15) / 16;
+    std::vector<struct cuda_words> activations(words);
+    struct cuda_activation_source source = {};
+    struct cuda_matmul_args args = {};
+
+    memset(activations.data(), 0xff, words * sizeof(activations[0]));
+    out.assign((size_t)count * rig->rows + margin, NAN);
+    args.part_count = 1;
+    args.parts[0].weight = rig->weight->view;
+    args.parts[0].out = out.data();
+    args.parts[0].stride = rig->rows;
+    if (cuda_matmul_is_half(&args)) {
+        source.row_scales =
+            (float *)((uint8_t *)activations.data() + cuda_row_scales_at(count, rig->cols));
+        args.row_scales = source.row_scales;
+    }
+    source.x = rig->x.data() + (size_t)first * rig->cols;
+    source.cols = rig->cols;
+    source.row_count = count;
+    TRY(cuda_activations_fill(rig->backend.device, &source, (uint16_t *)activations.data()));
+    args.row_count = count;
+    args.activations = (const uint16_t *)activations.data();
+    args.meeting = (uint8_t *)rig->backend.meeting.data;
+    TRY(function(rig->backend.device, &args));
+    for (size_t i = 0; i < margin; i++) {
+        CHECK(isnan(out[(size_t)count * rig->rows + i]));
+    }
+    return STATUS_OK;
 }
 
 void product_settings_use(uint32_t which)

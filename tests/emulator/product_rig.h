@@ -25,6 +25,12 @@ void product_rig_init(struct product_rig *rig, uint64_t seed, uint32_t dtype, ui
                       uint32_t cols, uint32_t x_count, bool fp8 = false);
 void product_rig_finish(struct product_rig *rig);
 
+/* out becomes the products of rows [first, first + count) of x; a product that writes past its
+ * outputs ends the process. Ranks meet in the backend's `meeting`, if it has one. */
+typedef enum status (*product_multiply)(struct device *device, struct cuda_matmul_args *args);
+enum status product_rig_run(const struct product_rig *rig, product_multiply function,
+                            uint32_t first, uint32_t count, std::vector<float> &out);
+
 /* The emulator's settings: `which` counts schedules, copies early and late, sm_80 and sm_90. */
 enum { PRODUCT_SETTINGS_COUNT = 6 };
 void product_settings_use(uint32_t which);

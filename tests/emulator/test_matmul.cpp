@@ -21,7 +21,7 @@ extern "C" {
 #include "kernels/cuda/matmul_block.cuh"
 #include "tests/emulator/product_rig.h"
 
-enum { ROW_COUNT_MAX = 70, MARGIN = 8 };
+enum { ROW_COUNT_MAX = 70 };
 
 static const uint32_t dtypes[] = {
 #define X(name, number, elements, bytes) number,
@@ -38,41 +38,12 @@ static uint32_t cols_of(uint32_t dtype, uint32_t i)
     return dtype_block_elements(dtype) == 256 ? super[i] : plain[i];
 }
 
-typedef enum status (*multiply)(struct device *device, struct cuda_matmul_args *args);
-
-/* Rows [first, first + count) of the rig's x; out is poisoned before, its margin must stay so. */
-static void run_rows(const struct product_rig *rig, multiply function, uint32_t first,
+/* Rows [first, first + count) of the rig's x. */
+static void run_rows(const struct product_rig *rig, product_multiply function, uint32_t first,
                      uint32_t count, std::vector<float> &out)
 {
-    const size_t words = (cuda_activation_bytes(count, rig->cols) + 15) / 16;
-    std::vector<struct cuda_words> activations(words);
-    struct cuda_activation_source source = {};
-    struct cuda_matmul_args args = {};
-
-    memset(activations.data(), 0xff, words * sizeof(activations[0]));
-    out.assign((size_t)count * rig->rows + MARGIN, NAN);
-    args.part_count = 1;
-    args.parts[0].weight = rig->weight->view;
-    args.parts[0].out = out.data();
-    args.parts[0].stride = rig->rows;
-    if (cuda_matmul_is_half(&args)) {
-        source.row_scales =
-            (float *)((uint8_t *)activations.data() + cuda_row_scales_at(count, rig->cols));
-        args.row_scales = source.row_scales;
-    }
-    source.x = rig->x.data() + (size_t)first * rig->cols;
-    source.cols = rig->cols;
-    source.row_count = count;
-    assert_int_equal(
-        cuda_activations_fill(rig->backend.device, &source, (uint16_t *)activations.data()),
-        STATUS_OK);
-    args.row_count = count;
-    args.activations = (const uint16_t *)activations.data();
-    if (function(rig->backend.device, &args) != STATUS_OK) {
+    if (product_rig_run(rig, function, first, count, out) != STATUS_OK) {
         fail_msg("%s", emulator_fault_text());
-    }
-    for (uint32_t i = 0; i < MARGIN; i++) {
-        assert_true(isnan(out[(size_t)count * rig->rows + i]));
     }
 }
 
@@ -303,7 +274,7 @@ static void f16_beside_other_types_is_rounded_to_bf16(void **state)
 }
 
 /* Whether rows keep their bits in batches of other sizes and at other places. */
-static bool rows_keep_their_bits(multiply function, uint32_t dtype)
+static bool rows_keep_their_bits(product_multiply function, uint32_t dtype)
 {
     static const uint32_t counts[] = {2, 7, 8, 9, 16, 17, 31, 33, 64, 65};
     std::vector<float> all, part;
@@ -423,7 +394,7 @@ static enum status multiply_by_count(struct device *device, struct cuda_matmul_a
     if (args->row_count <= 16) {
         return cuda_matmul_store(device, args);
     }
-    args->shape = {CUDA_STORE, 1, 1, 1, 2, 1, 1, 2048, 3072, 0};
+    args->shape = {CUDA_STORE, 1, 1, 1, 2, 1, 1, 2048, 3072, 0, 0};
     return device_launch<one_chain_kernel>(
         device, (args->parts[0].weight.rows + CUDA_PANEL_ROWS - 1) / CUDA_PANEL_ROWS,
         (args->row_count + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS, CUDA_WARP_LANES,
