@@ -220,6 +220,7 @@ struct personad_open_options cli_open_options(const struct cli *cli)
         .no_greeting = cli->no_greeting,
         .cast = cli->cast,
         .cast_count = cli->cast_count,
+        .group_mode = cli->group_mode,
     };
 }
 

@@ -28,6 +28,7 @@ struct cli {
     const char *persona;                                      /* NULL: the daemon's default */
     struct personad_cast_entry cast[PERSONAD_CAST_COUNT_MAX]; /* further speakers */
     size_t cast_count;
+    int group_mode;   /* enum personad_group_mode */
     const char *user; /* NULL: "User" */
     uint64_t session; /* 0: a new one */
     bool has_position;
@@ -52,7 +53,7 @@ struct cli {
 
 /* Which groups of options a command takes. */
 enum {
-    CLI_TAKES_PERSONA = 1,    /* --persona --human --user --seed --context --no-greeting */
+    CLI_TAKES_PERSONA = 1,    /* --persona --human --group --user --seed ... */
     CLI_TAKES_GENERATION = 2, /* sampler, --raw-seed --prefix --batch */
     CLI_TAKES_SESSION = 4,    /* --session --at */
     CLI_TAKES_SPECIAL = 8,    /* --special */

@@ -51,6 +51,12 @@ static bool on_human(struct cli *cli, const char *value)
     return value[0] != '\0' && cast_add(cli, NULL, value);
 }
 
+static bool on_group(struct cli *cli, const char *value)
+{
+    cli->group_mode = strcmp(value, "joint") == 0 ? PERSONAD_JOINT : PERSONAD_SEPARATE;
+    return cli->group_mode == PERSONAD_JOINT || strcmp(value, "separate") == 0;
+}
+
 static bool on_user(struct cli *cli, const char *value)
 {
     cli->user = value;
@@ -276,6 +282,8 @@ const struct option_row option_rows[] = {
     {"json", NULL, 0, "one JSON object a line", on_json},
     {"persona", "NAME", CLI_TAKES_PERSONA,
      "who is played (see persona personas); repeatable: all of them", on_persona},
+    {"group", "MODE", CLI_TAKES_PERSONA,
+     "joint: all personas share one view; separate (default): each its own", on_group},
     {"human", "NAME", CLI_TAKES_PERSONA, "somebody beside you; repeatable", on_human},
     {"user", "NAME", CLI_TAKES_PERSONA, "your name in the conversation", on_user},
     {"seed", "S", CLI_TAKES_PERSONA, "seed of the session; the same seed repeats a run", on_seed},

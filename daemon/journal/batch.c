@@ -20,7 +20,7 @@ enum { PART_COUNT_MAX = 9 };
 static const size_t part_offsets[JOURNAL_KIND_COUNT][PART_COUNT_MAX + 1] = {
     [JOURNAL_PERSONA] = {AT(persona.card)},
     [JOURNAL_PROMPT] = {AT(prompt.character), AT(prompt.user), AT(prompt.post_history),
-                        AT(prompt.ids), AT(prompt.greetings)},
+                        AT(prompt.ids), AT(prompt.greetings), AT(prompt.inserts)},
     [JOURNAL_SESSION] = {AT(session.label), AT(session.origin.numerics_id)},
     [JOURNAL_MEMBER] = {AT(member.name), AT(member.prompt_digest)},
     [JOURNAL_STEPS] = {AT(steps.sampler), AT(steps.cues)},
@@ -31,6 +31,8 @@ static const size_t part_offsets[JOURNAL_KIND_COUNT][PART_COUNT_MAX + 1] = {
     [JOURNAL_FINISH] = {CHUNK(finish), AT(finish.tail), AT(finish.error_text)},
     [JOURNAL_KEY] = {AT(key.key), AT(key.nodes)},
     [JOURNAL_NOTE] = {AT(note.name), AT(note.label)},
+    [JOURNAL_PREAMBLE] = {AT(preamble.system), AT(preamble.examples)},
+    [JOURNAL_AUTHOR_NOTE] = {AT(author_note.text)},
 };
 
 static struct bytes *part_of(struct journal_record *record, size_t offset)

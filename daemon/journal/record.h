@@ -7,6 +7,7 @@
 #ifndef PERSONAD_JOURNAL_RECORD_H
 #define PERSONAD_JOURNAL_RECORD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/bytes.h"
@@ -28,6 +29,9 @@ enum journal_kind {
     JOURNAL_KEY,
     JOURNAL_NODE_MARK, /* deleted, purged; purging erases what the node holds */
     JOURNAL_NOTE,      /* replaces the one with that kind, id and name */
+    JOURNAL_PREAMBLE,
+    JOURNAL_JOINT,
+    JOURNAL_AUTHOR_NOTE, /* replaces the one at that place, or takes it away */
     JOURNAL_KIND_COUNT,
 };
 
@@ -50,11 +54,12 @@ struct journal_prompt {
     struct bytes character, user, post_history;
     struct bytes ids;       /* [u32] */
     struct bytes greetings; /* for each: count u32, ids [u32] */
+    struct bytes inserts;   /* session/insert_set.h */
 };
 
 struct journal_session {
     uint64_t id, seed, created_us, head_node;
-    uint32_t owner_uid, context_tokens, head_offset;
+    uint32_t owner_uid, context_tokens, head_offset, group_mode;
     struct bytes label;
     struct journal_origin origin;
 };
@@ -64,6 +69,25 @@ struct journal_member {
     uint32_t speaker;
     struct bytes name;
     struct bytes prompt_digest; /* empty: a human */
+};
+
+struct journal_preamble {
+    uint64_t session_id;
+    uint32_t speaker;
+    struct bytes system, examples;
+};
+
+struct journal_joint {
+    uint64_t session_id;
+    uint32_t member_count;
+    uint8_t prompt_digest[JOURNAL_DIGEST_BYTES];
+};
+
+struct journal_author_note {
+    uint64_t session_id, node_id, created_us; /* node 0: the root */
+    uint32_t node_offset, depth, role;
+    bool is_removed;
+    struct bytes text;
 };
 
 struct journal_head {
@@ -179,6 +203,9 @@ struct journal_record {
         struct journal_key key;
         struct journal_node_mark node_mark;
         struct journal_note note;
+        struct journal_preamble preamble;
+        struct journal_joint joint;
+        struct journal_author_note author_note;
     } u;
 };
 

@@ -89,6 +89,7 @@ static enum status on_prompt(const struct listing *listing, sqlite3_stmt *row)
         .post_history = database_column(row, 8),
         .ids = database_column(row, 9),
         .greetings = database_column(row, 10),
+        .inserts = database_column(row, 11),
     };
 
     if (!digest(row, 0, prompt.digest)) {
@@ -114,8 +115,9 @@ static enum status on_session(const struct listing *listing, sqlite3_stmt *row)
     if (!digest(row, 8, session.origin.model_hash)) {
         return damaged(listing->database, listing->error, "a model's hash");
     }
-    const struct rows_session more = {.node_count = small(row, 10),
-                                      .head_content_count = small(row, 11)};
+    session.group_mode = small(row, 10);
+    const struct rows_session more = {.node_count = small(row, 11),
+                                      .head_content_count = small(row, 12)};
 
     return listing->visitor->on_session(listing->visitor->context, &session, &more, listing->error);
 }
@@ -130,6 +132,31 @@ static enum status on_member(const struct listing *listing, sqlite3_stmt *row)
     };
 
     return listing->visitor->on_member(listing->visitor->context, &member, listing->error);
+}
+
+static enum status on_preamble(const struct listing *listing, sqlite3_stmt *row)
+{
+    const struct journal_preamble preamble = {
+        .session_id = number(row, 0),
+        .speaker = small(row, 1),
+        .system = database_column(row, 2),
+        .examples = database_column(row, 3),
+    };
+
+    return listing->visitor->on_preamble(listing->visitor->context, &preamble, listing->error);
+}
+
+static enum status on_joint(const struct listing *listing, sqlite3_stmt *row)
+{
+    struct journal_joint joint = {
+        .session_id = number(row, 0),
+        .member_count = small(row, 1),
+    };
+
+    if (!digest(row, 2, joint.prompt_digest)) {
+        return damaged(listing->database, listing->error, "a prompt's digest");
+    }
+    return listing->visitor->on_joint(listing->visitor->context, &joint, listing->error);
 }
 
 static enum status on_key(const struct listing *listing, sqlite3_stmt *row)
@@ -180,11 +207,11 @@ enum status rows_read_all(struct database *database, const struct rows_visitor *
              on_persona));
     TRY(list(&listing,
              "SELECT digest, persona_id, scope, format, end_side, is_open, character, user, "
-             "post_history, ids, greetings FROM prompt",
+             "post_history, ids, greetings, inserts FROM prompt",
              on_prompt));
     TRY(list(&listing,
              "SELECT s.id, s.owner_uid, s.seed, s.created_us, s.context_tokens, s.label, "
-             "s.head_node, s.head_offset, o.model_hash, o.numerics_id, "
+             "s.head_node, s.head_offset, o.model_hash, o.numerics_id, s.group_mode, "
              "(SELECT count(*) FROM node n WHERE n.session_id = s.id), "
              "coalesce((SELECT length(ids) / 4 FROM given WHERE node_id = s.head_node), "
              "(SELECT CASE WHEN length(tail) > 0 THEN length(tail) / 4 ELSE kept END FROM sampled "
@@ -196,6 +223,14 @@ enum status rows_read_all(struct database *database, const struct rows_visitor *
              "SELECT session_id, speaker, name, prompt_digest FROM member "
              "WHERE " NOT_PURGED("session_id") " ORDER BY session_id, speaker",
              on_member));
+    TRY(list(&listing,
+             "SELECT session_id, speaker, system, examples FROM preamble "
+             "WHERE " NOT_PURGED("session_id"),
+             on_preamble));
+    TRY(list(&listing,
+             "SELECT session_id, member_count, prompt_digest FROM joint "
+             "WHERE " NOT_PURGED("session_id") " ORDER BY session_id, member_count",
+             on_joint));
     TRY(list(&listing, "SELECT uid, key, request, session_id, nodes FROM client_key", on_key));
     TRY(list(&listing,
              "SELECT kind, id, name, flags, label, node_id, node_offset, created_us FROM note "

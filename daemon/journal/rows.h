@@ -31,15 +31,18 @@ struct rows_visitor {
     enum status (*on_session)(void *context, const struct journal_session *row,
                               const struct rows_session *more, struct error *error);
     enum status (*on_member)(void *context, const struct journal_member *row, struct error *error);
+    enum status (*on_preamble)(void *context, const struct journal_preamble *row,
+                               struct error *error);
+    enum status (*on_joint)(void *context, const struct journal_joint *row, struct error *error);
     enum status (*on_key)(void *context, const struct journal_key *row, struct error *error);
     enum status (*on_note)(void *context, const struct journal_note *row, struct error *error);
     enum status (*on_unfinished)(void *context, uint64_t node_id, uint64_t session_id,
                                  struct error *error);
 };
 
-/* All personas, prompts, sessions, members, client keys, notes, and nodes without an end, in this
- * order (notes of sessions and personas: the others come with a tree); what has an id by ascending
- * id. Purged sessions are left out with all that is theirs. */
+/* All personas, prompts, sessions, members, preambles, joint prompts, client keys, notes, and nodes
+ * without an end, in this order (notes of sessions and personas: the others come with a tree); what
+ * has an id by ascending id. Purged sessions are left out with all that is theirs. */
 MUST_USE enum status rows_read_all(struct database *database, const struct rows_visitor *visitor,
                                    struct error *error);
 
@@ -87,6 +90,8 @@ struct rows_tree {
     uint32_t chunk_count, chunk_capacity;
     struct journal_note *notes; /* owned array: labels of nodes, bookmarks */
     uint32_t note_count, note_capacity;
+    struct journal_author_note *author_notes; /* owned array */
+    uint32_t author_note_count, author_note_capacity;
 };
 
 /* LIMIT past TREE_BYTES_MAX, MEMORY, STORAGE. */

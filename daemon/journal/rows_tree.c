@@ -215,6 +215,24 @@ static enum status add_note(struct reading *reading, sqlite3_stmt *row)
     return STATUS_OK;
 }
 
+static enum status add_author_note(struct reading *reading, sqlite3_stmt *row)
+{
+    struct rows_tree *tree = reading->tree;
+    const struct journal_author_note note = {
+        .session_id = tree->session_id,
+        .node_id = number(row, 0),
+        .node_offset = small(row, 1),
+        .depth = small(row, 2),
+        .role = small(row, 3),
+        .created_us = number(row, 4),
+        .text = copy(reading, row, 5),
+    };
+
+    TRY(GROW(reading, tree->author_notes, tree->author_note_count, tree->author_note_capacity));
+    tree->author_notes[tree->author_note_count++] = note;
+    return STATUS_OK;
+}
+
 static enum status query(struct reading *reading, const char *sql,
                          enum status (*on_row)(struct reading *reading, sqlite3_stmt *row),
                          uint64_t id)
@@ -287,6 +305,10 @@ static enum status read_tree(struct reading *reading)
               "SELECT kind, id, name, flags, label, node_id, node_offset, created_us FROM note "
               "WHERE kind = 3 AND id = ?1",
               add_note, id));
+    TRY(query(reading,
+              "SELECT node_id, node_offset, depth, role, created_us, text FROM author_note "
+              "WHERE session_id = ?",
+              add_author_note, id));
     return read_chunks(reading);
 }
 
@@ -320,6 +342,7 @@ void rows_tree_destroy(struct rows_tree *tree)
         memory_free(tree->steps);
         memory_free(tree->chunks);
         memory_free(tree->notes);
+        memory_free(tree->author_notes);
         memory_free(tree);
     }
 }

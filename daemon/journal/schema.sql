@@ -37,7 +37,8 @@ CREATE TABLE prompt (
     user         BLOB NOT NULL,
     post_history BLOB NOT NULL,             -- text
     ids          BLOB NOT NULL,             -- [u32]
-    greetings    BLOB NOT NULL              -- for each greeting: count u32, ids [u32]
+    greetings    BLOB NOT NULL,             -- for each greeting: count u32, ids [u32]
+    inserts      BLOB NOT NULL DEFAULT x''  -- of the card, rendered: docs/JOURNAL.md, "Inserts"
 ) STRICT, WITHOUT ROWID;
 
 -- One tree of conversation.
@@ -50,7 +51,8 @@ CREATE TABLE session (
     origin_id      INTEGER NOT NULL REFERENCES origin(id), -- whose tokens its tree is made of
     label          BLOB NOT NULL,           -- changes
     head_node      INTEGER NOT NULL,        -- changes; 0: the root
-    head_offset    INTEGER NOT NULL         -- changes; 4294967295: the end
+    head_offset    INTEGER NOT NULL,        -- changes; 4294967295: the end
+    group_mode     INTEGER NOT NULL DEFAULT 0 -- 0 separate, 1 joint
 ) STRICT;
 
 -- The cast: who speaks under which index.
@@ -60,6 +62,35 @@ CREATE TABLE member (
     name          BLOB NOT NULL,
     prompt_digest BLOB REFERENCES prompt(digest), -- NULL: a human
     PRIMARY KEY (session_id, speaker)
+) STRICT, WITHOUT ROWID;
+
+-- Of a joint session: a persona's texts as they were rendered, of which joint prompts are made.
+CREATE TABLE preamble (
+    session_id INTEGER NOT NULL REFERENCES session(id),
+    speaker    INTEGER NOT NULL,
+    system     BLOB NOT NULL,
+    examples   BLOB NOT NULL,
+    PRIMARY KEY (session_id, speaker)
+) STRICT, WITHOUT ROWID;
+
+-- Of a joint session: prompts with the preambles of all personas, one each time that one joined.
+CREATE TABLE joint (
+    session_id    INTEGER NOT NULL REFERENCES session(id),
+    member_count  INTEGER NOT NULL,         -- of the cast, when it was made
+    prompt_digest BLOB NOT NULL REFERENCES prompt(digest),
+    PRIMARY KEY (session_id, member_count)
+) STRICT, WITHOUT ROWID;
+
+-- Notes that the model reads from a place on. A row is replaced when it changes.
+CREATE TABLE author_note (
+    session_id  INTEGER NOT NULL REFERENCES session(id),
+    node_id     INTEGER NOT NULL,           -- the place; 0: the root
+    node_offset INTEGER NOT NULL,
+    depth       INTEGER NOT NULL,           -- turns behind it
+    role        INTEGER NOT NULL,           -- enum insert_role
+    created_us  INTEGER NOT NULL,
+    text        BLOB NOT NULL,              -- empty: from here on there is no note
+    PRIMARY KEY (session_id, node_id, node_offset)
 ) STRICT, WITHOUT ROWID;
 
 -- Sampler steps and cues: all that decides a node's tokens besides its context and seed.

@@ -5,70 +5,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "journal/database.h"
-
-/* What one statement does, and what it is bound to. */
-#define STATEMENT_MAP(X)                                                                           \
-    X(ORIGIN_ADD, "INSERT OR IGNORE INTO origin (model_hash, numerics_id) VALUES (?, ?)")          \
-    X(ORIGIN_FIND, "SELECT id FROM origin WHERE model_hash = ? AND numerics_id = ?")               \
-    X(PERSONA, "INSERT INTO persona (id, version, owner_uid, visibility, created_us, card) "       \
-               "VALUES (?, ?, ?, ?, ?, ?)")                                                        \
-    X(PROMPT, "INSERT OR IGNORE INTO prompt (digest, persona_id, scope, format, end_side, "        \
-              "is_open, character, user, post_history, ids, greetings) "                           \
-              "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                          \
-    X(SESSION, "INSERT INTO session (id, owner_uid, seed, created_us, context_tokens, origin_id, " \
-               "label, head_node, head_offset) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")                \
-    X(MEMBER, "INSERT INTO member (session_id, speaker, name, prompt_digest) "                     \
-              "VALUES (?, ?, ?, ?) "                                                               \
-              "ON CONFLICT (session_id, speaker) DO UPDATE SET name = excluded.name")              \
-    X(HEAD, "UPDATE session SET head_node = ?2, head_offset = ?3 WHERE id = ?1")                   \
-    X(STEPS, "INSERT OR IGNORE INTO steps (digest, sampler, cues) VALUES (?, ?, ?)")               \
-    X(CONTEXT, "INSERT INTO context (id, session_id, base_id, base_count, speaker, "               \
-               "prompt_digest, token_count, first_turn, scope_token_count, segments) "             \
-               "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                            \
-    X(NODE, "INSERT INTO node (id, session_id, parent_id, parent_offset, ordinal, speaker, "       \
-            "origin, flags, created_us, finish, finished_us) "                                     \
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")                                            \
-    X(GIVEN, "INSERT INTO given (node_id, ids, text, original) VALUES (?, ?, ?, ?)")               \
-    X(SAMPLED, "INSERT INTO sampled VALUES (?, ?, ?, ?, ?, ?, ?, 0, 0, 0, x'', 0, 0, 0, 0, 0, 0, " \
-               "0, '')")                                                                           \
-    X(CHUNK, "INSERT INTO chunk (key, tokens, logprobs, logprobs_sampler, entropies, text_ends, "  \
-             "tops, text) VALUES (?, ?, ?, ?, ?, ?, ?, ?)")                                        \
-    X(CHECKPOINT, "UPDATE sampled SET sampled_count = ?2, kept = ?3, content_bytes = ?4 "          \
-                  "WHERE node_id = ?1")                                                            \
-    X(FINISH, "UPDATE node SET finish = ?2, finished_us = ?3 WHERE id = ?1 AND finish = 0")        \
-    X(ENDING, "UPDATE sampled SET sampled_count = ?2, kept = ?3, content_bytes = ?4, tail = ?5, "  \
-              "cue_pattern = ?6, queued_ns = ?7, first_token_ns = ?8, last_token_ns = ?9, "        \
-              "cached_count = ?10, computed_count = ?11, error_status = ?12, error_text = ?13 "    \
-              "WHERE node_id = ?1")                                                                \
-    X(KEY, "INSERT INTO client_key (uid, key, request, session_id, nodes) "                        \
-           "VALUES (?, ?, ?, ?, ?)")                                                               \
-    X(NODE_MARK, "UPDATE node SET flags = (flags & 3) | ?2 WHERE id = ?1")                         \
-    X(NODE_GIVEN_ERASE, "UPDATE given SET ids = x'', text = x'' WHERE node_id = ?1")               \
-    X(NODE_CHUNKS_ERASE, "DELETE FROM chunk WHERE key >= ?1 * 65536 AND key < (?1 + 1) * 65536")   \
-    X(NODE_SAMPLED_ERASE, "UPDATE sampled SET sampled_count = 0, kept = 0, content_bytes = 0, "    \
-                          "tail = x'' WHERE node_id = ?1")                                         \
-    X(NODE_NOTE_ERASE, "UPDATE note SET label = x'' WHERE kind = 0 AND id = ?1")                   \
-    X(NOTE, "INSERT OR REPLACE INTO note VALUES (?, ?, ?, ?, ?, ?, ?, ?)")                         \
-    X(SESSION_GIVEN_ERASE, "UPDATE given SET ids = x'', text = x'' WHERE node_id IN "              \
-                           "(SELECT id FROM node WHERE session_id = ?1)")                          \
-    X(SESSION_CHUNKS_ERASE, "DELETE FROM chunk WHERE key / 65536 IN "                              \
-                            "(SELECT id FROM node WHERE session_id = ?1)")                         \
-    X(SESSION_TAILS_ERASE, "UPDATE sampled SET tail = x'' WHERE node_id IN "                       \
-                           "(SELECT id FROM node WHERE session_id = ?1)")                          \
-    X(SESSION_CONTEXTS_ERASE, "UPDATE context SET segments = x'' WHERE session_id = ?1")           \
-    X(SESSION_LABEL_ERASE, "UPDATE session SET label = x'' WHERE id = ?1")                         \
-    X(SESSION_NOTES_ERASE, "DELETE FROM note WHERE kind = 3 AND id = ?1 OR kind = 0 AND id IN "    \
-                           "(SELECT id FROM node WHERE session_id = ?1)")                          \
-    X(BEGIN, "BEGIN IMMEDIATE")                                                                    \
-    X(COMMIT, "COMMIT")                                                                            \
-    X(ROLLBACK, "ROLLBACK")
-
-enum statement {
-#define X(name, sql) STATEMENT_##name,
-    STATEMENT_MAP(X)
-#undef X
-        STATEMENT_COUNT
-};
+#include "journal/statements.h"
 
 static const char *const statement_sql[] = {
 #define X(name, sql) [STATEMENT_##name] = (sql),
@@ -247,6 +184,7 @@ static enum status write_prompt(struct writer *writer, const struct journal_reco
     put_bytes(writer, prompt->post_history);
     put_bytes(writer, prompt->ids);
     put_bytes(writer, prompt->greetings);
+    put_bytes(writer, prompt->inserts);
     return run(writer, error);
 }
 
@@ -267,6 +205,7 @@ static enum status write_session(struct writer *writer, const struct journal_rec
     put_bytes(writer, session->label);
     put(writer, session->head_node);
     put(writer, session->head_offset);
+    put(writer, session->group_mode);
     return run(writer, error);
 }
 
@@ -470,7 +409,7 @@ static enum status write_node_mark(struct writer *writer, const struct journal_r
 {
     static const enum statement erasing[] = {
         STATEMENT_NODE_GIVEN_ERASE, STATEMENT_NODE_CHUNKS_ERASE, STATEMENT_NODE_SAMPLED_ERASE,
-        STATEMENT_NODE_NOTE_ERASE};
+        STATEMENT_NODE_NOTE_ERASE, STATEMENT_NODE_AUTHOR_NOTES_ERASE};
     const struct journal_node_mark *mark = &record->u.node_mark;
 
     start(writer, STATEMENT_NODE_MARK);
@@ -487,9 +426,10 @@ static enum status write_note(struct writer *writer, const struct journal_record
                               struct error *error)
 {
     static const enum statement erasing[] = {
-        STATEMENT_SESSION_GIVEN_ERASE, STATEMENT_SESSION_CHUNKS_ERASE,
-        STATEMENT_SESSION_TAILS_ERASE, STATEMENT_SESSION_CONTEXTS_ERASE,
-        STATEMENT_SESSION_LABEL_ERASE, STATEMENT_SESSION_NOTES_ERASE};
+        STATEMENT_SESSION_GIVEN_ERASE,       STATEMENT_SESSION_CHUNKS_ERASE,
+        STATEMENT_SESSION_TAILS_ERASE,       STATEMENT_SESSION_CONTEXTS_ERASE,
+        STATEMENT_SESSION_LABEL_ERASE,       STATEMENT_SESSION_NOTES_ERASE,
+        STATEMENT_SESSION_AUTHOR_NOTES_ERASE};
     const struct journal_note *note = &record->u.note;
 
     start(writer, STATEMENT_NOTE);
@@ -508,18 +448,71 @@ static enum status write_note(struct writer *writer, const struct journal_record
     return erase(writer, erasing, sizeof(erasing) / sizeof(erasing[0]), note->id, error);
 }
 
+static enum status write_preamble(struct writer *writer, const struct journal_record *record,
+                                  struct error *error)
+{
+    const struct journal_preamble *preamble = &record->u.preamble;
+
+    start(writer, STATEMENT_PREAMBLE);
+    put(writer, preamble->session_id);
+    put(writer, preamble->speaker);
+    put_bytes(writer, preamble->system);
+    put_bytes(writer, preamble->examples);
+    return run(writer, error);
+}
+
+static enum status write_joint(struct writer *writer, const struct journal_record *record,
+                               struct error *error)
+{
+    const struct journal_joint *joint = &record->u.joint;
+
+    start(writer, STATEMENT_JOINT);
+    put(writer, joint->session_id);
+    put(writer, joint->member_count);
+    put_digest(writer, joint->prompt_digest);
+    return run(writer, error);
+}
+
+static enum status write_author_note(struct writer *writer, const struct journal_record *record,
+                                     struct error *error)
+{
+    const struct journal_author_note *note = &record->u.author_note;
+
+    start(writer, note->is_removed ? STATEMENT_AUTHOR_NOTE_REMOVE : STATEMENT_AUTHOR_NOTE);
+    put(writer, note->session_id);
+    put(writer, note->node_id);
+    put(writer, note->node_offset);
+    if (!note->is_removed) {
+        put(writer, note->depth);
+        put(writer, note->role);
+        put(writer, note->created_us);
+        put_bytes(writer, note->text);
+    }
+    return run(writer, error);
+}
+
 static enum status write_batch(struct writer *writer, const struct journal_batch *batch,
                                struct error *error)
 {
     static enum status (*const writers[JOURNAL_KIND_COUNT])(
         struct writer * writer, const struct journal_record *record, struct error *error) = {
-        [JOURNAL_PERSONA] = write_persona,     [JOURNAL_PROMPT] = write_prompt,
-        [JOURNAL_SESSION] = write_session,     [JOURNAL_MEMBER] = write_member,
-        [JOURNAL_HEAD] = write_head,           [JOURNAL_STEPS] = write_steps,
-        [JOURNAL_CONTEXT] = write_context,     [JOURNAL_GIVEN] = write_given,
-        [JOURNAL_INTENT] = write_intent,       [JOURNAL_CHECKPOINT] = write_checkpoint,
-        [JOURNAL_FINISH] = write_finish,       [JOURNAL_KEY] = write_key,
-        [JOURNAL_NODE_MARK] = write_node_mark, [JOURNAL_NOTE] = write_note,
+        [JOURNAL_PERSONA] = write_persona,
+        [JOURNAL_PROMPT] = write_prompt,
+        [JOURNAL_SESSION] = write_session,
+        [JOURNAL_MEMBER] = write_member,
+        [JOURNAL_HEAD] = write_head,
+        [JOURNAL_STEPS] = write_steps,
+        [JOURNAL_CONTEXT] = write_context,
+        [JOURNAL_GIVEN] = write_given,
+        [JOURNAL_INTENT] = write_intent,
+        [JOURNAL_CHECKPOINT] = write_checkpoint,
+        [JOURNAL_FINISH] = write_finish,
+        [JOURNAL_KEY] = write_key,
+        [JOURNAL_NODE_MARK] = write_node_mark,
+        [JOURNAL_NOTE] = write_note,
+        [JOURNAL_PREAMBLE] = write_preamble,
+        [JOURNAL_JOINT] = write_joint,
+        [JOURNAL_AUTHOR_NOTE] = write_author_note,
     };
 
     for (const struct journal_batch_record *at = batch->first; at != NULL; at = at->next) {

@@ -77,6 +77,7 @@ void answer_fill_session(const struct session *session, struct cast_view *cast,
         .label = bytes_of(session->label, session->label_bytes),
         .cast = cast,
         .cast_count = session->cast.count,
+        .group_mode = session->cast.mode,
         .is_deleted = session->is_deleted,
     };
     if (session->residence != SESSION_RESIDENT || session->head->is_visible) {

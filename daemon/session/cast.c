@@ -52,10 +52,41 @@ enum status cast_add(struct cast *cast, struct bytes name, struct prompt *prompt
         memory_free(copy);
         return error_set(error, STATUS_MEMORY, "out of memory for a speaker");
     }
-    cast->members[cast->count].name = bytes_of(copy, name.size);
-    cast->members[cast->count].prompt = prompt;
+    cast->members[cast->count] =
+        (struct cast_member){.name = bytes_of(copy, name.size), .prompt = prompt};
     cast->count++;
     change(cast);
+    return STATUS_OK;
+}
+
+enum status cast_keep_texts(struct cast_member *member, struct bytes system, struct bytes examples,
+                            struct error *error)
+{
+    char *system_copy = memory_copy_text((const char *)system.data, system.size);
+    char *examples_copy = memory_copy_text((const char *)examples.data, examples.size);
+
+    CHECK(member->system.data == NULL);
+    if (system_copy == NULL || examples_copy == NULL) {
+        memory_free(system_copy);
+        memory_free(examples_copy);
+        return error_set(error, STATUS_MEMORY, "out of memory for a speaker");
+    }
+    member->system = bytes_of(system_copy, system.size);
+    member->examples = bytes_of(examples_copy, examples.size);
+    return STATUS_OK;
+}
+
+enum status cast_add_joint(struct cast *cast, struct prompt *prompt, uint32_t member_count,
+                           struct error *error)
+{
+    struct cast_joint *joints = memory_resize(cast->joints, cast->joint_count + 1, sizeof(*joints));
+
+    if (joints == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory for a prompt");
+    }
+    cast->joints = joints;
+    cast->joints[cast->joint_count++] = (struct cast_joint){prompt, member_count};
+    forget_frames(cast);
     return STATUS_OK;
 }
 
@@ -91,9 +122,14 @@ void cast_cut(struct cast *cast, uint32_t count,
         struct cast_member *member = &cast->members[--cast->count];
 
         memory_free((void *)(uintptr_t)member->name.data);
+        memory_free((void *)(uintptr_t)member->system.data);
+        memory_free((void *)(uintptr_t)member->examples.data);
         if (member->prompt != NULL) {
             release(context, member->prompt);
         }
+    }
+    while (cast->joint_count > 0 && cast->joints[cast->joint_count - 1].member_count > count) {
+        release(context, cast->joints[--cast->joint_count].prompt);
     }
     change(cast);
 }
@@ -103,6 +139,7 @@ void cast_finish(struct cast *cast, void (*release)(void *context, struct prompt
 {
     cast_cut(cast, 0, release, context);
     memory_free(cast->members);
+    memory_free(cast->joints);
     memory_free(cast->frames);
     memset(cast, 0, sizeof(*cast));
 }
@@ -123,9 +160,19 @@ uint32_t cast_viewpoint(const struct cast *cast, uint32_t speaker)
     return cast->members[speaker].prompt != NULL ? speaker : cast_first_persona(cast);
 }
 
-/* Versions of a persona are one character. */
-static bool is_same_character(const struct cast *cast, uint32_t a, uint32_t b)
+const struct prompt *cast_prompt(const struct cast *cast, uint32_t viewpoint)
 {
+    return cast->joint_count > 0 ? cast->joints[cast->joint_count - 1].prompt
+                                 : cast->members[viewpoint].prompt;
+}
+
+/* Whether `b` is on the side of the model where `a` speaks. Versions of a persona are one
+ * character. */
+static bool is_own_side(const struct cast *cast, uint32_t a, uint32_t b)
+{
+    if (cast->mode == GROUP_JOINT) {
+        return cast->members[b].prompt != NULL;
+    }
     return a == b || (cast->members[a].prompt != NULL && cast->members[b].prompt != NULL &&
                       bytes_equal(cast->members[a].name, cast->members[b].name));
 }
@@ -136,19 +183,20 @@ static struct template_end end_of(const struct cast *cast, const struct prompt *
     if (speaker == CAST_START) {
         return prompt->end;
     }
-    const bool is_own = is_same_character(cast, viewpoint, speaker);
+    const bool is_own = is_own_side(cast, viewpoint, speaker);
 
     return (struct template_end){
         .side = is_own ? TEMPLATE_PERSONA : TEMPLATE_USER,
         .name = cast->members[speaker].name,
-        .is_named = cast->is_group && !is_own,
+        .is_named = cast->is_group && (!is_own || cast->mode == GROUP_JOINT),
     };
 }
 
 static enum status make_frame(struct cast *cast, struct encoder *encoder, struct cast_frame *frame,
                               struct error *error)
 {
-    const struct prompt *prompt = cast->members[frame->viewpoint].prompt;
+    const struct prompt *prompt = cast_prompt(cast, frame->viewpoint);
+    const struct prompt *own = cast->members[frame->viewpoint].prompt;
     const struct template_end from = end_of(cast, prompt, frame->viewpoint, frame->from);
     const struct template_end to = end_of(cast, prompt, frame->viewpoint, frame->to);
     const bool is_open = frame->from == CAST_START && prompt->is_open;
@@ -157,7 +205,7 @@ static enum status make_frame(struct cast *cast, struct encoder *encoder, struct
 
     if (frame->has_insert) {
         status = template_insert(&prompt->template, encoder, &from, &to, is_open,
-                                 buffer_bytes(&prompt->post_history), error, &ids);
+                                 buffer_bytes(&own->post_history), error, &ids);
     } else {
         status = template_frame(&prompt->template, encoder, &from, &to, is_open, error, &ids);
     }
@@ -220,8 +268,9 @@ struct bytes cast_lead(const struct cast *cast, uint32_t from, uint32_t speaker)
     if (viewpoint == CAST_START) {
         return bytes_of(NULL, 0);
     }
-    prompt = cast->members[viewpoint].prompt;
+    prompt = cast_prompt(cast, viewpoint);
     is_open = from == CAST_START && prompt->is_open;
-    return template_lead(&prompt->template, speaker == viewpoint ? TEMPLATE_PERSONA : TEMPLATE_USER,
+    return template_lead(&prompt->template,
+                         is_own_side(cast, viewpoint, speaker) ? TEMPLATE_PERSONA : TEMPLATE_USER,
                          is_open);
 }

@@ -18,10 +18,10 @@ static enum status check_size(const struct casting *casting, const struct prompt
     return STATUS_OK;
 }
 
-/* The caller owns the share. */
+/* A new persona's prompt, a share of the caller's, and its texts. */
 static enum status make_prompt(const struct casting *casting, const struct persona *persona,
                                const struct variable *variables, uint32_t variable_count,
-                               struct prompt **out)
+                               struct prompt_texts *texts, struct prompt **out)
 {
     struct store *store = casting->store;
     const struct session *session = casting->session;
@@ -35,56 +35,106 @@ static enum status make_prompt(const struct casting *casting, const struct perso
     struct prompt *prompt = NULL;
     enum status status;
 
-    TRY(prompt_create(persona, &store->template, &store->encoder, &values, casting->error,
+    TRY(prompt_create(persona, &store->template, &store->encoder, &values, casting->error, texts,
                       &prompt));
     status = check_size(casting, prompt);
-    if (status != STATUS_OK) {
+    if (status == STATUS_OK) {
+        status = state_prompt_share(store, prompt, casting->error, out);
+    } else {
         prompt_destroy(prompt);
-        return status;
     }
-    return state_prompt_share(store, prompt, casting->error, out);
-}
-
-static enum status add_prompt(const struct casting *casting, struct prompt *prompt)
-{
-    const enum status status =
-        cast_add(&casting->session->cast, prompt->character, prompt, casting->error);
-
     if (status != STATUS_OK) {
-        state_prompt_release(casting->store, prompt);
+        buffer_finish(&texts->system);
+        buffer_finish(&texts->examples);
     }
     return status;
 }
 
-enum status casting_first(const struct casting *casting, const struct request_session_open *open,
-                          const struct persona *persona)
+/* Takes the share over. */
+static enum status add_prompt(const struct casting *casting, struct prompt *prompt,
+                              struct bytes system, struct bytes examples)
 {
-    struct bytes user = open->user_name;
-    struct prompt *prompt = NULL;
+    struct cast *cast = &casting->session->cast;
+    const enum status status = cast_add(cast, prompt->character, prompt, casting->error);
 
-    if (user.size == 0) {
-        user = persona->card->user.size > 0 ? persona->card->user : bytes_of_text("User");
+    if (status != STATUS_OK) {
+        state_prompt_release(casting->store, prompt);
+        return status;
     }
-    TRY(card_check_name("user_name", user, casting->error));
-    TRY(cast_add(&casting->session->cast, user, NULL, casting->error));
-    TRY(make_prompt(casting, persona, open->variables, open->variable_count, &prompt));
-    return add_prompt(casting, prompt);
-}
-
-static bool has_human(const struct cast *cast, struct bytes name)
-{
-    for (uint32_t i = 0; i < cast->count; i++) {
-        if (cast->members[i].prompt == NULL && bytes_equal(cast->members[i].name, name)) {
-            return true;
-        }
-    }
-    return false;
+    return cast->mode == GROUP_JOINT
+               ? cast_keep_texts(&cast->members[cast->count - 1], system, examples, casting->error)
+               : STATUS_OK;
 }
 
 static bool has_prompt(const struct cast *cast, const struct prompt *prompt)
 {
     for (uint32_t i = 0; i < cast->count; i++) {
         if (cast->members[i].prompt == prompt) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static enum status add_persona(const struct casting *casting, const struct persona *persona,
+                               const struct variable *variables, uint32_t variable_count,
+                               bool is_repeatable)
+{
+    struct cast *cast = &casting->session->cast;
+    struct prompt_texts texts;
+    struct prompt *prompt = NULL;
+    enum status status;
+
+    TRY(make_prompt(casting, persona, variables, variable_count, &texts, &prompt));
+    if (is_repeatable && has_prompt(cast, prompt)) {
+        state_prompt_release(casting->store, prompt);
+        status = STATUS_OK;
+    } else {
+        status = cast_check_name(cast, prompt->character, false, casting->error);
+        if (status != STATUS_OK) {
+            state_prompt_release(casting->store, prompt);
+        } else {
+            status = add_prompt(casting, prompt, buffer_bytes(&texts.system),
+                                buffer_bytes(&texts.examples));
+        }
+    }
+    buffer_finish(&texts.system);
+    buffer_finish(&texts.examples);
+    return status;
+}
+
+enum status casting_add_persona(const struct casting *casting, const struct persona *persona,
+                                const struct variable *variables, uint32_t variable_count)
+{
+    return add_persona(casting, persona, variables, variable_count, false);
+}
+
+enum status casting_add_copy(const struct casting *casting, const struct cast_member *member)
+{
+    if (member->prompt == NULL) {
+        return cast_add(&casting->session->cast, member->name, NULL, casting->error);
+    }
+    member->prompt->reference_count++;
+    return add_prompt(casting, member->prompt, member->system, member->examples);
+}
+
+enum status casting_first(const struct casting *casting, const struct request_session_open *open,
+                          const struct persona *persona)
+{
+    struct bytes user = open->user_name;
+
+    if (user.size == 0) {
+        user = persona->card->user.size > 0 ? persona->card->user : bytes_of_text("User");
+    }
+    TRY(card_check_name("user_name", user, casting->error));
+    TRY(cast_add(&casting->session->cast, user, NULL, casting->error));
+    return add_persona(casting, persona, open->variables, open->variable_count, true);
+}
+
+static bool has_human(const struct cast *cast, struct bytes name)
+{
+    for (uint32_t i = 0; i < cast->count; i++) {
+        if (cast->members[i].prompt == NULL && bytes_equal(cast->members[i].name, name)) {
             return true;
         }
     }
@@ -104,27 +154,14 @@ static enum status add_human(const struct casting *casting, const struct request
     return cast_add(cast, member->name, NULL, casting->error);
 }
 
-static enum status add_persona(const struct casting *casting, const struct request_member *member,
-                               bool is_repeatable)
+static enum status add_played(const struct casting *casting, const struct request_member *member,
+                              bool is_repeatable)
 {
-    struct cast *cast = &casting->session->cast;
     struct persona *persona = NULL;
-    struct prompt *prompt = NULL;
-    enum status status;
 
     TRY(catalog_find(casting->store, member->persona, member->persona_name,
                      casting->session->owner_uid, casting->error, &persona));
-    TRY(make_prompt(casting, persona, member->variables, member->variable_count, &prompt));
-    if (is_repeatable && has_prompt(cast, prompt)) {
-        state_prompt_release(casting->store, prompt);
-        return STATUS_OK;
-    }
-    status = cast_check_name(cast, prompt->character, false, casting->error);
-    if (status != STATUS_OK) {
-        state_prompt_release(casting->store, prompt);
-        return status;
-    }
-    return add_prompt(casting, prompt);
+    return add_persona(casting, persona, member->variables, member->variable_count, is_repeatable);
 }
 
 enum status casting_add(const struct casting *casting, const struct request_member *members,
@@ -141,10 +178,81 @@ enum status casting_add(const struct casting *casting, const struct request_memb
         if (members[i].name.size > 0) {
             TRY(add_human(casting, &members[i], is_repeatable));
         } else {
-            TRY(add_persona(casting, &members[i], is_repeatable));
+            TRY(add_played(casting, &members[i], is_repeatable));
         }
     }
     return STATUS_OK;
+}
+
+/* ---- joint prompts ---- */
+
+static enum status check_play(const struct casting *casting, const struct prompt *first,
+                              const struct prompt *prompt)
+{
+    const enum template_format format = prompt->template.format;
+
+    if (format == TEMPLATE_PLAIN || format != first->template.format) {
+        return error_set(casting->error, STATUS_CONFLICT,
+                         "%.*s plays as %s and %.*s as %s: a joint group plays all its personas "
+                         "alike, and none of them plainly; open it as separate",
+                         (int)first->character.size, (const char *)first->character.data,
+                         template_format_name(first->template.format), (int)prompt->character.size,
+                         (const char *)prompt->character.data, template_format_name(format));
+    }
+    return STATUS_OK;
+}
+
+/* The personas of the cast as parts; *is_new: one of them is in no joint prompt yet. */
+static enum status list_parts(const struct casting *casting, struct prompt_part *parts,
+                              uint32_t *count, bool *is_new)
+{
+    const struct cast *cast = &casting->session->cast;
+    const uint32_t known =
+        cast->joint_count > 0 ? cast->joints[cast->joint_count - 1].member_count : 0;
+
+    for (uint32_t i = 0; i < cast->count; i++) {
+        const struct cast_member *member = &cast->members[i];
+
+        if (member->prompt != NULL) {
+            parts[(*count)++] =
+                (struct prompt_part){member->prompt, member->system, member->examples};
+            TRY(check_play(casting, parts[0].prompt, member->prompt));
+            *is_new = *is_new || i >= known;
+        }
+    }
+    return STATUS_OK;
+}
+
+enum status casting_join(const struct casting *casting)
+{
+    struct prompt_part parts[SESSION_CAST_COUNT_MAX];
+    struct session *session = casting->session;
+    struct cast *cast = &session->cast;
+    struct prompt *prompt = NULL;
+    uint32_t count = 0;
+    bool is_new = false;
+    enum status status;
+
+    if (cast->mode != GROUP_JOINT) {
+        return STATUS_OK;
+    }
+    TRY(list_parts(casting, parts, &count, &is_new));
+    if (!is_new) {
+        return STATUS_OK;
+    }
+    TRY(prompt_join(parts, count, cast->is_group, session->owner_uid, &casting->store->encoder,
+                    casting->error, &prompt));
+    status = check_size(casting, prompt);
+    if (status != STATUS_OK) {
+        prompt_destroy(prompt);
+        return status;
+    }
+    TRY(state_prompt_share(casting->store, prompt, casting->error, &prompt));
+    status = cast_add_joint(cast, prompt, cast->count, casting->error);
+    if (status != STATUS_OK) {
+        state_prompt_release(casting->store, prompt);
+    }
+    return status;
 }
 
 void casting_cut(const struct casting *casting, uint32_t count)

@@ -18,6 +18,19 @@ MUST_USE enum status casting_first(const struct casting *casting,
                                    const struct request_session_open *open,
                                    const struct persona *persona);
 
+/* Once all that join at a time are there: the joint prompt, where the cast is joint and a persona
+ * is new. CONFLICT where personas do not play alike. */
+MUST_USE enum status casting_join(const struct casting *casting);
+
+/* A persona as the next speaker, with a prompt of its own. */
+MUST_USE enum status casting_add_persona(const struct casting *casting,
+                                         const struct persona *persona,
+                                         const struct variable *variables, uint32_t variable_count);
+
+/* The same speaker as another cast has. */
+MUST_USE enum status casting_add_copy(const struct casting *casting,
+                                      const struct cast_member *member);
+
 /* Further ones. CONFLICT for a name that is taken; is_repeatable: who is there already is left as
  * it is. What was added before a failure stays: casting_cut(). */
 MUST_USE enum status casting_add(const struct casting *casting,

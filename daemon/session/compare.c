@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "sample/divergence.h"
 #include "session/answer.h"
+#include "session/casting.h"
 #include "session/catalog.h"
 #include "session/look.h"
 
@@ -228,50 +229,26 @@ static enum status out_of_memory(struct error *error)
     return error_set(error, STATUS_MEMORY, "out of memory while personas were compared");
 }
 
-static enum status make_prompt(struct store *store, const struct session *session,
-                               const struct persona *persona, struct error *error,
-                               struct prompt **out)
-{
-    const struct prompt_values values = {
-        .user = session->cast.members[CAST_HUMAN].name,
-        .seed = session->seed,
-        .now_us = session->created_us,
-    };
-    struct prompt *made = NULL;
-
-    TRY(prompt_create(persona, &store->template, &store->encoder, &values, error, &made));
-    return state_prompt_share(store, made, error, out);
-}
-
 /* The session with another persona in the place of `viewpoint`. Nodes, ids and lengths are its own;
  * frames are made anew, since templates may differ. */
 static enum status make_shadow(struct store *store, struct session *session, uint32_t viewpoint,
                                const struct persona *persona, struct error *error,
                                struct viewer *viewer)
 {
+    const struct casting casting = {store, &viewer->shadow, error};
+
     viewer->shadow = *session;
-    viewer->shadow.cast = (struct cast){0};
+    viewer->shadow.cast = (struct cast){.mode = session->cast.mode};
     viewer->has_shadow = true;
     viewer->session = &viewer->shadow;
     for (uint32_t i = 0; i < session->cast.count; i++) {
-        const struct cast_member *member = &session->cast.members[i];
-        struct prompt *prompt = NULL;
-        struct bytes name = member->name;
-
         if (i == viewpoint) {
-            TRY(make_prompt(store, session, persona, error, &prompt));
-            name = prompt->character;
-        } else if (member->prompt != NULL) {
-            prompt = member->prompt;
-            prompt->reference_count++;
+            TRY(casting_add_persona(&casting, persona, NULL, 0));
+        } else {
+            TRY(casting_add_copy(&casting, &session->cast.members[i]));
         }
-        const enum status status = cast_add(&viewer->shadow.cast, name, prompt, error);
-        if (status != STATUS_OK && prompt != NULL) {
-            state_prompt_release(store, prompt);
-        }
-        TRY(status);
     }
-    return STATUS_OK;
+    return casting_join(&casting);
 }
 
 /* ---- contexts ---- */

@@ -19,7 +19,8 @@ struct turn {
 /* The making of one context. */
 struct building {
     const struct context_query *query;
-    const struct prompt *prompt;
+    const struct prompt *prompt; /* that stands in front */
+    const struct prompt *own;    /* of the persona through whose eyes */
     uint32_t viewpoint;
     struct tree_path path; /* owned */
     struct turn *turns;    /* owned */
@@ -74,7 +75,7 @@ static enum status find_frames(struct building *building)
 {
     const struct context_query *query = building->query;
     const bool has_insert =
-        building->prompt->post_history.size > 0 && query->speaker == building->viewpoint;
+        building->own->post_history.size > 0 && query->speaker == building->viewpoint;
     const uint32_t count = building->turn_count;
 
     for (uint32_t i = 0; i < count; i++) {
@@ -123,12 +124,14 @@ static uint64_t tokens_from(void *context, uint32_t first)
 /* The nearest context of the same lineage on the way, whose cut is inherited. */
 static void find_ancestor(struct building *building)
 {
+    const bool is_joint = building->query->session->cast.mode == GROUP_JOINT;
+
     for (uint32_t i = building->path.count; i > 0 && building->ancestor == NULL; i--) {
         const struct node *node = building->path.steps[i - 1].node;
         struct context *context = node->sampled != NULL ? node->sampled->context : NULL;
 
         if (context != NULL && context->prompt == building->prompt &&
-            context->speaker == building->query->speaker) {
+            (is_joint || context->speaker == building->query->speaker)) {
             building->ancestor = context;
         }
     }
@@ -214,7 +217,9 @@ static bool starts_with_greeting(const struct building *building)
     const struct tree_step *step = building->path.steps;
 
     return building->path.count > 0 && building->first_turn == 0 && step->node->is_greeting &&
-           step->node->speaker == building->viewpoint && step->count == step->node->id_count;
+           (step->node->speaker == building->viewpoint ||
+            building->query->session->cast.mode == GROUP_JOINT) &&
+           step->count == step->node->id_count;
 }
 
 static enum status add_segments(struct building *building)
@@ -363,7 +368,8 @@ enum status context_create(const struct context_query *query, struct error *erro
 
     building.viewpoint = cast_viewpoint(cast, query->speaker);
     CHECK(building.viewpoint != CAST_START);
-    building.prompt = cast->members[building.viewpoint].prompt;
+    building.prompt = cast_prompt(cast, building.viewpoint);
+    building.own = cast->members[building.viewpoint].prompt;
     status = build(&building, out);
     tree_path_finish(&building.path);
     memory_free(building.turns);

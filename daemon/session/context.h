@@ -3,8 +3,8 @@
  * Thread: loop. A context is built once by a pure function of (path, speaker, persona version,
  * window, inserts) and then stored, so that computing a node again never runs template code. It is
  * stored as a difference: the leading segments that it shares with the context of the nearest
- * ancestor of the same lineage (speaker and prompt), and its own segments behind them. Contexts are
- * counted shares; siblings of one request share one.
+ * ancestor of the same lineage (prompt, and speaker where they do not share one), and its own
+ * segments behind them. Contexts are counted shares; siblings of one request share one.
  *
  * A segment borrows the prompt's ids and a node's content, which live as long as the session, and
  * the ids of frames from the context that has the segment.

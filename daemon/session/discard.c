@@ -138,9 +138,9 @@ struct setting {
     struct session *session;
     struct casting casting;
     struct noting *noting;
-    uint32_t cast_count; /* before */
-    struct bytes label;  /* owned, until it has taken the place of the other */
-    struct bytes name;   /* likewise */
+    uint32_t cast_count, joint_count; /* before */
+    struct bytes label;               /* owned, until it has taken the place of the other */
+    struct bytes name;                /* likewise */
     bool is_renamed;
 };
 
@@ -170,6 +170,9 @@ static enum status note_set(struct setting *setting)
     for (uint32_t i = setting->cast_count; i < session->cast.count && added == STATUS_OK; i++) {
         added = record_add_member(batch, session, i);
     }
+    if (added == STATUS_OK && session->cast.joint_count > setting->joint_count) {
+        added = record_add_joint(batch, session, session->cast.joint_count - 1);
+    }
     if (added == STATUS_OK) {
         added = record_add_note(batch, &note);
     }
@@ -191,6 +194,7 @@ static enum status change_set(struct setting *setting)
         setting->is_renamed = true;
     }
     TRY(casting_add(&setting->casting, asked->members, asked->member_count, true));
+    TRY(casting_join(&setting->casting));
     return note_set(setting);
 }
 
@@ -205,6 +209,7 @@ static enum status execute_set(struct store *store, const struct request *reques
     noting->pending->session = session;
     setting.session = session;
     setting.cast_count = session->cast.count;
+    setting.joint_count = session->cast.joint_count;
     setting.casting = (struct casting){store, session, noting->error};
     status = change_set(&setting);
     if (status == STATUS_OK) {

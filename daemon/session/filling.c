@@ -56,6 +56,13 @@ static const struct prompt *find_prompt(const struct filling *filling,
             return prompt;
         }
     }
+    for (uint32_t i = 0; i < cast->joint_count; i++) {
+        const struct prompt *prompt = cast->joints[i].prompt;
+
+        if (memcmp(prompt->digest, digest, JOURNAL_DIGEST_BYTES) == 0) {
+            return prompt;
+        }
+    }
     return NULL;
 }
 

@@ -10,8 +10,22 @@ enum {
     SEGMENT_BYTES_MAX = 48, /* beside its ids and text */
 };
 
+/* A joint prompt holds what all personas are told. */
 bool inspect_may_see(const struct session *session, const struct prompt *prompt)
 {
+    const struct cast *cast = &session->cast;
+
+    for (uint32_t i = 0; cast->mode == GROUP_JOINT && i < cast->count; i++) {
+        const struct prompt *part = cast->members[i].prompt;
+
+        if (part != NULL && part->persona->owner_uid != session->owner_uid &&
+            !prompt_is_bare(part)) {
+            return false;
+        }
+    }
+    if (cast->mode == GROUP_JOINT) {
+        return true;
+    }
     return prompt->persona->owner_uid == session->owner_uid || prompt_is_bare(prompt);
 }
 
@@ -145,13 +159,17 @@ static enum status fill_omitted(struct inspecting *inspecting, struct context_vi
 static enum status inspect(struct inspecting *inspecting, struct context_view *out)
 {
     const struct context *context = inspecting->node->sampled->context;
+    const struct cast *cast = &inspecting->node->session->cast;
+    const struct prompt *viewer = cast->mode == GROUP_JOINT
+                                      ? cast->members[cast_viewpoint(cast, context->speaker)].prompt
+                                      : context->prompt;
 
     *out = (struct context_view){
         .segment_count = context_segment_count(context),
         .token_count = context->token_count,
         .speaker = context->speaker,
         .turns_left_out = context_turns_left_out(context),
-        .persona = context->prompt->persona->id,
+        .persona = viewer->persona->id,
     };
     inspecting->segments = memory_alloc(out->segment_count, sizeof(*inspecting->segments));
     inspecting->views = memory_alloc(inspecting->asked->count, sizeof(*inspecting->views));

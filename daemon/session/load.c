@@ -116,6 +116,7 @@ static enum status fill_session(struct store *store, const struct journal_sessio
     session->seed = row->seed;
     session->created_us = row->created_us;
     session->context_tokens = row->context_tokens;
+    session->cast.mode = (enum group_mode)row->group_mode;
     session->root.session = session;
     session->root.is_visible = true;
     session->head = &session->root;
@@ -135,6 +136,9 @@ static enum status on_session(void *context, const struct journal_session *row,
     struct session *session;
     struct user *user = NULL;
 
+    if (row->group_mode > GROUP_JOINT) {
+        return damaged(error, "the cast of session", row->id);
+    }
     TRY(state_user(store, row->owner_uid, error, &user));
     session = memory_alloc(1, sizeof(*session));
     if (session == NULL || fill_session(store, row, session) != STATUS_OK ||
@@ -175,6 +179,41 @@ static enum status on_member(void *context, const struct journal_member *row, st
         state_prompt_release(store, prompt);
     }
     return status;
+}
+
+static enum status on_preamble(void *context, const struct journal_preamble *row,
+                               struct error *error)
+{
+    struct store *store = ((struct loading *)context)->store;
+    struct session *session = state_session_find(store, row->session_id);
+    struct cast_member *member;
+
+    if (session == NULL || session->cast.mode != GROUP_JOINT ||
+        row->speaker >= session->cast.count) {
+        return damaged(error, "the cast of session", row->session_id);
+    }
+    member = &session->cast.members[row->speaker];
+    if (member->prompt == NULL || member->system.data != NULL) {
+        return damaged(error, "the cast of session", row->session_id);
+    }
+    return cast_keep_texts(member, row->system, row->examples, error);
+}
+
+static enum status on_joint(void *context, const struct journal_joint *row, struct error *error)
+{
+    struct loading *loading = context;
+    struct session *session = state_session_find(loading->store, row->session_id);
+    uint64_t place = 0;
+    struct prompt *prompt =
+        find_prompt(loading, bytes_of(row->prompt_digest, JOURNAL_DIGEST_BYTES), &place);
+
+    if (session == NULL || session->cast.mode != GROUP_JOINT || prompt == NULL ||
+        row->member_count > session->cast.count) {
+        return damaged(error, "the cast of session", row->session_id);
+    }
+    TRY(cast_add_joint(&session->cast, prompt, row->member_count, error));
+    prompt->reference_count++;
+    return STATUS_OK;
 }
 
 /* ---- keys and unfinished nodes ---- */
@@ -269,7 +308,10 @@ static enum status check_casts(struct store *store, struct error *error)
     for (uint32_t i = 0; i < store->sessions.count; i++) {
         const struct session *session = store->sessions.items[i];
 
-        if (session->cast.count == 0) {
+        const struct cast *cast = &session->cast;
+
+        if (cast->count == 0 || cast_first_persona(cast) == CAST_START ||
+            (cast->mode == GROUP_JOINT) != (cast->joint_count > 0)) {
             return damaged(error, "the cast of session", session->id);
         }
     }
@@ -309,8 +351,9 @@ enum status load_all(struct store *store, struct error *error)
 {
     const uint64_t started_ns = clock_monotonic_ns();
     struct loading loading = {.store = store};
-    const struct rows_visitor visitor = {&loading,  on_persona, on_prompt, on_session,
-                                         on_member, on_key,     on_note,   on_unfinished};
+    const struct rows_visitor visitor = {&loading,  on_persona,   on_prompt, on_session,
+                                         on_member, on_preamble,  on_joint,  on_key,
+                                         on_note,   on_unfinished};
     enum status status;
 
     table_init(&loading.prompts);

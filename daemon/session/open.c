@@ -60,6 +60,7 @@ static enum status init_session(struct store *store, const struct request *reque
     session->created_us = clock_wall_us();
     session->context_tokens =
         open->context_tokens != 0 ? open->context_tokens : store->settings.context_token_count_max;
+    session->cast.mode = open->group_mode;
     session->root.session = session;
     session->root.is_visible = true;
     session->head = &session->root;
@@ -160,6 +161,9 @@ void open_session(struct store *store, const struct request *request, struct rep
         status = casting_first(&casting, open, persona);
         if (status == STATUS_OK) {
             status = casting_add(&casting, open->members, open->member_count, false);
+        }
+        if (status == STATUS_OK) {
+            status = casting_join(&casting);
         }
     }
     if (status == STATUS_OK) {

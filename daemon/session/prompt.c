@@ -16,6 +16,7 @@ struct making {
     struct render_variable *variables; /* owned */
     struct buffer system;              /* owned; rendered */
     struct buffer examples;            /* owned; rendered */
+    bool is_named;                     /* sample dialogues name who speaks */
     struct error *error;
 };
 
@@ -110,17 +111,19 @@ static enum status render_system(struct making *making)
 }
 
 /* A sample dialogue that names its speakers becomes turns; any other is text of the preamble. */
-static enum status add_examples(struct making *making)
+static enum status add_examples(const struct making *making, struct bytes examples,
+                                struct bytes character)
 {
     struct prompt *prompt = making->prompt;
     struct example example;
     struct example_turn turn;
 
-    example_init(&example, buffer_bytes(&making->examples), prompt->character, prompt->user);
+    example_init(&example, examples, character, prompt->user);
     while (example_next(&example, &turn)) {
         const struct template_end to = {
             .side = turn.is_persona ? TEMPLATE_PERSONA : TEMPLATE_USER,
-            .name = turn.is_persona ? prompt->character : prompt->user,
+            .name = turn.is_persona ? character : prompt->user,
+            .is_named = making->is_named,
         };
         const struct bytes lead = template_lead(&prompt->template, to.side, prompt->is_open);
         struct buffer text;
@@ -137,7 +140,7 @@ static enum status add_examples(struct making *making)
             status = encoder_text(making->encoder, buffer_bytes(&text), false, making->error,
                                   &prompt->ids);
         } else {
-            status = fail(making, status);
+            status = error_set(making->error, status, "out of memory while a prompt was made");
         }
         buffer_finish(&text);
         TRY(status);
@@ -239,7 +242,7 @@ static enum status make(struct making *making, const struct prompt_values *value
     TRY(template_start(&prompt->template, making->encoder, buffer_bytes(&making->system),
                        making->error, &prompt->ids, &prompt->is_open));
     if (prompt->template.format != TEMPLATE_PLAIN) {
-        TRY(add_examples(making));
+        TRY(add_examples(making, buffer_bytes(&making->examples), prompt->character));
     }
     return add_greetings(making);
 }
@@ -258,7 +261,7 @@ static enum template_format format_of(const struct persona *persona, const struc
 
 enum status prompt_create(const struct persona *persona, const struct template *model,
                           struct encoder *encoder, const struct prompt_values *values,
-                          struct error *error, struct prompt **out)
+                          struct error *error, struct prompt_texts *texts, struct prompt **out)
 {
     struct making making = {.encoder = encoder, .error = error};
     struct prompt *prompt = memory_alloc(1, sizeof(*prompt));
@@ -281,9 +284,97 @@ enum status prompt_create(const struct persona *persona, const struct template *
         *out = prompt;
         prompt = NULL; /* handed over */
     }
-    buffer_finish(&making.system);
-    buffer_finish(&making.examples);
+    if (status == STATUS_OK && texts != NULL) {
+        *texts = (struct prompt_texts){making.system, making.examples};
+    } else {
+        buffer_finish(&making.system);
+        buffer_finish(&making.examples);
+    }
     memory_free(making.variables);
+    prompt_destroy(prompt);
+    return status;
+}
+
+/* ---- several personas ---- */
+
+/* The greetings are the first persona's. */
+static enum status copy_greetings(struct prompt *prompt, const struct prompt *from)
+{
+    const uint32_t count = from->persona->card->greeting_count;
+
+    prompt->greetings = memory_alloc(count, sizeof(*prompt->greetings));
+    if (prompt->greetings == NULL) {
+        return STATUS_MEMORY;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct id_list ids = {0};
+
+        TRY(id_list_append(&ids, from->greetings[i].ids, from->greetings[i].count));
+        prompt->greetings[i] = (struct prompt_greeting){ids.ids, ids.count};
+    }
+    return STATUS_OK;
+}
+
+static enum status join_systems(const struct prompt_part *parts, uint32_t count, struct buffer *out)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (out->size > 0 && parts[i].system.size > 0) {
+            TRY(buffer_append_text(out, "\n\n"));
+        }
+        TRY(buffer_append(out, parts[i].system));
+    }
+    return STATUS_OK;
+}
+
+static enum status join(struct making *making, const struct prompt_part *parts, uint32_t count)
+{
+    struct prompt *prompt = making->prompt;
+    enum status status = set_names(prompt, parts[0].prompt->character, parts[0].prompt->user);
+
+    if (status == STATUS_OK) {
+        status = copy_greetings(prompt, parts[0].prompt);
+    }
+    if (status == STATUS_OK) {
+        status = join_systems(parts, count, &making->system);
+    }
+    if (status != STATUS_OK) {
+        return fail(making, status);
+    }
+    TRY(template_start(&prompt->template, making->encoder, buffer_bytes(&making->system),
+                       making->error, &prompt->ids, &prompt->is_open));
+    for (uint32_t i = 0; i < count; i++) {
+        TRY(add_examples(making, parts[i].examples, parts[i].prompt->character));
+    }
+    return STATUS_OK;
+}
+
+enum status prompt_join(const struct prompt_part *parts, uint32_t count, bool is_named,
+                        uint32_t owner_uid, struct encoder *encoder, struct error *error,
+                        struct prompt **out)
+{
+    struct making making = {.encoder = encoder, .is_named = is_named, .error = error};
+    struct prompt *prompt = memory_alloc(1, sizeof(*prompt));
+    bool is_public = true;
+    enum status status;
+
+    if (prompt == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory while a prompt was made");
+    }
+    prompt->persona = parts[0].prompt->persona;
+    prompt->template = parts[0].prompt->template;
+    buffer_init(&prompt->post_history, TEXT_BYTES_MAX);
+    buffer_init(&making.system, TEXT_BYTES_MAX);
+    making.prompt = prompt;
+    status = join(&making, parts, count);
+    for (uint32_t i = 0; i < count; i++) {
+        is_public = is_public && parts[i].prompt->persona->visibility == VISIBILITY_PUBLIC;
+    }
+    if (status == STATUS_OK) {
+        prompt->scope = scope_of(prompt, is_public ? UINT32_MAX : owner_uid);
+        *out = prompt;
+        prompt = NULL; /* handed over */
+    }
+    buffer_finish(&making.system);
     prompt_destroy(prompt);
     return status;
 }

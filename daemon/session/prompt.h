@@ -11,6 +11,9 @@
  *   transcript  the same text as preamble; then the sample dialogue as lines "NAME: ..."
  *   plain       the same text and nothing else; empty for the persona `plain`
  *
+ * A joint prompt has the texts of several personas: one system block with all preambles, then all
+ * sample dialogues. It belongs to the first of them.
+ *
  * A sample dialogue whose lines name no speaker is added to the system text. The
  * post_history_instructions stand between the last turn and the reply.
  */
@@ -56,10 +59,30 @@ struct prompt_values {
     uint64_t now_us; /* for dates */
 };
 
-/* Renders and tokenises. BAD_INPUT names a variable that the persona does not have; LIMIT. */
+/* What a joint prompt is made of: a persona's texts, rendered. */
+struct prompt_texts {
+    struct buffer system, examples;
+};
+
+/* Renders and tokenises. BAD_INPUT names a variable that the persona does not have; LIMIT. texts
+ * (NULL: not wanted) is the caller's to finish when it succeeds. */
 MUST_USE enum status prompt_create(const struct persona *persona, const struct template *model,
                                    struct encoder *encoder, const struct prompt_values *values,
-                                   struct error *error, struct prompt **out);
+                                   struct error *error, struct prompt_texts *texts,
+                                   struct prompt **out);
+
+/* One persona of a joint prompt; all borrowed. */
+struct prompt_part {
+    const struct prompt *prompt; /* its own */
+    struct bytes system, examples;
+};
+
+/* All parts play in the same format, which is not plain. is_named: the sample dialogues name who
+ * speaks. owner_uid: who may share it, where a part is private. */
+MUST_USE enum status prompt_join(const struct prompt_part *parts, uint32_t count, bool is_named,
+                                 uint32_t owner_uid, struct encoder *encoder, struct error *error,
+                                 struct prompt **out);
+
 /* As it was recorded; nothing is rendered again. BAD_INPUT for what cannot have been recorded. */
 struct journal_prompt;
 MUST_USE enum status prompt_restore(const struct persona *persona, const struct template *model,

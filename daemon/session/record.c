@@ -126,6 +126,31 @@ enum status record_add_member(struct journal_batch *batch, const struct session 
         record.u.member.prompt_digest =
             bytes_of(member->prompt->digest, sizeof(member->prompt->digest));
     }
+    TRY(journal_batch_add(batch, &record));
+    if (member->prompt == NULL || session->cast.mode != GROUP_JOINT) {
+        return STATUS_OK;
+    }
+    record = (struct journal_record){
+        .kind = JOURNAL_PREAMBLE,
+        .u.preamble = {.session_id = session->id,
+                       .speaker = speaker,
+                       .system = member->system,
+                       .examples = member->examples},
+    };
+    return journal_batch_add(batch, &record);
+}
+
+enum status record_add_joint(struct journal_batch *batch, const struct session *session,
+                             uint32_t index)
+{
+    const struct cast_joint *joint = &session->cast.joints[index];
+    struct journal_record record = {
+        .kind = JOURNAL_JOINT,
+        .u.joint = {.session_id = session->id, .member_count = joint->member_count},
+    };
+
+    TRY(add_prompt(batch, joint->prompt));
+    memcpy(record.u.joint.prompt_digest, joint->prompt->digest, JOURNAL_DIGEST_BYTES);
     return journal_batch_add(batch, &record);
 }
 
@@ -143,6 +168,7 @@ static enum status add_session(const struct store *store, struct journal_batch *
                 .context_tokens = session->context_tokens,
                 .head_node = session->head->id,
                 .head_offset = session->head_offset,
+                .group_mode = (uint32_t)session->cast.mode,
                 .label = bytes_of(session->label, session->label_bytes),
                 .origin = origin_of(store),
             },
@@ -151,6 +177,9 @@ static enum status add_session(const struct store *store, struct journal_batch *
     TRY(journal_batch_add(batch, &record));
     for (uint32_t i = 0; i < session->cast.count; i++) {
         TRY(record_add_member(batch, session, i));
+    }
+    for (uint32_t i = 0; i < session->cast.joint_count; i++) {
+        TRY(record_add_joint(batch, session, i));
     }
     return STATUS_OK;
 }

@@ -45,6 +45,8 @@ MUST_USE enum status record_add_note(struct journal_batch *batch, const struct j
 /* A speaker with its prompt; renames one that is there. */
 MUST_USE enum status record_add_member(struct journal_batch *batch, const struct session *session,
                                        uint32_t speaker);
+MUST_USE enum status record_add_joint(struct journal_batch *batch, const struct session *session,
+                                      uint32_t index);
 MUST_USE enum status record_add_head(struct journal_batch *batch, const struct session *session,
                                      const struct node *head, uint32_t offset);
 

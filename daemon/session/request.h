@@ -80,6 +80,8 @@ enum node_finish {
     NODE_WHOLE = 8,
 };
 
+enum group_mode { GROUP_SEPARATE = 0, GROUP_JOINT = 1 };
+
 struct variable {
     struct bytes name;
     struct bytes value;
@@ -123,6 +125,7 @@ struct request_session_open {
     bool no_greeting;
     const struct request_member *members; /* speakers 2 and on */
     uint32_t member_count;                /* at most SESSION_CAST_COUNT_MAX */
+    enum group_mode group_mode;
 };
 
 /* What Say and Generate share. */
@@ -337,6 +340,7 @@ struct session_view {
     struct bytes label;
     const struct cast_view *cast;
     uint32_t cast_count;
+    enum group_mode group_mode;
     struct position head;
     bool is_deleted;
 };

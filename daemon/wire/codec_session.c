@@ -75,6 +75,9 @@ enum status codec_decode_session_open(const Personad__V1__SessionOpenRequest *fr
                          &open->variable_count));
     TRY(codec_decode_members(from->cast, from->n_cast, arena, error, &open->members,
                              &open->member_count));
+    open->group_mode = from->has_group_mode && from->group_mode == PERSONAD__V1__GROUP_MODE__JOINT
+                           ? GROUP_JOINT
+                           : GROUP_SEPARATE;
     open->has_seed = from->has_seed;
     open->seed = from->seed;
     open->context_tokens = from->has_context_tokens ? from->context_tokens : 0;
@@ -92,6 +95,7 @@ static enum status session_fill(const struct session_view *view, struct arena *a
     CODEC_SET(out, context_tokens, view->context_tokens);
     CODEC_SET(out, node_count, view->node_count);
     CODEC_SET(out, created_us, view->created_us);
+    CODEC_SET(out, group_mode, (Personad__V1__GroupMode)view->group_mode);
     if (view->is_deleted) {
         CODEC_SET(out, deleted, true);
     }

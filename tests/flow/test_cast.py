@@ -17,6 +17,9 @@ from personad import Client as Python  # noqa: E402
 from personad import Human  # noqa: E402
 
 
+SEPARATE, JOINT = 0, 1
+
+
 def entry(**fields):
     return MESSAGES["CastEntry"](**fields)
 
@@ -82,11 +85,12 @@ def test_each_speaker_sees_the_same_turns(client):
     assert "You are Ada." in seen and re.search(r"Eve:\s*I am too\.", seen)
 
 
+@pytest.mark.parametrize("mode", [SEPARATE, JOINT])
 @pytest.mark.parametrize("play", ["chat", "transcript"])
-def test_a_group_is_replayed_bit_for_bit(start, play):
+def test_a_group_is_replayed_bit_for_bit(start, play, mode):
     daemon = start()
     with daemon.client() as client:
-        session = open_group(client, play=play, seed=2).id
+        session = open_group(client, play=play, seed=2, group_mode=mode).id
         nodes = converse(client, session)
         contexts = [context_ids(client, node.id) for node in nodes]
         seen = verified(client, session)
@@ -99,8 +103,36 @@ def test_a_group_is_replayed_bit_for_bit(start, play):
         assert [context_ids(client, node.id) for node in nodes] == contexts
         listed = client.call("session_list").session_list.sessions[0]
         assert [member.name for member in listed.cast] == [b"User", b"Ada", b"Bob", b"Eve"]
+        assert listed.group_mode == mode
         more = client.generate(session, speaker=2, max_tokens=4).replies()[0]
         assert more.speaker == 2
+        cid = put(client, "Cid", extensions={"personad": {"play": play}})
+        client.call("session_set", session=session, add=[entry(persona=cid)])
+        last = client.generate(session, speaker=4, max_tokens=4).replies()[0]
+        seen = context_text(client, last.id)
+        assert "You are Cid." in seen
+        assert ("You are Ada." in seen) == (mode == JOINT)
+        assert verified(client, session).equal_count == len(nodes) + 2
+    daemon.end()
+    daemon = start("--tree-memory", "1")
+    with daemon.client() as client:
+        assert verified(client, session).equal_count == len(nodes) + 2
+        assert [context_ids(client, node.id) for node in nodes] == contexts
+
+
+def test_a_joint_group_has_all_preambles_and_one_lineage(client):
+    session = open_group(client, seed=1, group_mode=JOINT)
+    first, second, third, _, user = converse(client, session.id)
+    assert session.group_mode == JOINT
+    for node in (first, second, third, user):
+        seen = context_text(client, node.id)
+        assert "You are Ada." in seen and "You are Bob." in seen
+    earlier, later = (context_ids(client, node.id) for node in (second, third))
+    shared = next(at for at, (one, two) in enumerate(zip(earlier, later)) if one != two) \
+        if earlier != later[:len(earlier)] else len(earlier)
+    assert shared >= len(earlier) - 1, "what one saw, the other sees, up to who speaks"
+    reply = client.call("context", node=second.id).context
+    assert reply.persona == session.cast[2].persona
 
 
 def test_another_version_takes_over(client):
@@ -199,6 +231,12 @@ def test_at_the_command_line(daemon):
         assert path[-1].id == said["node"]
         assert [node.speaker for node in path[-2:]] == [3, 2]
     persona(daemon, "say", "--session", session, "--as", "Nobody", "x", status=2)
+    said, = objects(persona(daemon, "say", "--json", "--persona", "keeper", "--persona",
+                            "twenty-questions", "--group", "joint", "--max-tokens", "4", "Hello"))
+    with daemon.client() as client:
+        seen = context_text(client, said["node"])
+        assert "lighthouse" in seen and seen.count("<|im_start|>system") == 1, seen
+    persona(daemon, "say", "--group", "both", "x", status=2)
 
 
 def test_from_python(daemon):

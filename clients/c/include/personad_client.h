@@ -151,6 +151,7 @@ struct personad_session {
     struct personad_text label;
     const struct personad_cast_member *cast;
     size_t cast_count;
+    int group_mode; /* enum personad_group_mode */
     struct personad_position head;
 };
 
@@ -224,6 +225,9 @@ struct personad_cast_entry {
 
 enum { PERSONAD_CAST_COUNT_MAX = 64 };
 
+/* Each persona its own preamble and view, or one that all share. */
+enum personad_group_mode { PERSONAD_SEPARATE, PERSONAD_JOINT };
+
 struct personad_open_options {
     uint64_t persona;         /* 0: by name */
     const char *persona_name; /* NULL: the daemon's default */
@@ -235,6 +239,7 @@ struct personad_open_options {
     bool no_greeting;
     const struct personad_cast_entry *cast; /* speakers 2 and on */
     size_t cast_count;
+    int group_mode; /* enum personad_group_mode */
 };
 
 int personad_session_open(personad_client *client, const struct personad_open_options *options,

@@ -127,6 +127,7 @@ bool session_of(struct message *message, const Personad__V1__SessionInfo *sessio
         .label = text_of(session->has_label, session->label),
         .cast = cast,
         .cast_count = session->n_cast,
+        .group_mode = (int)session->group_mode,
         .head = position_of(session->head),
     };
     return true;

@@ -243,6 +243,8 @@ int personad_session_open(personad_client *client, const struct personad_open_op
     if (cast_code != PERSONAD_OK) {
         return cast_code;
     }
+    body.has_group_mode = options->group_mode != PERSONAD_SEPARATE;
+    body.group_mode = (Personad__V1__GroupMode)options->group_mode;
     body.n_cast = options->cast_count;
     body.cast = cast.list;
     Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;

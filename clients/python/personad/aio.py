@@ -93,6 +93,7 @@ class AsyncSession:
         self.id: int = info.id
         self.seed: int = info.seed
         self.greetings = list(greetings)
+        self.joint: bool = info.group_mode == ENUMS["GroupMode"]["JOINT"]
         self._take_cast(info)
 
     def _take_cast(self, info) -> None:
@@ -328,8 +329,9 @@ class AsyncClient:
     async def open(self, persona: Persona = None, user_name: Text = "",
                    variables: Optional[Dict[str, str]] = None, seed: Optional[int] = None,
                    label: Text = "", greeting: bool = True,
-                   cast: Sequence[Joining] = ()) -> AsyncSession:
-        """A new session: you (speaker 0), the persona (1), and who else is in the cast."""
+                   cast: Sequence[Joining] = (), joint: bool = False) -> AsyncSession:
+        """A new session: you (speaker 0), the persona (1), and who else is in the cast. joint: all
+        personas share one view, with all preambles in front."""
         def fill(body):
             if isinstance(persona, int):
                 body.persona = persona
@@ -344,6 +346,7 @@ class AsyncClient:
             body.label = _bytes(label)
             body.no_greeting = not greeting
             _set_cast(body.cast, cast)
+            body.group_mode = ENUMS["GroupMode"]["JOINT" if joint else "SEPARATE"]
         reply = await self.connection.call("session_open", fill)
         return AsyncSession(self, reply.session, [Node.of(node) for node in reply.greetings])
 

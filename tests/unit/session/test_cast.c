@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "session/context.h"
 #include "session/state.h"
 #include "unit/session/store_rig.h"
 
@@ -20,6 +21,7 @@ static const char ada_card_2[] = "{\"name\":\"Ada\",\"description\":\"You are {{
 static const char bob_card[] = "{\"name\":\"Bob\",\"description\":\"You are {{char}}.\"}";
 
 static struct rig rig;
+static enum group_mode mode;
 
 static void start(const char *format)
 {
@@ -28,6 +30,7 @@ static void start(const char *format)
 
 static void stop(void)
 {
+    mode = GROUP_SEPARATE;
     rig_finish(&rig);
     assert_int_equal(memory_live_count(), 0);
 }
@@ -47,6 +50,7 @@ static uint64_t open_with(const char *card, const struct request_member *members
 {
     struct request open = rig_request(REQUEST_SESSION_OPEN);
 
+    open.u.session_open.group_mode = mode;
     open.u.session_open.persona = rig_put(&rig, card);
     open.u.session_open.members = members;
     open.u.session_open.member_count = count;
@@ -322,6 +326,108 @@ static void test_who_has_spoken_keeps_the_name(void **state)
     stop();
 }
 
+static void test_a_joint_group_shares_one_view(void **state)
+{
+    static const char common[] = "<|im_start|>system\nYou are Ada.\n\nYou are Bob.<|im_end|>\n"
+                                 "<|im_start|>user\nUser:\nHello<|im_end|>\n"
+                                 "<|im_start|>assistant\nAda:\nGood day<|im_end|>\n";
+    char expected[1024];
+
+    (void)state;
+    start("chatml");
+    mode = GROUP_JOINT;
+    const struct request_member members[] = {persona_of(bob_card), human_of("Eve")};
+    const uint64_t session = open_with(ada_card, members, 2);
+
+    assert_int_equal(rig.reply.session.group_mode, GROUP_JOINT);
+    append(session, 0, "Hello");
+    generate(session, 1, "Good day");
+    snprintf(expected, sizeof(expected), "%s<|im_start|>assistant\nBob:\n", common);
+    assert_string_equal(generate(session, 2, "You too"), expected);
+    snprintf(expected, sizeof(expected),
+             "%s<|im_start|>assistant\nBob:\nYou too<|im_end|>\n<|im_start|>user\nEve:\n", common);
+    assert_string_equal(generate(session, 3, "Me"), expected);
+    snprintf(expected, sizeof(expected),
+             "%s<|im_start|>assistant\nBob:\nYou too<|im_end|>\n<|im_start|>user\nEve:\nMe"
+             "<|im_end|>\n<|im_start|>assistant\nAda:\n",
+             common);
+    assert_string_equal(generate(session, 1, "Well"), expected);
+    /* One scope for all, and each context is the one before and a little more. */
+    for (uint32_t i = 1; i < 4; i++) {
+        assert_int_equal(rig.engine->branches[i].scope.prompt,
+                         rig.engine->branches[0].scope.prompt);
+        assert_int_equal(rig.engine->branches[i].scope.prompt_token_count,
+                         rig.engine->branches[0].scope.prompt_token_count);
+    }
+    assert_true(((const struct node *)table_find(&rig.store->nodes, rig.reply.nodes[0].id))
+                    ->sampled->context->own_count <= 4);
+    stop();
+}
+
+static void test_a_joint_transcript(void **state)
+{
+    (void)state;
+    start("none");
+    mode = GROUP_JOINT;
+    const struct request_member members[] = {persona_of(bob_card)};
+    const uint64_t session = open_with(ada_card, members, 1);
+
+    append(session, 0, "Hello");
+    generate(session, 1, " Good day");
+    assert_string_equal(generate(session, 2, " You too"),
+                        "You are Ada.\n\nYou are Bob.\n\nUser: Hello\nAda: Good day\nBob:");
+    stop();
+}
+
+/* Its preamble stands in front from then on; what was sampled before keeps the context it had. */
+static void test_who_joins_a_joint_group_changes_the_prompt(void **state)
+{
+    const struct context *before;
+    uint32_t count;
+    struct request set;
+    uint64_t session, node;
+
+    (void)state;
+    start("chatml");
+    mode = GROUP_JOINT;
+    session = open_with(ada_card, NULL, 0);
+    append(session, 0, "Hello");
+    generate(session, 1, "Good day");
+    node = rig.reply.nodes[0].id;
+    before = ((const struct node *)table_find(&rig.store->nodes, node))->sampled->context;
+    count = before->token_count;
+    const struct request_member members[] = {persona_of(bob_card)};
+    set = set_request(session);
+    set.u.session_set.members = members;
+    set.u.session_set.member_count = 1;
+    rig_execute(&rig, set);
+    assert_int_equal(rig.reply.type, REPLY_SESSION);
+    assert_string_equal(generate(session, 2, "Hm"),
+                        "<|im_start|>system\nYou are Ada.\n\nYou are Bob.<|im_end|>\n"
+                        "<|im_start|>user\nUser:\nHello<|im_end|>\n"
+                        "<|im_start|>assistant\nAda:\nGood day<|im_end|>\n"
+                        "<|im_start|>assistant\nBob:\n");
+    assert_int_equal(before->token_count, count);
+    assert_int_equal(before->prompt->ids.count < count, true);
+    stop();
+}
+
+static void test_a_joint_group_plays_alike(void **state)
+{
+    static const char plain[] =
+        "{\"name\":\"P\",\"extensions\":{\"personad\":{\"play\":\"plain\"}}}";
+
+    (void)state;
+    start("chatml");
+    mode = GROUP_JOINT;
+    const struct request_member members[] = {persona_of(plain)};
+    open_with(ada_card, members, 1);
+    expect_refusal(STATUS_CONFLICT, "alike");
+    open_with(plain, NULL, 0);
+    expect_refusal(STATUS_CONFLICT, "plain");
+    stop();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -334,6 +440,10 @@ int main(void)
         cmocka_unit_test(test_names_that_mislead_are_refused),
         cmocka_unit_test(test_a_cast_has_a_bound),
         cmocka_unit_test(test_who_has_spoken_keeps_the_name),
+        cmocka_unit_test(test_a_joint_group_shares_one_view),
+        cmocka_unit_test(test_a_joint_transcript),
+        cmocka_unit_test(test_who_joins_a_joint_group_changes_the_prompt),
+        cmocka_unit_test(test_a_joint_group_plays_alike),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
