@@ -77,6 +77,10 @@ static struct naming naming_of(const struct store *store, const struct request *
         naming.nodes = &request->u.follow.node;
         naming.node_count = 1;
         break;
+    case REQUEST_EDIT:
+        naming.nodes = &request->u.edit.node;
+        naming.node_count = 1;
+        break;
     case REQUEST_CANCEL:
         naming.session_id = request->u.cancel.session;
         naming.nodes = request->u.cancel.nodes;
