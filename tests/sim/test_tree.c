@@ -1,329 +1,218 @@
-/* Goal: a tree is what was done to it, and stays so through restarts: nothing that was seen
- * changes. Method: seeded operations on a real store and a real journal on disk over a fake engine;
- * a naive model says what Walk must give, compared after each operation and each restart. Two
- * planted faults of the model (a lost last node, an ordinal that moved) must be caught. Usage:
- * sim_test_tree [first seed [count [operations]]]; a failure prints seed and operation.
+/* Goal: a tree is what was done to it: whatever is opened, said, generated, forked, edited, cut,
+ * deleted, evicted, killed or left without power, in any order and at any moment, each node has the
+ * place, the tokens and the numbers that the definitions give it, and no page is lost.
+ * Method: seeded operations on a whole daemon without sockets (tree_world.h) and on a naive twin
+ * that keeps everything in arrays and computes each reply from its definition (tree_model.h);
+ * after each operation what the daemon shows is compared, its pages are counted at each step.
+ * Faults planted in the daemon's own functions (tree_plant.h) must be caught.
+ * Usage: sim_test_tree [first seed [count [operations]]]; a failing list of operations is made
+ * short and printed.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/check.h"
 #include "base/log.h"
-#include "base/memory.h"
-#include "unit/session/store_rig.h"
+#include "sim/tree_plant.h"
+#include "sim/tree_play.h"
 
-enum { SEED_COUNT = 60, OPERATION_COUNT = 60, NODES_MAX = 1024, CONTENT_MAX = 64 };
-
-enum plant { PLANT_NONE, PLANT_LOST_NODE, PLANT_ORDINAL };
-
-struct model_node {
-    uint64_t id;
-    struct position parent;
-    uint32_t ordinal, count;
-    enum node_origin origin;
-    uint32_t content[CONTENT_MAX];
-    bool is_deleted;
-    char label[16];
+enum {
+    SEED_COUNT = 60,
+    OPERATION_COUNT = 120,
+    OPERATION_COUNT_MAX = 4096,
+    PLANT_SEED_COUNT = 12,
+    RUN_SECONDS_MAX = 120,
+    SHRINK_RUN_COUNT_MAX = 400,
 };
 
-struct sim {
-    struct rig rig;
-    uint64_t session, random;
-    struct model_node nodes[NODES_MAX];
-    uint32_t count, walked, faults;
-    enum reply_type type;
-    uint64_t created[8];
-    uint32_t created_count;
-    bool is_told; /* faults are printed */
-    char path[64];
-    char error[256];
-};
+static struct tree_progress *progress; /* shared with the runs, which are processes of their own */
+static struct tree_counts sum;
 
-static struct sim sim;
-
-static uint32_t draw(uint32_t below)
+static void add_counts(const struct tree_counts *counts)
 {
-    sim.random = sim.random * 6364136223846793005U + 1442695040888963407U;
-    return (uint32_t)(sim.random >> 33) % below;
+    sum.operations += counts->operations;
+    sum.refusals += counts->refusals;
+    sum.repeats += counts->repeats;
+    sum.stops += counts->stops;
+    sum.kills += counts->kills;
+    sum.power_cuts += counts->power_cuts;
+    sum.nodes += counts->nodes;
+    sum.sampled_tokens += counts->sampled_tokens;
+    sum.cuts += counts->cuts;
+    sum.purged += counts->purged;
+    sum.slid += counts->slid;
+    sum.preemptions += counts->preemptions;
+    sum.context_tokens += counts->context_tokens;
+    sum.context_cached += counts->context_cached;
 }
 
-static struct model_node *find(uint64_t id)
+static void print_counts(void)
 {
-    for (uint32_t i = 0; i < sim.count; i++) {
-        if (sim.nodes[i].id == id) {
-            return &sim.nodes[i];
+    printf("%llu operations (%llu refused) made %llu nodes with %llu sampled tokens; %llu cut, "
+           "%llu purged, %llu behind a slid window; %llu stops, %llu kills, %llu power cuts, %llu "
+           "of them under a request "
+           "that was repeated; %llu preemptions, %llu of %llu context tokens shared\n",
+           (unsigned long long)sum.operations, (unsigned long long)sum.refusals,
+           (unsigned long long)sum.nodes, (unsigned long long)sum.sampled_tokens,
+           (unsigned long long)sum.cuts, (unsigned long long)sum.purged,
+           (unsigned long long)sum.slid, (unsigned long long)sum.stops,
+           (unsigned long long)sum.kills, (unsigned long long)sum.power_cuts,
+           (unsigned long long)sum.repeats, (unsigned long long)sum.preemptions,
+           (unsigned long long)sum.context_cached, (unsigned long long)sum.context_tokens);
+}
+
+/* A simulation in which nothing happened has shown nothing. */
+static bool is_rich(void)
+{
+    return sum.nodes > SEED_COUNT * 20 && sum.cuts > SEED_COUNT && sum.purged > SEED_COUNT &&
+           sum.repeats > SEED_COUNT && sum.slid > SEED_COUNT && sum.preemptions > SEED_COUNT &&
+           sum.context_cached * 4 > sum.context_tokens;
+}
+
+/* A daemon that ends itself must not end the simulator. */
+static bool run(uint64_t seed, const struct tree_op *ops, uint32_t count, enum tree_plant plant,
+                bool is_told)
+{
+    int how = 0;
+    pid_t child;
+
+    memset(progress, 0, sizeof(*progress));
+    (void)fflush(NULL);
+    child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        if (!is_told) {
+            (void)freopen("/dev/null", "w", stderr); /* of what ends itself only the list is told */
+        }
+        (void)alarm(RUN_SECONDS_MAX);
+        tree_plant_set(plant);
+        tree_play(seed, ops, count, is_told, progress);
+        _exit(progress->problem[0] == '\0' ? 0 : 1);
+    }
+    CHECK(waitpid(child, &how, 0) == child);
+    if (WIFSIGNALED(how)) {
+        (void)snprintf(progress->problem, sizeof(progress->problem), "it was ended by a signal: %s",
+                       strsignal(WTERMSIG(how)));
+    } else if (WEXITSTATUS(how) > 1) {
+        (void)snprintf(progress->problem, sizeof(progress->problem), "it ended with %d",
+                       WEXITSTATUS(how));
+    }
+    return progress->problem[0] == '\0';
+}
+
+/* Numbers do not count: they change with what is taken out. */
+static bool is_same(const char *a, const char *b)
+{
+    for (;;) {
+        a += strspn(a, "0123456789");
+        b += strspn(b, "0123456789");
+        if (*a != *b || *a == '\0') {
+            return *a == *b;
+        }
+        a++;
+        b++;
+    }
+}
+
+/* Takes operations out for as long as what is left fails the same: halves first, then single ones.
+ */
+static uint32_t make_short(uint64_t seed, struct tree_op *ops, uint32_t count,
+                           enum tree_plant plant)
+{
+    static struct tree_op fewer[OPERATION_COUNT_MAX];
+    char problem[sizeof(progress->problem)];
+    uint32_t runs = 0;
+
+    memcpy(problem, progress->problem, sizeof(problem));
+
+    for (uint32_t part = count / 2; part > 0; part = part > 1 ? (part + 1) / 2 : 0) {
+        for (uint32_t at = 0; at < count && runs < SHRINK_RUN_COUNT_MAX;) {
+            const uint32_t gone = part < count - at ? part : count - at;
+
+            memcpy(fewer, ops, at * sizeof(*ops));
+            memcpy(fewer + at, ops + at + gone, (count - at - gone) * sizeof(*ops));
+            runs++;
+            if (run(seed, fewer, count - gone, plant, false) ||
+                !is_same(problem, progress->problem)) {
+                at += gone;
+            } else {
+                memcpy(ops, fewer, (count - gone) * sizeof(*ops));
+                count -= gone;
+            }
         }
     }
-    return NULL;
+    return count;
 }
 
-static void compare(const struct node_view *view)
+static bool play_seed(uint64_t seed, uint32_t count, enum tree_plant plant)
 {
-    const struct model_node *node = find(view->id);
+    static struct tree_op ops[OPERATION_COUNT_MAX];
 
-    sim.walked++;
-    if (node == NULL || view->parent.node != node->parent.node ||
-        view->parent.offset != node->parent.offset || view->ordinal != node->ordinal ||
-        view->origin != node->origin || view->is_deleted != node->is_deleted ||
-        view->content_count != node->count || view->label.size != strlen(node->label) ||
-        (view->label.size > 0 && memcmp(view->label.data, node->label, view->label.size) != 0) ||
-        (node->count > 0 && memcmp(view->content, node->content, node->count * 4) != 0)) {
-        sim.faults++;
-        if (node != NULL && sim.is_told) {
-            fprintf(stderr,
-                    "node %llu: parent %llu:%u for %llu:%u, ordinal %u for %u, origin %d for %d, "
-                    "deleted %d for %d, %u ids for %u\n",
-                    (unsigned long long)view->id, (unsigned long long)view->parent.node,
-                    view->parent.offset, (unsigned long long)node->parent.node, node->parent.offset,
-                    view->ordinal, node->ordinal, (int)view->origin, (int)node->origin,
-                    view->is_deleted, node->is_deleted, view->content_count, node->count);
+    tree_play_draw(seed, ops, count);
+    if (run(seed, ops, count, plant, false)) {
+        add_counts(&progress->counts);
+        return true;
+    }
+    if (plant != PLANT_NONE) {
+        return false;
+    }
+    (void)fprintf(stderr, "seed %llu, operation %u: %s\n", (unsigned long long)seed, progress->at,
+                  progress->problem);
+    count = make_short(seed, ops, progress->at + 1 < count ? progress->at + 1 : count, plant);
+    (void)fprintf(stderr, "the same with %u operations:\n", count);
+    (void)run(seed, ops, count, plant, true);
+    (void)fprintf(stderr, "%s\n", progress->problem);
+    return false;
+}
+
+/* Says which of the faults no seed has caught. */
+static int play_plants(void)
+{
+    int failures = 0;
+
+    for (enum tree_plant plant = PLANT_NONE + 1; plant < PLANT_COUNT; plant++) {
+        uint32_t seed = 1;
+
+        while (seed <= PLANT_SEED_COUNT && play_seed(seed, OPERATION_COUNT, plant)) {
+            seed++;
+        }
+        if (seed > PLANT_SEED_COUNT) {
+            (void)fprintf(stderr, "planted and not caught: %s\n", tree_plant_name(plant));
+            failures++;
+        } else {
+            printf("%s: caught by seed %u, operation %u: %s\n", tree_plant_name(plant), seed,
+                   progress->at, progress->problem);
         }
     }
-}
-
-static void on_reply(void *context, struct reply_to to, const struct reply *reply, bool more)
-{
-    (void)context, (void)to, (void)more;
-    sim.type = reply->type;
-    memcpy(sim.error, reply->error.text, 100);
-    if (reply->type == REPLY_PERSONA) {
-        sim.session = reply->u.persona.persona.id;
-    } else if (reply->type == REPLY_SESSION) {
-        sim.session = reply->u.session.session.id;
-    } else if (reply->type == REPLY_CREATED) {
-        CHECK(reply->u.created.count <= 8);
-        sim.created_count = reply->u.created.count;
-        for (uint32_t i = 0; i < sim.created_count; i++) {
-            sim.created[i] = reply->u.created.nodes[i].id;
-        }
-    } else if (reply->type == REPLY_WALK) {
-        for (uint32_t i = 0; i < reply->u.walk.count; i++) {
-            compare(&reply->u.walk.nodes[i]);
-        }
-    }
-}
-
-static void on_follow(void *context, struct reply_to to, const struct follow *follow)
-{
-    (void)context, (void)to;
-    for (uint32_t i = 0; i < follow->node_count; i++) {
-        store_node_follow(sim.rig.store, follow->nodes[i]);
-    }
-}
-
-static void on_progress(void *context, uint64_t node)
-{
-    (void)context, (void)node;
-}
-
-static bool is_awaited(void *context, struct reply_to to)
-{
-    (void)context, (void)to;
-    return true;
-}
-
-static void close_store(void)
-{
-    store_destroy(sim.rig.store);
-    fake_engine_destroy(sim.rig.engine);
-    journal_close(sim.rig.journal);
-}
-
-static void open_store(void)
-{
-    struct error error = {0};
-    struct store_settings settings = {
-        .tokenizer = sim.rig.tokenizer,
-        .model_hash = sim.rig.model_hash,
-        .numerics_id = "test/1",
-        .chat_format = "chatml",
-        .context_token_count_max = 2048,
-        .events = {&sim, on_reply, on_follow, on_progress, is_awaited, NULL},
-    };
-
-    sim.rig.engine = fake_engine_create(sim.rig.tokenizer);
-    CHECK(journal_open(sim.path, &error, &sim.rig.journal) == STATUS_OK);
-    settings.engine = sim.rig.engine;
-    settings.journal = sim.rig.journal;
-    CHECK(store_create(&settings, &error, &sim.rig.store) == STATUS_OK);
-    CHECK(store_load(sim.rig.store, &error) == STATUS_OK);
-}
-
-static void execute(struct request request)
-{
-    struct error error = {0};
-
-    for (int i = 0; store_prepare(sim.rig.store, &request, &error) == STATUS_AGAIN; i++) {
-        CHECK(i < 100);
-        rig_settle(&sim.rig);
-    }
-    sim.created_count = 0;
-    rig_execute(&sim.rig, request);
-    if (sim.type == REPLY_ERROR) {
-        fprintf(stderr, "request %d: %.200s\n", (int)request.type, sim.error);
-        sim.faults++;
-    }
-}
-
-static void learn(struct position parent, enum node_origin origin)
-{
-    for (uint32_t i = 0; i < sim.created_count; i++) {
-        struct model_node *node = &sim.nodes[sim.count];
-        const struct node_view view = rig_view(&sim.rig, sim.created[i]);
-
-        CHECK(sim.count < NODES_MAX && view.content_count <= CONTENT_MAX);
-        *node = (struct model_node){.id = view.id, .parent = parent, .origin = origin};
-        for (uint32_t j = 0; j < sim.count; j++) {
-            node->ordinal += sim.nodes[j].parent.node == parent.node &&
-                             sim.nodes[j].parent.offset == parent.offset;
-        }
-        node->count = view.content_count;
-        memcpy(node->content, view.content, view.content_count * 4);
-        sim.count++;
-    }
-}
-
-static void check_all(void)
-{
-    struct request walk = rig_request(REQUEST_WALK);
-    uint32_t before;
-
-    sim.walked = 0;
-    walk.u.walk.session = sim.session;
-    walk.u.walk.has_position = true;
-    walk.u.walk.what = WALK_SUBTREE;
-    walk.u.walk.count = 64;
-    walk.u.walk.content = walk.u.walk.deleted = true;
-    do {
-        before = sim.walked;
-        walk.u.walk.skip = before;
-        execute(walk);
-    } while (sim.walked - before == 64);
-    sim.faults += sim.walked != sim.count;
-}
-
-static void grow(struct position at)
-{
-    const uint32_t first = sim.rig.engine->branch_count;
-    struct request request;
-
-    if (draw(2) == 0) {
-        request = rig_append(sim.session, "and so on, for ever");
-        request.u.append.has_position = true;
-        request.u.append.position = at;
-        execute(request);
-        learn(at, ORIGIN_GIVEN);
-        return;
-    }
-    request = rig_generate(sim.session, 1 + draw(3));
-    request.u.generate.has_position = true;
-    request.u.generate.position = at;
-    execute(request);
-    for (uint32_t i = first; i < sim.rig.engine->branch_count; i++) {
-        fake_engine_emit_text(sim.rig.engine, i, draw(2) == 0 ? "so it went" : "no");
-        fake_engine_end(sim.rig.engine, i, FINISH_LENGTH, STATUS_OK);
-    }
-    rig_settle(&sim.rig);
-    learn(at, ORIGIN_SAMPLED);
-}
-
-static void operate(void)
-{
-    struct model_node *node = sim.count > 0 ? &sim.nodes[draw(sim.count)] : NULL;
-    const uint32_t what = draw(8);
-    struct request request;
-
-    if (node == NULL) {
-        grow((struct position){0, 0});
-    } else if (what == 0) {
-        close_store();
-        open_store();
-    } else if (what == 1) {
-        request = rig_request(REQUEST_LABEL);
-        snprintf(node->label, sizeof(node->label), "label %u", draw(100));
-        request.u.label.node = node->id;
-        request.u.label.label = bytes_of_text(node->label);
-        execute(request);
-    } else if (what == 2) {
-        request = rig_request(node->is_deleted ? REQUEST_UNDELETE : REQUEST_DELETE);
-        request.u.nodes.nodes = &node->id;
-        request.u.nodes.count = 1;
-        node->is_deleted = !node->is_deleted;
-        execute(request);
-    } else {
-        bool is_live = true;
-
-        for (const struct model_node *up = node; up != NULL; up = find(up->parent.node)) {
-            is_live = is_live && !up->is_deleted;
-        }
-        if (is_live) {
-            grow((struct position){node->id, draw(node->count + 1)});
-        }
-    }
-}
-
-/* True when the checks found nothing. */
-static bool run(uint64_t seed, uint32_t operations, enum plant plant)
-{
-    struct request request = rig_request(REQUEST_PERSONA_PUT);
-    char folder[] = "/tmp/sim_tree_XXXXXX", command[96];
-
-    memset(&sim, 0, sizeof(sim));
-    rig_init(&sim.rig, "smollm", "chatml");
-    close_store();
-    CHECK(mkdtemp(folder) != NULL);
-    snprintf(sim.path, sizeof(sim.path), "%s/journal", folder);
-    sim.random = seed;
-    sim.is_told = plant == PLANT_NONE;
-    open_store();
-    request.u.persona_put.card =
-        bytes_of_text("{\"name\":\"plain\",\"extensions\":{\"personad\":{\"play\":\"plain\"}}}");
-    execute(request);
-    request = rig_request(REQUEST_SESSION_OPEN);
-    request.u.session_open.persona = sim.session;
-    execute(request);
-    for (uint32_t i = 0; i < operations && sim.faults == 0; i++) {
-        operate();
-        if (i == operations / 2 && plant == PLANT_LOST_NODE) {
-            sim.count--;
-        } else if (i == operations / 2 && plant == PLANT_ORDINAL) {
-            sim.nodes[sim.count - 1].ordinal++;
-        }
-        check_all();
-        if (sim.faults > 0 && plant == PLANT_NONE) {
-            fprintf(stderr, "seed %llu: fault after operation %u\n", (unsigned long long)seed, i);
-        }
-    }
-    rig_finish(&sim.rig);
-    snprintf(command, sizeof(command), "%s-wal", sim.path);
-    (void)unlink(command);
-    snprintf(command, sizeof(command), "%s-shm", sim.path);
-    (void)unlink(command);
-    (void)unlink(sim.path);
-    (void)rmdir(folder);
-    return sim.faults == 0;
+    return failures;
 }
 
 int main(int argc, char **argv)
 {
-    log_level_set(LOG_WARN);
     const uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     const uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : SEED_COUNT;
-    const uint32_t operations = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : OPERATION_COUNT;
+    const uint32_t wanted = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : OPERATION_COUNT;
+    const uint32_t operations = wanted < OPERATION_COUNT_MAX ? wanted : OPERATION_COUNT_MAX;
     int failures = 0;
 
-    for (uint64_t i = 0; i < count; i++) {
-        failures += !run(first + i, operations, PLANT_NONE);
+    log_level_set(LOG_ERROR);
+    progress =
+        mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(progress != MAP_FAILED);
+    for (uint64_t seed = first; seed < first + count && failures == 0; seed++) {
+        failures += !play_seed(seed, operations, PLANT_NONE);
     }
-    if (argc == 1) {
-        for (enum plant plant = PLANT_LOST_NODE; plant <= PLANT_ORDINAL; plant++) {
-            if (run(1, operations, plant)) {
-                fprintf(stderr, "planted fault %d was not caught\n", (int)plant);
-                failures++;
-            }
-        }
+    if (failures == 0) {
+        printf("%llu seeds from %llu: ", (unsigned long long)count, (unsigned long long)first);
+        print_counts();
+    }
+    if (argc == 1 && failures == 0) {
+        failures += !is_rich() + play_plants();
     }
     return failures == 0 ? 0 : 1;
 }

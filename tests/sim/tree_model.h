@@ -1,0 +1,146 @@
+/* The naive twin of the daemon: what every session, node and token has to be, from the definitions
+ * alone. Arrays, linear searches, no sharing, no cache, nothing stored: a context is written anew
+ * from the path each time, and a reply is known in full the moment it is asked for, because the
+ * fake model's numbers are defined (fake_expect).
+ *
+ * Thread: one. Uses of the daemon's code: the tokeniser, SHA-256, and the number of steps that a
+ * sampler makes.
+ */
+#ifndef PERSONAD_TESTS_SIM_TREE_MODEL_H
+#define PERSONAD_TESTS_SIM_TREE_MODEL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "session/request.h"
+#include "support/fake_backend.h"
+#include "text/tokenizer.h"
+
+enum {
+    MODEL_SESSION_COUNT = 12,
+    MODEL_NODE_COUNT = 1024,
+    MODEL_CONTENT_MAX = 96,
+    MODEL_SAMPLED_MAX = 32,
+    MODEL_CONTEXT_MAX = 2048,
+    MODEL_BOOKMARK_COUNT = 8,
+    MODEL_ROOT = -1,
+};
+
+struct model_node {
+    uint64_t id;
+    int session, parent; /* indices; MODEL_ROOT: the session's root */
+    uint32_t parent_offset, ordinal, speaker;
+    enum node_origin origin;
+    uint64_t original;
+    bool opens_turn, is_deleted, is_purged;
+    char label[8];
+    /* as it will be when nobody cancels it */
+    uint32_t ids[MODEL_CONTENT_MAX];
+    uint32_t count, kept; /* content; of it sampled */
+    enum node_finish finish;
+    uint32_t sampled_count, context_count, first_turn;
+    uint32_t sampled[MODEL_SAMPLED_MAX];
+    float logprobs[MODEL_SAMPLED_MAX], logprobs_sampler[MODEL_SAMPLED_MAX];
+    float entropies[MODEL_SAMPLED_MAX];
+    uint64_t seed;
+    /* as it is */
+    bool has_ended;   /* and its end was seen: frozen */
+    bool may_be_cut;  /* it was asked to stop */
+    bool is_followed; /* in the store */
+    /* of its content, what readers have seen in this life of the daemon */
+    uint32_t seen, seen_bytes;
+};
+
+struct model_bookmark {
+    char name[8]; /* "": none */
+    int node;
+    uint32_t offset;
+};
+
+struct model_session {
+    uint64_t id, seed;
+    bool is_plain, is_deleted, is_purged;
+    uint32_t context_tokens;
+    int head;
+    uint32_t head_offset; /* or OFFSET_END */
+    char label[8];
+    struct model_bookmark bookmarks[MODEL_BOOKMARK_COUNT];
+};
+
+struct tree_model {
+    const struct tokenizer *tokenizer; /* borrowed */
+    struct tokenizer_scratch *scratch; /* owned */
+    const struct fake *fake;           /* borrowed: its fake_expect is pure */
+    uint32_t step_counts[2][2];        /* of samplers: [greedy][ignores ends] */
+    struct model_session sessions[MODEL_SESSION_COUNT];
+    int session_count;
+    struct model_node nodes[MODEL_NODE_COUNT];
+    int count;
+};
+
+/* A place, and a way from the root to it. */
+struct model_place {
+    int session, node;
+    uint32_t offset;
+};
+
+struct model_path {
+    int nodes[MODEL_NODE_COUNT];
+    uint32_t counts[MODEL_NODE_COUNT];
+    uint32_t count;
+};
+
+/* What a reply is asked for with. */
+struct model_reply {
+    struct model_place place;
+    uint32_t speaker;
+    bool opens_turn, is_greedy, ignores_end, has_raw_seed;
+    uint64_t raw_seed;
+    uint32_t max_tokens;
+    struct bytes stop; /* empty: none */
+};
+
+void model_init(struct tree_model *model, const struct tokenizer *tokenizer);
+void model_finish(struct tree_model *model);
+
+int model_find(const struct tree_model *model, uint64_t id); /* MODEL_ROOT: there is none */
+struct model_path model_path_of(const struct tree_model *model, struct model_place place);
+uint32_t model_next_ordinal(const struct tree_model *model, struct model_place place);
+
+/* Itself or the nearest above that is marked as deleted, or MODEL_ROOT. */
+int model_hidden_by(const struct tree_model *model, int node);
+
+/* Whether `node` is `top` or stands below it. */
+bool model_is_below(const struct tree_model *model, int node, int top);
+
+/* The ids of a text that enters, and the bytes of ids. */
+uint32_t model_encode(struct tree_model *model, struct bytes text, bool is_text, uint32_t *ids);
+uint32_t model_show(const struct tree_model *model, const uint32_t *ids, uint32_t count,
+                    uint8_t *out);
+
+/* How long the context of such a reply is, 0 where none fits the window. */
+uint32_t model_context(struct tree_model *model, const struct model_reply *reply, uint32_t *ids,
+                       uint32_t *first_turn);
+
+/* A node is there from now on. */
+struct model_node *model_give(struct tree_model *model, struct model_place place, uint32_t speaker,
+                              bool opens_turn, const uint32_t *ids, uint32_t count);
+struct model_node *model_generate(struct tree_model *model, const struct model_reply *reply,
+                                  uint32_t sibling);
+
+/* Content = the sampled tokens before that byte, and what the cut token still showed. */
+void model_cut(struct tree_model *model, struct model_node *node, uint32_t cut_bytes);
+
+/* Edits `node`: what takes its place. False: nothing would be left, or it grows too long.
+ * *from_token, *to_token: what went; *to_new: where that ends now. */
+struct model_edit {
+    uint32_t ids[2 * MODEL_CONTENT_MAX];
+    uint32_t count, prefix_count, suffix_first, middle_count;
+};
+bool model_edit(struct tree_model *model, const struct model_node *node, uint32_t from_byte,
+                uint32_t to_byte, struct bytes text, struct model_edit *out);
+
+/* The head of a session moves out of what is hidden. */
+void model_head_leave(struct tree_model *model, struct model_session *session);
+
+#endif
