@@ -56,9 +56,14 @@ enum {
     COMPARE_ROW_VALUE_COUNT = 512 * 1024, /* logits of all personas, compared at a time */
     GROUP_NODE_COUNT_MAX = 1024,
     GROUP_TEXT_BYTES_MAX = 3 * 1024 * 1024,
-    VERIFY_LOOK_COUNT_MAX = 4,         /* nodes of one request that are computed at a time */
-    VERIFY_NODE_COUNT_MAX = 1024,      /* that one request tells of */
-    VERIFY_OTHER_TOKEN_COUNT_MAX = 64, /* places that it tells of a node */
+    EXPAND_DEPTH_MAX = 256,                 /* tokens of a path */
+    EXPAND_NODE_COUNT_MAX = 4096,           /* of one expansion */
+    EXPAND_LOOK_COUNT_MAX = 256,            /* its nodes that are computed at a time */
+    EXPANSION_PER_USER_COUNT_MAX = 64,      /* remembered: with all their nodes, 8 MiB */
+    EXPANSION_IDLE_MS_MAX = 10 * 60 * 1000, /* then one that nobody names is forgotten */
+    VERIFY_LOOK_COUNT_MAX = 4,              /* nodes of one request that are computed at a time */
+    VERIFY_NODE_COUNT_MAX = 1024,           /* that one request tells of */
+    VERIFY_OTHER_TOKEN_COUNT_MAX = 64,      /* places that it tells of a node */
     LIST_PAGE_COUNT_MAX = 1024,
     MARK_NODE_COUNT_MAX = 4096, /* nodes of one Delete, Undelete or Purge */
     BOOKMARK_COUNT_MAX = 4096,  /* of a session */

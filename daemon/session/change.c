@@ -81,7 +81,9 @@ enum status change_give(struct change *change, const struct change_given *given,
         return status;
     }
     node->ordinal = tree_next_ordinal(given->place);
-    node->origin = given->original != 0 ? ORIGIN_EDITED : ORIGIN_GIVEN;
+    node->origin = given->original != 0 ? ORIGIN_EDITED
+                   : given->is_expanded ? ORIGIN_EXPANDED
+                                        : ORIGIN_GIVEN;
     node->original = given->original;
     node->finish = NODE_WHOLE;
     node->opens_turn = given->opens_turn;

@@ -39,6 +39,7 @@ struct change_given {
     uint32_t speaker;
     bool opens_turn;
     bool is_greeting;
+    bool is_expanded;    /* kept from an expansion */
     uint64_t original;   /* of an edited node; 0: it is new */
     const uint32_t *ids; /* copied */
     uint32_t count;

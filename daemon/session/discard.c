@@ -7,6 +7,7 @@
 #include "base/memory.h"
 #include "session/answer.h"
 #include "session/casting.h"
+#include "session/expansion.h"
 #include "session/key.h"
 #include "session/mark.h"
 #include "session/noting.h"
@@ -31,6 +32,7 @@ static void purge_session(struct store *store, struct session *session)
 
     CHECK(user != NULL && store->sessions.items[at] == session);
     key_forget_session(store, session);
+    expansion_forget_session(store, session->id);
     forget_nodes(store, session);
     if (engine_release_scope(store->settings.engine, session->id) != STATUS_OK) {
         log_line(LOG_WARN, "session", "the cache of a session was not told that it is gone");

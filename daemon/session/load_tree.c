@@ -64,7 +64,7 @@ static enum status add_node(struct filling *filling, const struct rows_node *row
     struct node *node = NULL;
     enum status status;
 
-    if (row->node.origin > ORIGIN_IMPORTED || row->finish > NODE_WHOLE ||
+    if (row->node.origin > ORIGIN_EXPANDED || row->finish > NODE_WHOLE ||
         (!row->is_sampled && row->finish == NODE_GOING) ||
         row->node.speaker >= filling->session->cast.count) {
         return filling_damaged(filling, "node", row->node.id);

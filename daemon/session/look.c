@@ -21,10 +21,11 @@ static uint32_t flags_of(const struct segment *segment)
 static enum status make_runs(struct look *look, const struct look_query *query)
 {
     const uint32_t count = context_segment_count(query->context);
+    const uint32_t copied = query->ids != NULL ? 0 : query->context->token_count;
     struct segment *segments = memory_alloc(count, sizeof(*segments));
     uint32_t at = 0;
 
-    look->ids = memory_alloc(query->context->token_count + query->more_count, sizeof(uint32_t));
+    look->ids = memory_alloc(copied + query->more_count, sizeof(uint32_t));
     look->runs = memory_alloc(count + 1, sizeof(*look->runs));
     if (segments == NULL || look->ids == NULL || look->runs == NULL) {
         memory_free(segments);
@@ -32,18 +33,21 @@ static enum status make_runs(struct look *look, const struct look_query *query)
     }
     context_segments(query->context, segments);
     for (uint32_t i = 0; i < count; i++) {
-        look->runs[i] =
-            (struct branch_run){look->ids + at, segments[i].count, flags_of(&segments[i])};
-        memcpy(look->ids + at, context_segment_ids(&segments[i]),
-               segments[i].count * sizeof(uint32_t));
+        const uint32_t *ids = query->ids != NULL ? query->ids : look->ids;
+
+        look->runs[i] = (struct branch_run){ids + at, segments[i].count, flags_of(&segments[i])};
+        if (query->ids == NULL) {
+            memcpy(look->ids + at, context_segment_ids(&segments[i]),
+                   segments[i].count * sizeof(uint32_t));
+        }
         at += segments[i].count;
     }
     CHECK(at == query->context->token_count);
     memory_free(segments);
     look->spec.run_count = count;
     if (query->more_count > 0) {
-        look->runs[count] = (struct branch_run){look->ids + at, query->more_count, 0};
-        memcpy(look->ids + at, query->more, query->more_count * sizeof(uint32_t));
+        look->runs[count] = (struct branch_run){look->ids + copied, query->more_count, 0};
+        memcpy(look->ids + copied, query->more, query->more_count * sizeof(uint32_t));
         look->spec.run_count++;
     }
     return STATUS_OK;
@@ -241,6 +245,19 @@ void look_cancel(struct store *store, const struct look *look)
 {
     if (engine_cancel(store->settings.engine, look->spec.slot) != STATUS_OK) {
         log_line(LOG_WARN, "session", "a look in slot %u could not be ended now", look->spec.slot);
+    }
+}
+
+void look_cancel_request(struct store *store, struct reply_to to)
+{
+    for (uint32_t slot = 0; slot < BRANCH_COUNT_MAX && store->look_count > 0; slot++) {
+        struct look *look = store->looks[slot];
+
+        if (look != NULL && look->job->to.connection == to.connection &&
+            look->job->to.request == to.request) {
+            look->job->is_cancelled = true;
+            look_cancel(store, look);
+        }
     }
 }
 

@@ -24,6 +24,7 @@ struct look_job {
     struct user *user; /* borrowed */
     uint32_t lent_count;
     bool is_failing;    /* its looks were asked to end */
+    bool is_cancelled;  /* by a request */
     struct error error; /* of the first look that failed; status OK: none has */
 
     /* A look of it has ended, and is the job's own again. */
@@ -48,6 +49,7 @@ struct look {
 struct look_query {
     const struct session *session;
     const struct context *context;
+    const uint32_t *ids;  /* the context's ids, which outlive the look; NULL: it copies them */
     const uint32_t *more; /* ids behind the context; copied */
     uint32_t more_count;
     uint32_t mark_count;
@@ -80,6 +82,9 @@ void look_take(struct store *store, uint32_t slot, const struct branch_event *ev
 
 /* Asks the engine to end it. */
 void look_cancel(struct store *store, const struct look *look);
+
+/* Ends the looks of that request, if it has any; its job then answers. */
+void look_cancel_request(struct store *store, struct reply_to to);
 
 /* Frees what is still lent, and its jobs; for store_destroy() after the engine has stopped. */
 void look_finish(struct store *store);

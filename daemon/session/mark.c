@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "session/answer.h"
 #include "session/bookmark.h"
+#include "session/expansion.h"
 #include "session/generate.h"
 #include "session/noting.h"
 
@@ -174,6 +175,7 @@ static void apply_purge(struct store *store, struct node *top)
         }
     }
     bookmark_drop_purged(session);
+    expansion_forget_session(store, session->id);
 }
 
 void mark_purge(struct store *store, const struct request *request, struct reply_to to)

@@ -59,13 +59,21 @@ enum request_type {
     REQUEST_VERIFY,
     REQUEST_BACKUP,
     REQUEST_EDIT,
+    REQUEST_EXPAND,
+    REQUEST_KEEP,
     REQUEST_COUNT, /* stays last: numbers are stored with client keys, so append */
 };
 
 enum visibility { VISIBILITY_PRIVATE = 0, VISIBILITY_PUBLIC = 1 };
 enum delivery { DELIVERY_EACH_TOKEN = 0, DELIVERY_FINAL_ONLY = 1, DELIVERY_NO_FOLLOW = 2 };
 enum walk_what { WALK_PATH = 0, WALK_CHILDREN = 1, WALK_SUBTREE = 2, WALK_NODE = 3 };
-enum node_origin { ORIGIN_SAMPLED = 0, ORIGIN_GIVEN = 1, ORIGIN_EDITED = 2, ORIGIN_IMPORTED = 3 };
+enum node_origin {
+    ORIGIN_SAMPLED = 0,
+    ORIGIN_GIVEN = 1,
+    ORIGIN_EDITED = 2,
+    ORIGIN_IMPORTED = 3,
+    ORIGIN_EXPANDED = 4
+};
 
 /* Finish of protocol and tree; 0..4 as enum branch_finish. */
 enum node_finish {
@@ -310,6 +318,8 @@ struct request {
         struct request_compare compare;
         struct request_group group;
         struct request_verify verify;
+        struct request_expand expand;
+        struct request_keep keep;
         struct bytes backup; /* absolute path, at most BACKUP_PATH_BYTES_MAX; no NUL in it */
     } u;
 };
@@ -443,6 +453,7 @@ enum reply_type {
     REPLY_COMPARE,
     REPLY_GROUP,
     REPLY_VERIFY,
+    REPLY_EXPAND,
     REPLY_DONE,
     REPLY_BOOKMARK_LIST,
     REPLY_CONTEXT,
@@ -504,6 +515,7 @@ struct reply {
         struct compare_view compare;
         struct group_view group;
         struct verify_view verify;
+        struct expand_view expand;
     } u;
 };
 

@@ -78,6 +78,20 @@ struct request_verify {
     bool all;
 };
 
+struct request_expand {
+    struct look_place place;
+    uint32_t depth;          /* 1 to EXPAND_DEPTH_MAX */
+    uint32_t width;          /* 1 to TOP_COUNT_MAX */
+    double probability_min;  /* 0 to 1 */
+    uint32_t node_count_max; /* 1 to EXPAND_NODE_COUNT_MAX */
+    enum branch_priority priority;
+};
+
+struct request_keep {
+    uint64_t expansion;
+    uint32_t node; /* its number; not checked */
+};
+
 /* ---- answers ---- */
 
 struct distribution_view {
@@ -164,6 +178,34 @@ struct verify_view {
     uint64_t node_count, equal_count, different_count, foreign_count, failed_count, token_count;
     const struct verified_node_view *nodes;
     uint32_t new_count;
+};
+
+/* Numbers as in the protocol. */
+enum expand_end {
+    EXPAND_END_DEPTH = 0,
+    EXPAND_END_PROBABILITY = 1,
+    EXPAND_END_NODES = 2,
+    EXPAND_END_CONTEXT = 3,
+    EXPAND_END_CANCELLED = 4,
+};
+
+struct expanded_node_view {
+    uint32_t parent; /* its number; 0: the place */
+    uint32_t token;
+    struct bytes piece;
+    float logprob, entropy;
+    double joint_logprob;
+    bool is_end;
+};
+
+struct expand_view {
+    uint64_t expansion;
+    uint32_t level, first;
+    const struct expanded_node_view *nodes;
+    uint32_t new_count;
+    uint32_t node_count, growing_count, context_token_count;
+    bool has_end;
+    enum expand_end end;
 };
 
 #endif

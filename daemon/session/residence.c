@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "journal/rows.h"
 #include "session/bookmark.h"
+#include "session/expansion.h"
 #include "session/key.h"
 #include "session/load_tree.h"
 
@@ -23,7 +24,7 @@ struct naming {
     uint32_t node_count;
 };
 
-static struct naming naming_of_look(const struct request *request)
+static struct naming naming_of_look(const struct store *store, const struct request *request)
 {
     struct naming naming = {0};
 
@@ -41,6 +42,12 @@ static struct naming naming_of_look(const struct request *request)
         naming.session_id = request->u.verify.session;
         naming.nodes = &request->u.verify.node;
         naming.node_count = request->u.verify.node != 0;
+        break;
+    case REQUEST_EXPAND:
+        naming.session_id = request->u.expand.place.session;
+        break;
+    case REQUEST_KEEP:
+        naming.session_id = expansion_session(store, request->u.keep.expansion);
         break;
     default:
         break;
@@ -113,7 +120,7 @@ static struct naming naming_of(const struct store *store, const struct request *
         naming.node_count = 1;
         break;
     default:
-        naming = naming_of_look(request);
+        naming = naming_of_look(store, request);
         break;
     }
     return naming;

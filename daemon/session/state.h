@@ -24,6 +24,7 @@ struct user {
     uint32_t uid;
     uint32_t branch_count;
     uint32_t session_count;
+    uint32_t expansion_count;
     uint64_t output_bytes;  /* blocks of branches that are alive */
     uint64_t content_bytes; /* cards, given texts, settled nodes */
 };
@@ -47,6 +48,9 @@ struct store {
     struct table prompts;           /* scope -> struct prompt */
     struct table users;             /* uid + 1 -> struct user, owned */
     struct table keys;              /* hash -> struct key, owned (key.h) */
+    struct table expansions;        /* id -> struct expansion, owned (expansion.h) */
+    uint64_t last_expansion_id;
+    uint64_t expansions_checked_ns;
     uint64_t last_persona_id, last_session_id, last_node_id, last_group;
     struct node *slots[BRANCH_COUNT_MAX]; /* the branches that are lent out */
     struct look *looks[BRANCH_COUNT_MAX]; /* the looks, in slots of the same stock (look.h) */

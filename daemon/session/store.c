@@ -17,8 +17,11 @@
 #include "session/discard.h"
 #include "session/distribution.h"
 #include "session/edit.h"
+#include "session/expand.h"
+#include "session/expansion.h"
 #include "session/group.h"
 #include "session/inspect.h"
+#include "session/keep.h"
 #include "session/load.h"
 #include "session/look.h"
 #include "session/mark.h"
@@ -43,6 +46,7 @@ static void init(struct store *store, const struct store_settings *settings)
     table_init(&store->prompts);
     table_init(&store->users);
     table_init(&store->keys);
+    table_init(&store->expansions);
     table_init(&store->tickets);
     for (uint32_t i = 0; i < BRANCH_COUNT_MAX; i++) {
         /* Low slots first, so that logs of a quiet daemon are easy to read. */
@@ -118,6 +122,7 @@ void store_destroy(struct store *store)
     free_values(&store->tickets, destroy_pending);
     generate_finish(store);
     look_finish(store);
+    expansion_finish(store);
     for (uint32_t i = 0; i < store->sessions.count; i++) {
         open_session_destroy(store, store->sessions.items[i]);
     }
@@ -200,7 +205,8 @@ enum status store_persona_load(struct store *store, const char *path, struct err
 static bool makes_something(enum request_type type)
 {
     return type == REQUEST_SAY || type == REQUEST_GENERATE || type == REQUEST_APPEND ||
-           type == REQUEST_EDIT || type == REQUEST_SESSION_OPEN || type == REQUEST_PERSONA_PUT;
+           type == REQUEST_EDIT || type == REQUEST_KEEP || type == REQUEST_SESSION_OPEN ||
+           type == REQUEST_PERSONA_PUT;
 }
 
 static const struct request_generation *generation_of(const struct request *request)
@@ -310,6 +316,8 @@ static void dispatch(struct store *store, const struct request *request, struct 
         [REQUEST_VERIFY] = verify_execute,
         [REQUEST_BACKUP] = service_backup,
         [REQUEST_EDIT] = edit_execute,
+        [REQUEST_EXPAND] = expand_execute,
+        [REQUEST_KEEP] = keep_execute,
     };
 
     CHECK((size_t)request->type < sizeof(handlers) / sizeof(handlers[0]));
@@ -360,6 +368,7 @@ void store_pump(struct store *store)
     }
     generate_take(store);
     generate_park_unfollowed(store);
+    expansion_forget_idle(store);
     residence_take(store);
     residence_trim(store);
 }
@@ -397,6 +406,16 @@ void store_node_unfollow(struct store *store, uint64_t node_id)
     if (node != NULL && node->sampled != NULL) {
         generate_unfollow(store, node);
     }
+}
+
+void store_cancel_request(struct store *store, struct reply_to to)
+{
+    look_cancel_request(store, to);
+}
+
+void store_connection_closed(struct store *store, uint64_t connection)
+{
+    expansion_forget_connection(store, connection);
 }
 
 void store_stop(struct store *store)

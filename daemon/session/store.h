@@ -71,6 +71,13 @@ MUST_USE enum status store_node_view(struct store *store, uint32_t uid, uint64_t
 void store_node_follow(struct store *store, uint64_t node);
 void store_node_unfollow(struct store *store, uint64_t node);
 
+/* Ends the computation behind a request that looks or expands; its last reply comes soon. Harmless
+ * where there is none. */
+void store_cancel_request(struct store *store, struct reply_to to);
+
+/* What was kept for that connection goes. May be called while the store answers. */
+void store_connection_closed(struct store *store, uint64_t connection);
+
 /* Refuses new work with STOPPING from now on. */
 void store_stop(struct store *store);
 

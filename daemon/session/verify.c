@@ -247,10 +247,11 @@ static void on_end(struct store *store, struct look_job *job, struct look *look)
 
     verify->looks[look->index] = NULL;
     job->error = (struct error){0};
-    verify->is_ending = verify->is_ending || store->is_stopping || !is_awaited(store, verify);
+    verify->is_ending =
+        verify->is_ending || store->is_stopping || job->is_cancelled || !is_awaited(store, verify);
     if (failure.status == STATUS_OK) {
         finish_node(store, verify, look);
-    } else if (failure.status == STATUS_STOPPING) {
+    } else if (failure.status == STATUS_STOPPING || failure.status == STATUS_CANCELLED) {
         verify->is_ending = true;
     } else {
         fail_node(store, verify, look->spec.node, &failure);
@@ -271,7 +272,9 @@ static void on_end(struct store *store, struct look_job *job, struct look *look)
     if (verify->is_ending) {
         struct error error = {0};
 
-        error_set(&error, STATUS_STOPPING, "the daemon is stopping: not all nodes were verified");
+        error_set(&error, job->is_cancelled ? STATUS_CANCELLED : STATUS_STOPPING,
+                  "%s: not all nodes were verified",
+                  job->is_cancelled ? "it was cancelled" : "the daemon is stopping");
         answer_error(store, job->to, job->type, &error);
     } else {
         report(store, verify, NULL, false);

@@ -260,6 +260,11 @@ static enum status op_decode(const Personad__V1__Request *from, struct arena *ar
     case PERSONAD__V1__REQUEST__OP_GROUP:
     case PERSONAD__V1__REQUEST__OP_VERIFY:
         return codec_decode_look(from, arena, error, out);
+    case PERSONAD__V1__REQUEST__OP_EXPAND:
+        return codec_decode_expand(from->expand, error, out);
+    case PERSONAD__V1__REQUEST__OP_KEEP:
+        codec_decode_keep(from->keep, out);
+        return STATUS_OK;
     default:
         return plain_decode(from, arena, error, out);
     }
@@ -393,6 +398,8 @@ static enum status reply_build(const struct reply *reply, const struct codec_dae
     case REPLY_GROUP:
     case REPLY_VERIFY:
         return codec_build_look(reply, arena, out);
+    case REPLY_EXPAND:
+        return codec_build_expand(reply, arena, out);
     case REPLY_DONE:
         out->result_case = PERSONAD__V1__REPLY__RESULT_DONE;
         out->done = codec_new(arena, &personad__v1__done_reply__descriptor);

@@ -10,11 +10,6 @@ static enum delivery delivery_of(bool has, Personad__V1__Delivery from)
     return known ? (enum delivery)from : DELIVERY_EACH_TOKEN;
 }
 
-static enum branch_priority priority_of(bool has, Personad__V1__Priority from)
-{
-    return has && from == PERSONAD__V1__PRIORITY__BATCH ? BRANCH_BATCH : BRANCH_INTERACTIVE;
-}
-
 /* ---------------------------------------------------------------- sampler */
 
 #define SAMPLER_TAKE(field)                        \
@@ -127,7 +122,7 @@ static enum status choices_decode(const ProtobufCBinaryData *from, size_t count,
         (out)->has_raw_seed = (from)->has_raw_seed != 0;                                        \
         (out)->raw_seed = (from)->raw_seed;                                                     \
         (out)->delivery = delivery_of((from)->has_delivery, (from)->delivery);                  \
-        (out)->priority = priority_of((from)->has_priority, (from)->priority);                  \
+        (out)->priority = codec_priority((from)->has_priority, (from)->priority);               \
         (out)->numbers = (from)->has_numbers && (from)->numbers;                                \
         (out)->context = (from)->has_context && (from)->context;                                \
         TRY(siblings_decode((from)->has_n, (from)->n, error, &(out)->n));                       \

@@ -142,10 +142,18 @@ MUST_USE enum status codec_build_detokenize(const struct reply *reply, struct ar
                                             Personad__V1__Reply *out);
 
 /* codec_look.c: the whole family. */
+enum branch_priority codec_priority(bool has, Personad__V1__Priority from);
 MUST_USE enum status codec_decode_look(const Personad__V1__Request *from, struct arena *arena,
                                        struct error *error, struct request *out);
 MUST_USE enum status codec_build_look(const struct reply *reply, struct arena *arena,
                                       Personad__V1__Reply *out);
+
+/* codec_expand.c */
+MUST_USE enum status codec_decode_expand(const Personad__V1__ExpandRequest *from,
+                                         struct error *error, struct request *out);
+void codec_decode_keep(const Personad__V1__KeepRequest *from, struct request *out);
+MUST_USE enum status codec_build_expand(const struct reply *reply, struct arena *arena,
+                                        Personad__V1__Reply *out);
 
 /* codec_daemon.c */
 MUST_USE enum status codec_build_info(const struct reply *reply, const struct codec_daemon *daemon,

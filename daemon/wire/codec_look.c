@@ -7,7 +7,7 @@ _Static_assert((int)PERSONAD__V1__VERIFIED_NUMBER__ALTERNATIVES == (int)VERIFIED
 
 enum { DISTRIBUTION_TOP_COUNT = 10 };
 
-static enum branch_priority priority_of(bool has, Personad__V1__Priority from)
+enum branch_priority codec_priority(bool has, Personad__V1__Priority from)
 {
     return has && from == PERSONAD__V1__PRIORITY__BATCH ? BRANCH_BATCH : BRANCH_INTERACTIVE;
 }
@@ -31,7 +31,7 @@ static enum status distribution_decode(const Personad__V1__DistributionRequest *
                           "DISTRIBUTION_TOKEN_COUNT_MAX", "distribution.tokens", error));
     asked->tokens = from->tokens;
     asked->token_count = (uint32_t)from->n_tokens;
-    asked->priority = priority_of(from->has_priority, from->priority);
+    asked->priority = codec_priority(from->has_priority, from->priority);
     return STATUS_OK;
 }
 
@@ -101,7 +101,7 @@ static enum status score_decode(const Personad__V1__ScoreRequest *from, struct a
     asked->item_count = (uint32_t)from->n_items;
     asked->option_count = (uint32_t)option_count;
     asked->numbers = from->has_numbers && from->numbers;
-    asked->priority = priority_of(from->has_priority, from->priority);
+    asked->priority = codec_priority(from->has_priority, from->priority);
     return STATUS_OK;
 }
 
@@ -119,7 +119,7 @@ static enum status compare_decode(const Personad__V1__CompareRequest *from, stru
     asked->has_speaker = from->has_speaker;
     asked->speaker = from->speaker;
     asked->divergence = from->has_divergence && from->divergence;
-    asked->priority = priority_of(from->has_priority, from->priority);
+    asked->priority = codec_priority(from->has_priority, from->priority);
     return STATUS_OK;
 }
 

@@ -128,6 +128,9 @@ void connection_close(struct connection *connection)
     while (table_next(&connection->exchanges, &cursor, &id, &exchange)) {
         exchange_close(exchange);
     }
+    if (connection->hub->store != NULL) {
+        store_connection_closed(connection->hub->store, connection->id);
+    }
     link_remove(&connection->of_dirty);
     connection->hub->input_bytes -= connection->input.size;
     connection->input.size = 0;

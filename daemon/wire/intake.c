@@ -51,6 +51,8 @@ static const char *const request_names[] = {
     [REQUEST_GROUP] = "Group",
     [REQUEST_VERIFY] = "Verify",
     [REQUEST_EDIT] = "Edit",
+    [REQUEST_EXPAND] = "Expand",
+    [REQUEST_KEEP] = "Keep",
 };
 static_assert(sizeof request_names / sizeof *request_names == REQUEST_COUNT, "every request");
 
@@ -138,6 +140,8 @@ static void cancel_by_request(struct exchange *cancel, uint64_t target_id)
     if (target != NULL && target != cancel && !target->is_following) {
         if (target->cancelled_by == 0) {
             target->cancelled_by = cancel->id;
+            store_cancel_request(connection->hub->store,
+                                 (struct reply_to){connection->id, target_id});
             return;
         }
         (void)error_set(&error, STATUS_CONFLICT, "request %" PRIu64 " is being cancelled already",

@@ -33,6 +33,11 @@ static void check_generation(const struct request_generation *generation)
     for (uint32_t i = 0; i < sampler->bias_count; i++) {
         CHECK(sampler->biases[i].token <= UINT32_MAX);
     }
+    CHECK(sampler->rule.choice_count <= CHOICE_COUNT_MAX);
+    for (uint32_t i = 0; i < sampler->rule.choice_count; i++) {
+        CHECK(sampler->rule.choices[i].size > 0);
+        check_text(sampler->rule.choices[i], CHOICE_BYTES_MAX);
+    }
 }
 
 static void check_open(const struct request_session_open *open)
@@ -45,6 +50,51 @@ static void check_open(const struct request_session_open *open)
         CHECK(open->variables[i].name.size > 0);
         check_text(open->variables[i].name, PERSONA_NAME_BYTES_MAX);
         check_text(open->variables[i].value, TEXT_BYTES_MAX);
+    }
+}
+
+static void check_score(const struct request_score *score)
+{
+    uint32_t option_count = 0;
+    CHECK(score->item_count >= 1 && score->option_count <= SCORE_OPTION_COUNT_MAX);
+    for (uint32_t i = 0; i < score->item_count; i++) {
+        CHECK(score->items[i].option_count >= 1);
+        for (uint32_t k = 0; k < score->items[i].option_count; k++) {
+            const struct score_option *option = &score->items[i].options[k];
+            check_text(option->text, TEXT_BYTES_MAX);
+            CHECK((option->text.size > 0) != (option->token_count > 0));
+        }
+        option_count += score->items[i].option_count;
+    }
+    CHECK(option_count == score->option_count);
+}
+
+static void check_look(const struct request *request)
+{
+    const struct request_expand *expand = &request->u.expand;
+    switch (request->type) {
+    case REQUEST_DISTRIBUTION:
+        CHECK(request->u.distribution.top_count <= TOP_COUNT_MAX);
+        CHECK(request->u.distribution.token_count <= DISTRIBUTION_TOKEN_COUNT_MAX);
+        break;
+    case REQUEST_SCORE:
+        check_score(&request->u.score);
+        break;
+    case REQUEST_COMPARE:
+        CHECK(request->u.compare.persona_count <= COMPARE_PERSONA_COUNT_MAX);
+        break;
+    case REQUEST_GROUP:
+        CHECK(request->u.group.node_count <= GROUP_NODE_COUNT_MAX);
+        break;
+    case REQUEST_EXPAND:
+        CHECK(expand->depth >= 1 && expand->depth <= EXPAND_DEPTH_MAX);
+        CHECK(expand->width >= 1 && expand->width <= TOP_COUNT_MAX);
+        CHECK(expand->node_count_max >= 1 && expand->node_count_max <= EXPAND_NODE_COUNT_MAX);
+        CHECK(expand->probability_min >= 0 && expand->probability_min <= 1);
+        CHECK(expand->priority <= BRANCH_BATCH);
+        break;
+    default:
+        break;
     }
 }
 
@@ -80,7 +130,7 @@ static void check_tree(const struct request *request)
         CHECK(request->u.context.count >= 1 && request->u.context.count <= LIST_PAGE_COUNT_MAX);
         break;
     default:
-        break;
+        check_look(request);
     }
 }
 

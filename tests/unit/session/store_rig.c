@@ -33,6 +33,23 @@ static void note_reply(struct rig *rig)
     }
 }
 
+static void copy_expanded(struct rig_reply *copy, const struct expand_view *view)
+{
+    copy->expanded = *view;
+    CHECK(view->new_count <= sizeof(copy->expanded_nodes) / sizeof(copy->expanded_nodes[0]));
+    for (uint32_t i = 0; i < view->new_count; i++) {
+        copy->expanded_nodes[i] = view->nodes[i];
+    }
+}
+
+static void copy_scored(struct rig_reply *copy, const struct score_view *view)
+{
+    copy->item_count = view->item_count;
+    for (uint32_t i = 0; i < 8 && i < view->option_counts[0]; i++) {
+        copy->scored[i] = view->options[i];
+    }
+}
+
 static void on_reply(void *context, struct reply_to to, const struct reply *reply, bool more)
 {
     struct rig *rig = context;
@@ -94,11 +111,11 @@ static void on_reply(void *context, struct reply_to to, const struct reply *repl
             copy->verified = reply->u.verify.nodes[0];
         }
         break;
+    case REPLY_EXPAND:
+        copy_expanded(copy, &reply->u.expand);
+        break;
     case REPLY_SCORE:
-        copy->item_count = reply->u.score.item_count;
-        for (uint32_t i = 0; i < 8 && i < reply->u.score.option_counts[0]; i++) {
-            copy->scored[i] = reply->u.score.options[i];
-        }
+        copy_scored(copy, &reply->u.score);
         break;
     default:
         break;

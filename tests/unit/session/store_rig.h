@@ -35,6 +35,8 @@ struct rig_reply {
     struct verify_view verify;
     struct verified_node_view verified; /* the one it tells of; other_tokens are gone */
     struct scored_option_view scored[8];
+    struct expand_view expanded;                   /* its nodes are in expanded_nodes */
+    struct expanded_node_view expanded_nodes[600]; /* the pieces are the vocabulary's */
 };
 
 struct rig {

@@ -39,6 +39,8 @@ struct store {
     uint64_t cancelled[16]; /* nodes of the last cancel */
     uint32_t cancelled_count;
     int follower_count;
+    struct reply_to ended; /* whose computation a cancel by request was to end */
+    uint64_t closed;       /* the connection that was closed last */
     struct node_view view; /* of every node */
     bool answers_info;
     bool is_loading; /* what a Generate names is not in memory yet */
@@ -78,6 +80,16 @@ enum status store_node_view(struct store *of, uint32_t uid, uint64_t node, struc
     *out = of->view;
     out->id = node;
     return STATUS_OK;
+}
+
+void store_cancel_request(struct store *of, struct reply_to to)
+{
+    of->ended = to;
+}
+
+void store_connection_closed(struct store *of, uint64_t connection)
+{
+    of->closed = connection;
 }
 
 void store_node_follow(struct store *of, uint64_t node)

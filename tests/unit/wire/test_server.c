@@ -105,6 +105,8 @@ static void a_cancel_waits_for_the_nodes_of_its_request(void **state)
     client_ask(&client, 2, PERSONAD__V1__REQUEST__OP_GENERATE);
     client_cancel(&client, 3, 2);
     assert_int_equal(store.count, 1);
+    assert_int_equal(store.ended.request, 2); /* what looks ends at once */
+    assert_int_equal(store.ended.connection, store.to[0].connection);
     store_creates(0);
     assert_int_equal(store.count, 2);
     assert_int_equal(store.types[1], REQUEST_CANCEL);
@@ -120,7 +122,9 @@ static void a_cancel_waits_for_the_nodes_of_its_request(void **state)
     client_cancel(&client, 5, 77);
     expect(&client, 5, PERSONAD__V1__REPLY__RESULT_DONE, false);
     assert_int_equal(store.count, 3);
+    assert_int_equal(store.closed, 0);
     client_close(&client);
+    assert_int_equal(store.closed, store.to[0].connection);
 }
 
 static void a_cancel_of_a_request_that_fails_is_done(void **state)
