@@ -36,11 +36,9 @@ int client_cast(struct personad_client *client, const struct personad_cast_entry
 static int set(personad_client *client, Personad__V1__SessionSetRequest *body,
                const struct personad_session **out)
 {
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_SESSION_SET;
-    request.session_set = body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_SESSION_SET, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_SESSION_SET, body,
+                                PERSONAD__V1__REPLY__RESULT_SESSION_SET, &reply);
     if (code != PERSONAD_OK || out == NULL) {
         return code;
     }

@@ -76,10 +76,14 @@ int64_t client_now_ms(void); /* monotonic */
 int client_call(struct personad_client *client, Personad__V1__Request *request, int timeout_ms,
                 const Personad__V1__Reply **reply);
 
-/* client_call() without a time limit, for a reply of that kind (Personad__V1__Reply__ResultCase).
- */
-int client_ask(struct personad_client *client, Personad__V1__Request *request, int wanted,
-               const Personad__V1__Reply **reply);
+/* A request of that operation with that body, which is borrowed: one of the messages in
+ * Request.op. */
+Personad__V1__Request client_request(Personad__V1__Request__OpCase op, void *body);
+
+/* client_call() of such a request without a time limit, for a reply of that kind. Anything else is
+ * PERSONAD_PROTOCOL. */
+int client_ask(struct personad_client *client, Personad__V1__Request__OpCase op, void *body,
+               Personad__V1__Reply__ResultCase wanted, const Personad__V1__Reply **reply);
 
 /* The next reply to a request that was answered with `more`, in the same way; a lost connection is
  * PERSONAD_CLOSED. */

@@ -24,11 +24,9 @@ int personad_distribution(personad_client *client, const struct personad_place *
         position = client_position(place->position);
         body.position = &position;
     }
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_DISTRIBUTION;
-    request.distribution = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_DISTRIBUTION, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_DISTRIBUTION, &body,
+                                PERSONAD__V1__REPLY__RESULT_DISTRIBUTION, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -119,11 +117,9 @@ int personad_score(personad_client *client, const struct personad_place *place,
     body.items = items;
     body.has_numbers = true;
     body.numbers = true;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_SCORE;
-    request.score = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_SCORE, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_SCORE, &body,
+                                PERSONAD__V1__REPLY__RESULT_SCORE, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -200,11 +196,9 @@ int personad_compare(personad_client *client, const struct personad_compare_opti
         position = client_position(options->position);
         body.position = &position;
     }
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_COMPARE;
-    request.compare = &body;
     const Personad__V1__Reply *reply = NULL;
-    int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_COMPARE, &reply);
+    int code = client_ask(client, PERSONAD__V1__REQUEST__OP_COMPARE, &body,
+                          PERSONAD__V1__REPLY__RESULT_COMPARE, &reply);
     struct personad_comparison made = {0};
     if (code == PERSONAD_OK) {
         code = spans_take(client, reply->compare, &made);
@@ -232,11 +226,9 @@ int personad_group(personad_client *client, uint64_t session,
         place = client_position(position);
         body.position = &place;
     }
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_GROUP;
-    request.group = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_GROUP, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_GROUP, &body,
+                                PERSONAD__V1__REPLY__RESULT_GROUP, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -325,11 +317,9 @@ int personad_verify(personad_client *client, const struct personad_verify_option
     body.session = options->session;
     body.has_all = options->node == 0 && options->session == 0;
     body.all = body.has_all;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_VERIFY;
-    request.verify = &body;
     const Personad__V1__Reply *reply = NULL;
-    int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_VERIFY, &reply);
+    int code = client_ask(client, PERSONAD__V1__REQUEST__OP_VERIFY, &body,
+                          PERSONAD__V1__REPLY__RESULT_VERIFY, &reply);
     while (code == PERSONAD_OK) {
         const bool more = reply->has_more && reply->more;
         code = verify_take(client, reply->verify, out);
@@ -339,7 +329,7 @@ int personad_verify(personad_client *client, const struct personad_verify_option
         if (code != PERSONAD_OK || !more) {
             break;
         }
-        code = client_more(client, request.id, PERSONAD__V1__REPLY__RESULT_VERIFY, &reply);
+        code = client_more(client, reply->id, PERSONAD__V1__REPLY__RESULT_VERIFY, &reply);
     }
     return code;
 }

@@ -4,15 +4,24 @@
 
 #include "client.h"
 
-/* Takes the call's reply when it is of the wanted kind. */
-int client_ask(struct personad_client *client, Personad__V1__Request *request, int wanted,
-               const Personad__V1__Reply **reply)
+Personad__V1__Request client_request(Personad__V1__Request__OpCase op, void *body)
 {
-    const int code = client_call(client, request, -1, reply);
+    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
+    request.op_case = op;
+    /* The union holds one pointer, whichever of its names it goes by. */
+    memcpy(&request.hello, &body, sizeof body);
+    return request;
+}
+
+int client_ask(struct personad_client *client, Personad__V1__Request__OpCase op, void *body,
+               Personad__V1__Reply__ResultCase wanted, const Personad__V1__Reply **reply)
+{
+    Personad__V1__Request request = client_request(op, body);
+    const int code = client_call(client, &request, -1, reply);
     if (code != PERSONAD_OK) {
         return code;
     }
-    if ((int)(*reply)->result_case != wanted) {
+    if ((*reply)->result_case != wanted) {
         return client_fail(client, PERSONAD_PROTOCOL, "the daemon answered something else");
     }
     return PERSONAD_OK;
@@ -41,11 +50,9 @@ Personad__V1__Position client_position(const struct personad_position *position)
 int personad_info(personad_client *client, const struct personad_info **out)
 {
     Personad__V1__InfoRequest body = PERSONAD__V1__INFO_REQUEST__INIT;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_INFO;
-    request.info = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_INFO, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_INFO, &body,
+                                PERSONAD__V1__REPLY__RESULT_INFO, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -87,11 +94,9 @@ int personad_info(personad_client *client, const struct personad_info **out)
 int personad_stats(personad_client *client, struct personad_stats *out)
 {
     Personad__V1__StatsRequest body = PERSONAD__V1__STATS_REQUEST__INIT;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_STATS;
-    request.stats = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_STATS, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_STATS, &body,
+                                PERSONAD__V1__REPLY__RESULT_STATS, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -151,11 +156,9 @@ int personad_persona_put(personad_client *client, struct personad_text card, boo
     body.has_visibility = true;
     body.visibility =
         is_public ? PERSONAD__V1__VISIBILITY__PUBLIC : PERSONAD__V1__VISIBILITY__PRIVATE;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_PERSONA_PUT;
-    request.persona_put = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_PERSONA_PUT, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_PERSONA_PUT, &body,
+                                PERSONAD__V1__REPLY__RESULT_PERSONA_PUT, &reply);
     return code != PERSONAD_OK ? code : persona_take(client, reply->persona_put->persona, out);
 }
 
@@ -169,11 +172,9 @@ int personad_persona_get(personad_client *client, uint64_t id, const char *name,
         body.has_name = true;
         body.name = data_of(name);
     }
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_PERSONA_GET;
-    request.persona_get = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_PERSONA_GET, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_PERSONA_GET, &body,
+                                PERSONAD__V1__REPLY__RESULT_PERSONA_GET, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -189,11 +190,9 @@ int personad_persona_list(personad_client *client, uint64_t after,
     Personad__V1__PersonaListRequest body = PERSONAD__V1__PERSONA_LIST_REQUEST__INIT;
     body.has_after = true;
     body.after = after;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_PERSONA_LIST;
-    request.persona_list = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_PERSONA_LIST, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_PERSONA_LIST, &body,
+                                PERSONAD__V1__REPLY__RESULT_PERSONA_LIST, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -247,11 +246,9 @@ int personad_session_open(personad_client *client, const struct personad_open_op
     body.group_mode = (Personad__V1__GroupMode)options->group_mode;
     body.n_cast = options->cast_count;
     body.cast = cast.list;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_SESSION_OPEN;
-    request.session_open = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_SESSION_OPEN, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_SESSION_OPEN, &body,
+                                PERSONAD__V1__REPLY__RESULT_SESSION_OPEN, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -279,11 +276,9 @@ int personad_session_list(personad_client *client, uint64_t after,
     Personad__V1__SessionListRequest body = PERSONAD__V1__SESSION_LIST_REQUEST__INIT;
     body.has_after = true;
     body.after = after;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_SESSION_LIST;
-    request.session_list = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_SESSION_LIST, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_SESSION_LIST, &body,
+                                PERSONAD__V1__REPLY__RESULT_SESSION_LIST, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -328,11 +323,9 @@ int personad_walk(personad_client *client, const struct personad_walk_options *o
     body.numbers = options->numbers;
     body.has_deleted = options->deleted;
     body.deleted = options->deleted;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_WALK;
-    request.walk = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_WALK, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_WALK, &body,
+                                PERSONAD__V1__REPLY__RESULT_WALK, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -358,11 +351,9 @@ int personad_head(personad_client *client, uint64_t session,
         place = client_position(position);
         body.position = &place;
     }
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_HEAD;
-    request.head = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_HEAD, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_HEAD, &body,
+                                PERSONAD__V1__REPLY__RESULT_HEAD, &reply);
     if (code == PERSONAD_OK && out != NULL) {
         *out = position_of(reply->head->position);
     }
@@ -387,11 +378,9 @@ int personad_append(personad_client *client, const struct personad_append_option
     body.has_special = body.has_continuing = true;
     body.special = options->special;
     body.continuing = options->continuing;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_APPEND;
-    request.append = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_CREATED, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_APPEND, &body,
+                                PERSONAD__V1__REPLY__RESULT_CREATED, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -414,11 +403,9 @@ int personad_cancel(personad_client *client, const uint64_t *nodes, size_t node_
     body.nodes = (uint64_t *)nodes;
     body.has_session = node_count == 0;
     body.session = session;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_CANCEL;
-    request.cancel = &body;
     const Personad__V1__Reply *reply = NULL;
-    return client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_DONE, &reply);
+    return client_ask(client, PERSONAD__V1__REQUEST__OP_CANCEL, &body,
+                      PERSONAD__V1__REPLY__RESULT_DONE, &reply);
 }
 
 /* ---------------------------------------------------------------- text */
@@ -432,11 +419,9 @@ int personad_tokenize(personad_client *client, struct personad_text text, bool s
     body.has_special = body.has_pieces = true;
     body.special = special;
     body.pieces = pieces != NULL;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_TOKENIZE;
-    request.tokenize = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_TOKENIZE, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_TOKENIZE, &body,
+                                PERSONAD__V1__REPLY__RESULT_TOKENIZE, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -467,11 +452,9 @@ int personad_detokenize(personad_client *client, const uint32_t *tokens, size_t 
     body.tokens = (uint32_t *)tokens;
     body.has_names = names;
     body.names = names;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_DETOKENIZE;
-    request.detokenize = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_DETOKENIZE, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_DETOKENIZE, &body,
+                                PERSONAD__V1__REPLY__RESULT_DETOKENIZE, &reply);
     if (code == PERSONAD_OK) {
         *text = text_of(reply->detokenize->has_text, reply->detokenize->text);
     }

@@ -34,9 +34,11 @@ void personad_sampler_init(struct personad_sampler *sampler)
 }
 
 /* Sends a request whose answers are events. */
-static uint64_t stream_send(struct personad_client *client, Personad__V1__Request *request)
+static uint64_t stream_send(struct personad_client *client, Personad__V1__Request__OpCase op,
+                            void *body)
 {
-    const uint64_t id = client_send(client, request);
+    Personad__V1__Request request = client_request(op, body);
+    const uint64_t id = client_send(client, &request);
     return resume_stream_open(client, id) == PERSONAD_OK ? id : 0;
 }
 
@@ -205,10 +207,7 @@ uint64_t personad_say(personad_client *client, struct personad_text text, uint32
         body.text = (ProtobufCBinaryData){text.size, (uint8_t *)text.data};
         body.has_reply_speaker = generation->has_speaker;
         body.reply_speaker = generation->speaker;
-        Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-        request.op_case = PERSONAD__V1__REQUEST__OP_SAY;
-        request.say = &body;
-        id = stream_send(client, &request);
+        id = stream_send(client, PERSONAD__V1__REQUEST__OP_SAY, &body);
     } else {
         client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
     }
@@ -230,10 +229,7 @@ uint64_t personad_generate(personad_client *client, bool continuing,
         body.continuing = continuing;
         body.has_at_byte = generation->has_at_byte;
         body.at_byte = generation->at_byte;
-        Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-        request.op_case = PERSONAD__V1__REQUEST__OP_GENERATE;
-        request.generate = &body;
-        id = stream_send(client, &request);
+        id = stream_send(client, PERSONAD__V1__REQUEST__OP_GENERATE, &body);
     } else {
         client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
     }
@@ -252,10 +248,7 @@ uint64_t personad_follow(personad_client *client, uint64_t node, uint32_t from_t
     body.from_byte = from_byte;
     body.delivery = (Personad__V1__Delivery)delivery;
     body.numbers = numbers;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_FOLLOW;
-    request.follow = &body;
-    return stream_send(client, &request);
+    return stream_send(client, PERSONAD__V1__REQUEST__OP_FOLLOW, &body);
 }
 
 uint64_t personad_cancel_send(personad_client *client, const uint64_t *nodes, size_t node_count)
@@ -263,10 +256,7 @@ uint64_t personad_cancel_send(personad_client *client, const uint64_t *nodes, si
     Personad__V1__CancelRequest body = PERSONAD__V1__CANCEL_REQUEST__INIT;
     body.n_nodes = node_count;
     body.nodes = (uint64_t *)nodes;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_CANCEL;
-    request.cancel = &body;
-    return stream_send(client, &request);
+    return stream_send(client, PERSONAD__V1__REQUEST__OP_CANCEL, &body);
 }
 
 /* ---------------------------------------------------------------- events */

@@ -6,10 +6,10 @@ static ProtobufCBinaryData data_of_text(struct personad_text text)
     return (ProtobufCBinaryData){text.size, (uint8_t *)text.data};
 }
 
-static int ask_done(struct personad_client *client, Personad__V1__Request *request)
+static int ask_done(struct personad_client *client, Personad__V1__Request__OpCase op, void *body)
 {
     const Personad__V1__Reply *reply = NULL;
-    return client_ask(client, request, PERSONAD__V1__REPLY__RESULT_DONE, &reply);
+    return client_ask(client, op, body, PERSONAD__V1__REPLY__RESULT_DONE, &reply);
 }
 
 int personad_delete(personad_client *client, const uint64_t *nodes, size_t node_count)
@@ -17,10 +17,7 @@ int personad_delete(personad_client *client, const uint64_t *nodes, size_t node_
     Personad__V1__DeleteRequest body = PERSONAD__V1__DELETE_REQUEST__INIT;
     body.n_nodes = node_count;
     body.nodes = (uint64_t *)nodes;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_DELETE;
-    request.delete_ = &body;
-    return ask_done(client, &request);
+    return ask_done(client, PERSONAD__V1__REQUEST__OP_DELETE, &body);
 }
 
 int personad_undelete(personad_client *client, const uint64_t *nodes, size_t node_count)
@@ -28,10 +25,7 @@ int personad_undelete(personad_client *client, const uint64_t *nodes, size_t nod
     Personad__V1__UndeleteRequest body = PERSONAD__V1__UNDELETE_REQUEST__INIT;
     body.n_nodes = node_count;
     body.nodes = (uint64_t *)nodes;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_UNDELETE;
-    request.undelete = &body;
-    return ask_done(client, &request);
+    return ask_done(client, PERSONAD__V1__REQUEST__OP_UNDELETE, &body);
 }
 
 int personad_purge(personad_client *client, const uint64_t *nodes, size_t node_count)
@@ -39,10 +33,7 @@ int personad_purge(personad_client *client, const uint64_t *nodes, size_t node_c
     Personad__V1__PurgeRequest body = PERSONAD__V1__PURGE_REQUEST__INIT;
     body.n_nodes = node_count;
     body.nodes = (uint64_t *)nodes;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_PURGE;
-    request.purge = &body;
-    return ask_done(client, &request);
+    return ask_done(client, PERSONAD__V1__REQUEST__OP_PURGE, &body);
 }
 
 int personad_session_delete(personad_client *client, uint64_t session, bool undo, bool purge)
@@ -54,10 +45,7 @@ int personad_session_delete(personad_client *client, uint64_t session, bool undo
     body.undo = undo;
     body.has_purge = purge;
     body.purge = purge;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_SESSION_DELETE;
-    request.session_delete = &body;
-    return ask_done(client, &request);
+    return ask_done(client, PERSONAD__V1__REQUEST__OP_SESSION_DELETE, &body);
 }
 
 int personad_backup(personad_client *client, struct personad_text path)
@@ -65,10 +53,7 @@ int personad_backup(personad_client *client, struct personad_text path)
     Personad__V1__BackupRequest body = PERSONAD__V1__BACKUP_REQUEST__INIT;
     body.has_path = true;
     body.path = data_of_text(path);
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_BACKUP;
-    request.backup = &body;
-    return ask_done(client, &request);
+    return ask_done(client, PERSONAD__V1__REQUEST__OP_BACKUP, &body);
 }
 
 int personad_persona_delete(personad_client *client, uint64_t persona)
@@ -76,10 +61,7 @@ int personad_persona_delete(personad_client *client, uint64_t persona)
     Personad__V1__PersonaDeleteRequest body = PERSONAD__V1__PERSONA_DELETE_REQUEST__INIT;
     body.has_id = true;
     body.id = persona;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_PERSONA_DELETE;
-    request.persona_delete = &body;
-    return ask_done(client, &request);
+    return ask_done(client, PERSONAD__V1__REQUEST__OP_PERSONA_DELETE, &body);
 }
 
 int personad_edit(personad_client *client, const struct personad_edit_options *options,
@@ -101,11 +83,9 @@ int personad_edit(personad_client *client, const struct personad_edit_options *o
         until = client_position(options->until);
         body.until = &until;
     }
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_EDIT;
-    request.edit = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_CREATED, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_EDIT, &body,
+                                PERSONAD__V1__REPLY__RESULT_CREATED, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -121,10 +101,7 @@ int personad_label(personad_client *client, uint64_t node, struct personad_text 
     body.node = node;
     body.has_label = true;
     body.label = data_of_text(label);
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_LABEL;
-    request.label = &body;
-    return ask_done(client, &request);
+    return ask_done(client, PERSONAD__V1__REQUEST__OP_LABEL, &body);
 }
 
 int personad_session_label(personad_client *client, uint64_t session, struct personad_text label)
@@ -134,11 +111,9 @@ int personad_session_label(personad_client *client, uint64_t session, struct per
     body.session = session;
     body.has_label = true;
     body.label = data_of_text(label);
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_SESSION_SET;
-    request.session_set = &body;
     const Personad__V1__Reply *reply = NULL;
-    return client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_SESSION_SET, &reply);
+    return client_ask(client, PERSONAD__V1__REQUEST__OP_SESSION_SET, &body,
+                      PERSONAD__V1__REPLY__RESULT_SESSION_SET, &reply);
 }
 
 /* ---------------------------------------------------------------- bookmarks */
@@ -158,10 +133,7 @@ static int bookmark(struct personad_client *client, uint64_t session, struct per
         place = client_position(position);
         body.position = &place;
     }
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_BOOKMARK;
-    request.bookmark = &body;
-    return ask_done(client, &request);
+    return ask_done(client, PERSONAD__V1__REQUEST__OP_BOOKMARK, &body);
 }
 
 int personad_bookmark(personad_client *client, uint64_t session, struct personad_text name,
@@ -183,12 +155,9 @@ int personad_bookmark_list(personad_client *client, uint64_t session, uint32_t s
     body.session = session;
     body.has_skip = true;
     body.skip = skip;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_BOOKMARK_LIST;
-    request.bookmark_list = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code =
-        client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_BOOKMARK_LIST, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_BOOKMARK_LIST, &body,
+                                PERSONAD__V1__REPLY__RESULT_BOOKMARK_LIST, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
@@ -236,11 +205,9 @@ int personad_context(personad_client *client, uint64_t node, uint32_t skip,
     body.skip = skip;
     body.has_tokens = body.has_text = true;
     body.tokens = body.text = true;
-    Personad__V1__Request request = PERSONAD__V1__REQUEST__INIT;
-    request.op_case = PERSONAD__V1__REQUEST__OP_CONTEXT;
-    request.context = &body;
     const Personad__V1__Reply *reply = NULL;
-    const int code = client_ask(client, &request, PERSONAD__V1__REPLY__RESULT_CONTEXT, &reply);
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_CONTEXT, &body,
+                                PERSONAD__V1__REPLY__RESULT_CONTEXT, &reply);
     if (code != PERSONAD_OK) {
         return code;
     }
