@@ -133,6 +133,34 @@ static void add_info(uint64_t id)
     add_reply(id, false, &reply);
 }
 
+static void add_hear(void)
+{
+    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
+}
+
+/* It goes away, comes back, and hears the next request. */
+static void add_return(uint64_t hello_id)
+{
+    fake_daemon_add(&fake, FAKE_DAEMON_RESTART, 0);
+    add_hello(hello_id);
+    add_hear();
+}
+
+/* A stream as far as its first four tokens. */
+static void add_beginning(void)
+{
+    add_hear();
+    add_created();
+    add_tokens(0, 4);
+}
+
+static void add_whole_stream(void)
+{
+    add_created();
+    add_tokens(0, sizeof whole - 1);
+    add_end();
+}
+
 static int script_begin(void **state)
 {
     (void)state;
@@ -214,6 +242,19 @@ static uint64_t ask(personad_client *client)
     return personad_say(client, text, 0, &generation);
 }
 
+/* The program asks once, and gets the whole stream once. */
+static void assert_stream_is_whole(void)
+{
+    struct got got;
+    personad_client *client = connected(RESUME_MS);
+    assert_int_equal(ask(client), STREAM_ID);
+    stream_read(client, &got);
+    assert_whole(&got);
+    assert_null(client->streams);
+    personad_close(client);
+    fake_daemon_finish(&fake);
+}
+
 /* The k-th request that the daemon heard. */
 static Personad__V1__Request *heard(size_t k)
 {
@@ -227,13 +268,9 @@ static Personad__V1__Request *heard(size_t k)
 
 static void script_of_a_cut_stream(void)
 {
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
-    add_created();
-    add_tokens(0, 4);
+    add_beginning();
     add_tokens(4, 9);
-    fake_daemon_add(&fake, FAKE_DAEMON_RESTART, 0);
-    add_hello(STREAM_ID + 1);
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
+    add_return(STREAM_ID + 1);
     add_created();
     add_tokens(0, 7);
     add_tokens(7, 12);
@@ -244,17 +281,10 @@ static void script_of_a_cut_stream(void)
 static void a_stream_goes_on_where_it_was(void **state)
 {
     (void)state;
-    struct got got;
     script_of_a_cut_stream();
-    personad_client *client = connected(RESUME_MS);
-    assert_int_equal(ask(client), STREAM_ID);
-    stream_read(client, &got);
-    assert_whole(&got);
-    assert_null(client->streams);
+    assert_stream_is_whole();
     assert_int_equal(lost_count, 1);
     assert_int_equal(back_count, 1);
-    personad_close(client);
-    fake_daemon_finish(&fake);
     assert_int_equal(fake.heard_count, 4);
     Personad__V1__Request *first = heard(1), *again = heard(3);
     assert_int_equal(fake.heard_sizes[1], fake.heard_sizes[3]);
@@ -290,45 +320,23 @@ static void what_was_seen_must_be_remembered(void **state)
 static void a_stream_that_was_not_answered_is_asked_for_again(void **state)
 {
     (void)state;
-    struct got got;
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
+    add_hear();
     fake_daemon_add(&fake, FAKE_DAEMON_RESTART, 0);
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0); /* a Hello, and down again */
-    fake_daemon_add(&fake, FAKE_DAEMON_RESTART, 0);
-    add_hello(STREAM_ID + 2);
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
-    add_created();
-    add_tokens(0, sizeof whole - 1);
-    add_end();
-    personad_client *client = connected(RESUME_MS);
-    assert_int_equal(ask(client), STREAM_ID);
-    stream_read(client, &got);
-    assert_whole(&got);
-    personad_close(client);
-    fake_daemon_finish(&fake);
+    add_hear(); /* a Hello, and down again */
+    add_return(STREAM_ID + 2);
+    add_whole_stream();
+    assert_stream_is_whole();
 }
 
 static void a_daemon_that_stops_is_no_end(void **state)
 {
     (void)state;
-    struct got got;
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
-    add_created();
-    add_tokens(0, 4);
+    add_beginning();
     add_error(STREAM_ID, PERSONAD__V1__ERROR_CODE__STOPPING);
     add_error(0, PERSONAD__V1__ERROR_CODE__STOPPING);
-    fake_daemon_add(&fake, FAKE_DAEMON_RESTART, 0);
-    add_hello(STREAM_ID + 1);
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
-    add_created();
-    add_tokens(0, sizeof whole - 1);
-    add_end();
-    personad_client *client = connected(RESUME_MS);
-    assert_int_equal(ask(client), STREAM_ID);
-    stream_read(client, &got);
-    assert_whole(&got);
-    personad_close(client);
-    fake_daemon_finish(&fake);
+    add_return(STREAM_ID + 1);
+    add_whole_stream();
+    assert_stream_is_whole();
 }
 
 /* What a daemon says of a reply that goes on after its next start. */
@@ -358,29 +366,17 @@ static void add_interrupted(void)
 static void an_interrupted_reply_goes_on(void **state)
 {
     (void)state;
-    struct got got;
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
-    add_created();
-    add_tokens(0, 4);
+    add_beginning();
     add_interrupted();
-    fake_daemon_add(&fake, FAKE_DAEMON_RESTART, 0);
-    add_hello(STREAM_ID + 1);
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
-    add_created();
-    add_tokens(0, sizeof whole - 1);
-    add_end();
-    personad_client *client = connected(RESUME_MS);
-    assert_int_equal(ask(client), STREAM_ID);
-    stream_read(client, &got);
-    assert_whole(&got);
-    personad_close(client);
-    fake_daemon_finish(&fake);
+    add_return(STREAM_ID + 1);
+    add_whole_stream();
+    assert_stream_is_whole();
 }
 
 static void an_error_ends_a_stream(void **state)
 {
     (void)state;
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
+    add_hear();
     add_error(STREAM_ID, PERSONAD__V1__ERROR_CODE__NOT_FOUND);
     personad_client *client = connected(RESUME_MS);
     assert_int_equal(ask(client), STREAM_ID);
@@ -397,14 +393,10 @@ static void an_error_ends_a_stream(void **state)
 static void a_call_is_answered_by_the_next_daemon(void **state)
 {
     (void)state;
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
-    fake_daemon_add(&fake, FAKE_DAEMON_RESTART, 0);
-    add_hello(3);
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
+    add_hear();
+    add_return(3);
     add_error(2, PERSONAD__V1__ERROR_CODE__STOPPING);
-    fake_daemon_add(&fake, FAKE_DAEMON_RESTART, 0);
-    add_hello(4);
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
+    add_return(4);
     add_info(2);
     personad_client *client = connected(RESUME_MS);
     const struct personad_info *info = NULL;
@@ -419,7 +411,7 @@ static void a_call_is_answered_by_the_next_daemon(void **state)
 static void nobody_is_waited_for_unless_asked(void **state)
 {
     (void)state;
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
+    add_hear();
     personad_client *client = connected(0);
     const struct personad_info *info = NULL;
     assert_int_equal(personad_info(client, &info), PERSONAD_CLOSED);
@@ -434,7 +426,7 @@ static void nobody_is_waited_for_unless_asked(void **state)
 static void who_does_not_come_back_is_given_up(void **state)
 {
     (void)state;
-    fake_daemon_add(&fake, FAKE_DAEMON_HEAR, 0);
+    add_hear();
     personad_client *client = connected(300);
     assert_int_equal(ask(client), STREAM_ID);
     fake_daemon_finish(&fake);
