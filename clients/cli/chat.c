@@ -220,6 +220,7 @@ void chat_finish(struct chat *chat)
 {
     free(chat->context);
     free(chat->prefill);
+    expand_shape_finish(&chat->expanded);
 }
 
 /* ---------------------------------------------------------------- input */

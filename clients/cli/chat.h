@@ -8,6 +8,7 @@
 
 #include "cast.h"
 #include "cli.h"
+#include "expand.h"
 
 struct chat {
     struct cli *cli;
@@ -20,7 +21,8 @@ struct chat {
     struct personad_position reply_parent;
     uint32_t *context; /* owned: ids that the model saw before that reply */
     size_t context_count;
-    uint32_t reply_speaker; /* whose that reply is */
+    struct expand_shape expanded; /* owned: what /expand showed last */
+    uint32_t reply_speaker;       /* whose that reply is */
     struct cast cast;
     bool is_terminal; /* standard input: prompts and line editing */
     bool quit;
@@ -49,6 +51,9 @@ int chat_command(struct chat *chat, char *line);
  * stays when the daemon refuses. */
 int chat_move(struct chat *chat, struct personad_position place);
 
+/* Moves there and shows where that is; a reply there becomes the current one. */
+int chat_enter(struct chat *chat, struct personad_position place);
+
 /* Prints a node that is there already: a greeting, a sibling, the reply before. */
 void chat_node_print(const struct chat *chat, const struct personad_node *node);
 
@@ -63,6 +68,10 @@ int chat_prefill(struct chat *chat, char *arguments);
 int chat_as(struct chat *chat, char *arguments);
 int chat_save(struct chat *chat, char *arguments);
 int chat_saved(struct chat *chat, char *arguments);
+
+/* And those about what could have been said (chat_expand.c). */
+int chat_expand(struct chat *chat, char *arguments);
+int chat_keep(struct chat *chat, char *arguments);
 
 /* Prints "Name: " in colour. */
 void chat_name_print(const struct chat *chat, uint32_t speaker);

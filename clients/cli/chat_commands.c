@@ -383,6 +383,8 @@ static const struct chat_row {
     {"saved", "list the bookmarks", chat_saved, true},
     {"edit", "TEXT: this instead of your last turn, and a new reply to it", chat_edit, false},
     {"prefill", "TEXT: the next reply begins so; alone: as it likes", chat_prefill, false},
+    {"expand", "[DEPTH [WIDTH]]: what this reply could have been, as a tree", chat_expand, true},
+    {"keep", "PATH: take one of these as the reply", chat_keep, false},
     {"continue", "let the reply go on", on_continue, false},
     {"tree", "draw this conversation with all its branches", on_tree, true},
     {"probs", "the reply token by token: probability, entropy, alternatives", on_probs, true},

@@ -92,7 +92,7 @@ static int place_show(struct chat *chat)
     return place_print(chat, node) == PERSONAD_OK ? CLI_OK : chat_refused(chat);
 }
 
-static int place_enter(struct chat *chat, struct personad_position place)
+int chat_enter(struct chat *chat, struct personad_position place)
 {
     if (personad_head(chat->cli->client, chat->session, &place, &chat->place) != PERSONAD_OK) {
         return chat_refused(chat);
@@ -135,11 +135,11 @@ int chat_go(struct chat *chat, char *arguments)
         return CLI_OK;
     }
     if (cli_parse_position(arguments, &place)) {
-        return place_enter(chat, place);
+        return chat_enter(chat, place);
     }
     int code = PERSONAD_OK;
     if (bookmark_find(chat, arguments, &place, &code)) {
-        return place_enter(chat, place);
+        return chat_enter(chat, place);
     }
     if (code != PERSONAD_OK) {
         return chat_refused(chat);
@@ -159,7 +159,7 @@ int chat_fork(struct chat *chat, char *arguments)
         cli_complain("/fork: '%s' is no NODE[:OFFSET]; /tree shows the nodes", arguments);
         return CLI_OK;
     }
-    return place_enter(chat, place);
+    return chat_enter(chat, place);
 }
 
 /* ---------------------------------------------------------------- bookmarks */

@@ -74,6 +74,17 @@ bool cli_parse_float(const char *text, float *out)
     return true;
 }
 
+bool cli_parse_double(const char *text, double *out)
+{
+    char *end = NULL;
+    const double number = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite(number)) {
+        return false;
+    }
+    *out = number;
+    return true;
+}
+
 /* ---------------------------------------------------------------- options */
 
 static void option_help(const char *name, const char *value, const char *help)

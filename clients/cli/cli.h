@@ -79,7 +79,8 @@ struct cli_command {
 
 extern const struct cli_command command_chat, command_say, command_complete, command_tree,
     command_tokenize, command_personas, command_info, command_bench, command_batch, command_backup,
-    command_dist, command_score, command_compare, command_group, command_verify, command_walk;
+    command_dist, command_score, command_compare, command_group, command_verify, command_walk,
+    command_expand;
 
 /* Parses the options of a command; what is left is arguments[optind...]. CLI_OK, CLI_USAGE, or -1
  * when --help was printed. context: for the extras. */
@@ -115,6 +116,7 @@ struct personad_generation cli_generation(const struct cli *cli, uint64_t sessio
 /* Parses whole numbers; false (nothing printed) when it is none or out of range. */
 bool cli_parse_u64(const char *text, uint64_t max, uint64_t *out);
 bool cli_parse_float(const char *text, float *out);
+bool cli_parse_double(const char *text, double *out);
 
 /* NODE or NODE:OFFSET; without OFFSET the end. */
 bool cli_parse_position(const char *text, struct personad_position *out);

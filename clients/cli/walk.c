@@ -39,8 +39,9 @@ static const struct cli_extra extras[] = {
 
 static const char *origin_name(int origin)
 {
-    static const char *const names[] = {"sampled", "given", "edited", "imported"};
-    return origin >= 0 && origin < 4 ? names[origin] : "unknown";
+    static const char *const names[] = {"sampled", "given", "edited", "imported", "expanded"};
+    return origin >= 0 && (size_t)origin < sizeof names / sizeof names[0] ? names[origin]
+                                                                          : "unknown";
 }
 
 static void node_print_json(const struct personad_node *node, const struct options *options)

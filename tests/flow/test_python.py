@@ -87,6 +87,35 @@ def test_looking(python, client):
     assert client.call("info").info.numerics_id == python.info().numerics_id
 
 
+def test_expanding_and_keeping(python):
+    session = python.open("plain", seed=3)
+    given = session.append("Once upon a time")
+    steps = []
+    seen = session.expand(depth=3, width=2, probability_min=0,
+                          on_progress=lambda one: steps.append((len(one.nodes), one.end)))
+    assert [count for count, _ in steps] == sorted(count for count, _ in steps) and len(steps) == 3
+    assert seen.end == "depth" == steps[-1][1] and steps[0] == (2, None)
+    assert [node.number for node in seen.nodes] == list(range(1, len(seen.nodes) + 1))
+    last = seen[len(seen.nodes)]
+    path = seen.path(last.number)
+    assert [node.level for node in path] == [1, 2, 3]
+    scored, = session.score([[node.token for node in path]], at=given)
+    assert scored.logprobs == [node.logprob for node in path]
+    assert scored.logprob == last.joint_logprob
+    assert seen.children()[0].logprob >= seen.children()[1].logprob
+    kept = session.keep(seen, last.number)
+    assert kept.origin == "expanded" and kept.content_tokens == 3
+    assert session.head().node == kept.id
+    walked = session.walk(kept, what="node")[0]
+    assert list(walked.content) == [node.token for node in path]
+    assert walked.text == seen.text(last.number)
+    with pytest.raises(PersonadError) as refused:
+        session.keep(seen, len(seen.nodes) + 1)
+    assert refused.value.code == "BAD_INPUT"
+    with pytest.raises(IndexError):
+        _ = seen[0]
+
+
 def test_what_is_refused_raises(python):
     session = python.open("plain")
     with pytest.raises(PersonadError) as refused:

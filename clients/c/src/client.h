@@ -99,6 +99,10 @@ int client_cast(struct personad_client *client, const struct personad_cast_entry
                 size_t count, struct client_cast *out);
 
 int client_no_memory(struct personad_client *client);
+
+/* The first node of a Created reply. */
+int client_one_node(struct personad_client *client, const Personad__V1__Reply *reply,
+                    const struct personad_node **out);
 Personad__V1__Position client_position(const struct personad_position *position);
 
 /* Takes the oldest queued message, reading for at most timeout_ms when there is none. */

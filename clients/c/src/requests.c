@@ -360,6 +360,20 @@ int personad_head(personad_client *client, uint64_t session,
     return code;
 }
 
+int client_one_node(struct personad_client *client, const Personad__V1__Reply *reply,
+                    const struct personad_node **out)
+{
+    if (reply->created->n_nodes == 0) {
+        return client_fail(client, PERSONAD_PROTOCOL, "the daemon answered without a node");
+    }
+    const struct personad_node *nodes = nodes_of(client->current, reply->created->nodes, 1);
+    if (nodes == NULL) {
+        return client_no_memory(client);
+    }
+    *out = nodes;
+    return PERSONAD_OK;
+}
+
 int personad_append(personad_client *client, const struct personad_append_options *options,
                     const struct personad_node **out)
 {
@@ -381,18 +395,7 @@ int personad_append(personad_client *client, const struct personad_append_option
     const Personad__V1__Reply *reply = NULL;
     const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_APPEND, &body,
                                 PERSONAD__V1__REPLY__RESULT_CREATED, &reply);
-    if (code != PERSONAD_OK) {
-        return code;
-    }
-    if (reply->created->n_nodes == 0) {
-        return client_fail(client, PERSONAD_PROTOCOL, "the daemon answered without a node");
-    }
-    const struct personad_node *nodes = nodes_of(client->current, reply->created->nodes, 1);
-    if (nodes == NULL) {
-        return client_no_memory(client);
-    }
-    *out = nodes;
-    return PERSONAD_OK;
+    return code == PERSONAD_OK ? client_one_node(client, reply, out) : code;
 }
 
 int personad_cancel(personad_client *client, const uint64_t *nodes, size_t node_count,

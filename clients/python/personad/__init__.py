@@ -6,10 +6,11 @@ daemon goes away they wait for it to come back, ask again, and go on where they 
 from .aio import AsyncClient, AsyncSession
 from .blocking import Client, Session
 from .connection import default_socket
-from .types import (Alternative, Compared, ConnectionLost, Difference, Distribution, Group, Human,
-                    Member, Node, Numbers, PersonadError, Piece, Position, Scored, Verification)
+from .types import (Alternative, Compared, ConnectionLost, Difference, Distribution, Expanded,
+                    Expansion, Group, Human, Member, Node, Numbers, PersonadError, Piece, Position,
+                    Scored, Verification)
 
 __all__ = ["Alternative", "AsyncClient", "AsyncSession", "Client", "Compared", "ConnectionLost",
-           "Difference", "Distribution", "Group", "Human", "Member", "Node", "Numbers",
-           "PersonadError", "Piece", "Position", "Scored", "Session", "Verification",
-           "default_socket"]
+           "Difference", "Distribution", "Expanded", "Expansion", "Group", "Human", "Member",
+           "Node", "Numbers", "PersonadError", "Piece", "Position", "Scored", "Session",
+           "Verification", "default_socket"]

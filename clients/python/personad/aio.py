@@ -18,8 +18,8 @@ from typing import AsyncIterator, Dict, Iterable, List, Optional, Sequence, Unio
 
 from .connection import Connection
 from .schema import ENUMS, MESSAGES
-from .types import (Alternative, Compared, Distribution, Group, Human, Member, Node, Piece,
-                    Position, Scored, Verification)
+from .types import (Alternative, Compared, Distribution, Expansion, Group, Human, Member, Node,
+                    Piece, Position, Scored, Verification)
 
 Text = Union[str, bytes]
 Place = Union[Position, Node, None]
@@ -270,6 +270,38 @@ class AsyncSession:
         reply = await self._client.connection.call("score", fill)
         return [Scored(one.logprob, one.token_logprob, one.share, one.token_count,
                        list(one.tokens), list(one.logprobs)) for one in reply.items[0].options]
+
+    async def expand(self, at: Place = None, speaker: Optional[int] = None,
+                     continuing: bool = False, depth: int = 4, width: int = 4,
+                     probability_min: float = 0.01, nodes: int = 256,
+                     on_progress=None) -> Expansion:
+        """The tree of likely continuations of a place; nothing of it is in the session until
+        keep(). on_progress gets the Expansion as it grows."""
+        def fill(body):
+            body.session = self.id
+            body.continuing = continuing
+            body.depth = depth
+            body.width = width
+            body.probability_min = probability_min
+            body.nodes = nodes
+            if speaker is not None:
+                body.speaker = speaker
+            _set_place(body, at)
+        connection = self._client.connection
+        seen = Expansion()
+        async for reply in connection.replies(await connection.start("expand", fill)):
+            seen.add(reply.expand)
+            if on_progress is not None:
+                on_progress(seen)
+        return seen
+
+    async def keep(self, expansion: Expansion, number: int) -> Node:
+        """Makes the path to a node of an expansion a node of the session."""
+        def fill(body):
+            body.expansion = expansion.id
+            body.node = number
+        created = await self._client.connection.call("keep", fill)
+        return Node.of(created.nodes[-1])
 
     async def compare(self, personas: Sequence[int] = (), at: Place = None,
                       speaker: Optional[Speaker] = None, divergence: bool = False) -> Compared:

@@ -14,7 +14,7 @@ from typing import Dict, List, Optional
 from .schema import ENUMS, MESSAGES, Reply, Request
 from .types import ConnectionLost, PersonadError
 
-CHANGING = {"say", "generate", "append", "session_open", "persona_put"}
+CHANGING = {"say", "generate", "append", "keep", "session_open", "persona_put"}
 _RETRY_SECONDS_FIRST = 0.05
 _RETRY_SECONDS_MAX = 2.0
 _STOPPING = ENUMS["ErrorCode"]["STOPPING"]

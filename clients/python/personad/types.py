@@ -9,6 +9,8 @@ from .schema import ENUMS
 _FINISH_NAMES = {number: name.lower() for name, number in ENUMS["Finish"].items()}
 _ORIGIN_NAMES = {number: name.lower() for name, number in ENUMS["Origin"].items()}
 _CODE_NAMES = {number: name for name, number in ENUMS["ErrorCode"].items()}
+_EXPAND_END_NAMES = {number: name.lower().replace("expand_", "")
+                     for name, number in ENUMS["ExpandEnd"].items()}
 _VERIFIED_NAMES = {number: name.lower() for name, number in ENUMS["VerifiedNumber"].items()}
 
 
@@ -150,6 +152,66 @@ class Scored:
     token_count: int
     tokens: List[int]
     logprobs: List[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Expanded:
+    """A node of an expansion. Parents have smaller numbers; 0 is the place."""
+    number: int
+    parent: int
+    level: int              # tokens of the path to it
+    token: int
+    piece: bytes
+    logprob: float
+    entropy: float          # of the distribution that the token is one of
+    joint_logprob: float
+    ends: bool              # the turn, and so it does not grow
+
+
+@dataclasses.dataclass
+class Expansion:
+    """A tree of likely continuations; the daemon forgets it with the connection, at the latest."""
+    id: int = 0
+    nodes: List[Expanded] = dataclasses.field(default_factory=list)
+    context_tokens: int = 0
+    growing_count: int = 0
+    end: Optional[str] = None  # "depth", "probability", "nodes", "context", "cancelled"
+
+    def __getitem__(self, number: int) -> Expanded:
+        if not 1 <= number <= len(self.nodes):
+            raise IndexError(number)
+        return self.nodes[number - 1]
+
+    def children(self, number: int = 0) -> List[Expanded]:
+        """Likeliest first; without a number, those of the place."""
+        return [node for node in self.nodes if node.parent == number]
+
+    def path(self, number: int) -> List[Expanded]:
+        """From the place to that node."""
+        path: List[Expanded] = []
+        while number:
+            path.insert(0, self[number])
+            number = path[0].parent
+        return path
+
+    def text(self, number: int) -> str:
+        return b"".join(node.piece for node in self.path(number)).decode("utf-8", "replace")
+
+    def add(self, reply) -> None:
+        if reply.first == 1:
+            self.nodes.clear()  # it was asked for again
+        first = len(self.nodes) + 1
+        ends = set(reply.end_nodes)
+        columns = zip(reply.parents, reply.tokens, reply.pieces, reply.logprobs, reply.entropies,
+                      reply.joint_logprobs)
+        self.nodes.extend(
+            Expanded(first + i, parent, reply.level, token, piece, logprob, entropy, joint,
+                     first + i in ends)
+            for i, (parent, token, piece, logprob, entropy, joint) in enumerate(columns))
+        self.id = reply.expansion
+        self.context_tokens = reply.context_tokens
+        self.growing_count = reply.growing_count
+        self.end = _EXPAND_END_NAMES.get(reply.end, "?") if reply.HasField("end") else None
 
 
 @dataclasses.dataclass(frozen=True)
