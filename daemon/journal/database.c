@@ -111,6 +111,18 @@ static enum status check_pages(struct database *database, struct error *error)
 
 /* ---- opening ---- */
 
+/* SQLite opens for reading what it may not write, and says so only at the first write. */
+static enum status check_writable(const struct database *database, struct error *error)
+{
+    if (database->path == NULL || sqlite3_db_readonly(database->handle, "main") == 0) {
+        return STATUS_OK;
+    }
+    return error_set(error, STATUS_IO,
+                     "%s: the daemon may read it and not write it; give it the right to write "
+                     "(chmod u+w), or name another folder with --data",
+                     database->path);
+}
+
 static enum status set_up(struct database *database, const struct schema *schema,
                           struct error *error)
 {
@@ -123,6 +135,7 @@ static enum status set_up(struct database *database, const struct schema *schema
 
     /* First of all: without it the file would be shared with others from the first read on. */
     TRY(database_run(database, "PRAGMA locking_mode = EXCLUSIVE", error));
+    TRY(check_writable(database, error));
     /* Before anything is set, so that a file which is not ours stays as it is. */
     TRY(migration_check(database, schema, error));
     TRY(database_run(database, settings, error));

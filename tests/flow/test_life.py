@@ -1,5 +1,6 @@
 """How the daemon starts, refuses to start, and stops."""
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -208,6 +209,38 @@ def test_a_data_folder_of_another_user_is_refused(folder):
     assert "data" in made.stderr
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
+@pytest.mark.parametrize("what, words", [
+    ("a file that may only be read", ["journal.db", "may read it and not write it", "chmod"]),
+    ("a file that may not be read", ["journal.db", "cannot be written"]),
+    ("a folder that cannot be made", ["data", "could not be made", "ermission"]),
+    ("a file in the folder's place", ["data", "not a folder"])])
+def test_data_that_cannot_be_written_is_named(folder, what, words):
+    """As another user: root writes everything."""
+    os.chmod(folder, 0o755)
+    own = os.path.join(folder, "own")
+    data = os.path.join(own, "data")
+    os.makedirs(data)
+    for path in (own, data):
+        os.chown(path, NOBODY_IN_PARTICULAR, NOBODY_IN_PARTICULAR)
+    daemon = Daemon(own, user=NOBODY_IN_PARTICULAR)
+    daemon.end()
+    if what.startswith("a folder") or what.endswith("place"):
+        shutil.rmtree(data)
+    if what.endswith("place"):
+        with open(data, "w", encoding="ascii") as file:
+            file.write("precious")
+    elif what.startswith("a folder"):
+        os.chmod(own, 0o500)
+    else:
+        os.chmod(os.path.join(data, "journal.db"), 0o400 if "only" in what else 0)
+    daemon = Daemon(own, socket=os.path.join(own, "s"), user=NOBODY_IN_PARTICULAR,
+                    expect_ready=False)
+    sentence = fails(daemon)
+    daemon.process.stdout.close()
+    assert all(word in sentence for word in words), sentence
+
+
 def run(*arguments, **environment):
     made = subprocess.run([os.path.join(bin_folder(), "personad"), *arguments], timeout=60,
                           capture_output=True, text=True, env={**os.environ, **environment})
@@ -222,7 +255,6 @@ def test_options_that_are_wrong_are_named():
             (("--model", "x", "--backend", "abacus"), ["abacus"]),
             (("--model", "x", "--kv-type", "int3"), ["kv-type", "int3", "fp8"]),
             (("--model", "x", "--weights", "int3"), ["weights", "int3", "as-is", "fp8"]),
-            (("--model", "x", "--numerics", "vague"), ["numerics", "vague", "fast", "precise"]),
             (("--model", "x", "--log", "loud"), ["loud"]),
             (("--model", "x", "--config", "/nowhere.ini"), ["/nowhere.ini"])]:
         code, out, err = run(*arguments)
