@@ -50,6 +50,24 @@ static void copy_scored(struct rig_reply *copy, const struct score_view *view)
     }
 }
 
+static void copy_list(struct rig_reply *copy, const struct reply *reply)
+{
+    if (reply->type == REPLY_PERSONA_LIST) {
+        copy->item_count = reply->u.personas.count;
+        copy->end = reply->u.personas.end;
+    } else if (reply->type == REPLY_BOOKMARK_LIST) {
+        copy->item_count = reply->u.bookmarks.count;
+        copy->end = reply->u.bookmarks.end;
+    } else {
+        copy->item_count = reply->u.sessions.count;
+        copy->end = reply->u.sessions.end;
+        if (copy->item_count > 0) {
+            copy->session = reply->u.sessions.items[0];
+            copy_text(copy->text, sizeof(copy->text), copy->session.label);
+        }
+    }
+}
+
 static void on_reply(void *context, struct reply_to to, const struct reply *reply, bool more)
 {
     struct rig *rig = context;
@@ -85,12 +103,9 @@ static void on_reply(void *context, struct reply_to to, const struct reply *repl
         copy->end = reply->u.walk.end;
         break;
     case REPLY_PERSONA_LIST:
-        copy->item_count = reply->u.personas.count;
-        copy->end = reply->u.personas.end;
-        break;
     case REPLY_SESSION_LIST:
-        copy->item_count = reply->u.sessions.count;
-        copy->end = reply->u.sessions.end;
+    case REPLY_BOOKMARK_LIST:
+        copy_list(copy, reply);
         break;
     case REPLY_HEAD:
         copy->head = reply->u.head;

@@ -21,7 +21,8 @@ struct rig_reply {
     bool more;
     struct error error;
     uint64_t id;                 /* session or persona */
-    struct session_view session; /* its borrowed parts are gone */
+    struct session_view session; /* its borrowed parts are gone; of a list the first, `text` being
+                                    its label */
     struct persona_view persona; /* likewise */
     char card[4096];
     uint32_t node_count;
