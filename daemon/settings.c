@@ -45,9 +45,6 @@ static const struct setting table[] = {
     {"kv-type", "NAME", "how keys and values are kept: f16, or on a card bf16 or fp8",
      TEXT(kv_type)},
     {"weights", "NAME", "how float weights are kept: as-is, or on a card fp8", TEXT(weights)},
-    {"numerics", "NAME",
-     "how the CPU multiplies by quantised weights: fast (activations in 8 bits) or precise (in 16)",
-     TEXT(numerics)},
     {"isa", "NAME", "CPU instructions: auto, scalar, avx2 or avx512", TEXT(isa)},
     {"threads", "N", "threads that compute (0: as many as the affinity mask allows)",
      COUNT(threads, 0, 1024)},
@@ -239,36 +236,6 @@ static char *default_data(void)
                        home != NULL && home[0] == '/' ? ".local/share/personad" : "personad");
 }
 
-/* The settings that are one of a few words. */
-static enum status names_check(const struct settings *settings, struct error *error)
-{
-    if (settings->kv_type != NULL && strcmp(settings->kv_type, "f16") != 0 &&
-        strcmp(settings->kv_type, "bf16") != 0 && strcmp(settings->kv_type, "fp8") != 0) {
-        return error_set(error, STATUS_BAD_INPUT,
-                         "kv-type: '%s' is none that this daemon has; it has f16, bf16 and fp8",
-                         settings->kv_type);
-    }
-    if (settings->weights != NULL && strcmp(settings->weights, "as-is") != 0 &&
-        strcmp(settings->weights, "fp8") != 0) {
-        return error_set(error, STATUS_BAD_INPUT,
-                         "weights: '%s' is none that this daemon has; it has as-is and fp8",
-                         settings->weights);
-    }
-    if (settings->numerics != NULL && strcmp(settings->numerics, "fast") != 0 &&
-        strcmp(settings->numerics, "precise") != 0) {
-        return error_set(error, STATUS_BAD_INPUT,
-                         "numerics: '%s' is none that this daemon has; it has fast and precise",
-                         settings->numerics);
-    }
-    if (settings->backend != NULL && strcmp(settings->backend, "auto") != 0 &&
-        strcmp(settings->backend, "cpu") != 0 && strcmp(settings->backend, "cuda") != 0) {
-        return error_set(error, STATUS_UNSUPPORTED,
-                         "backend: '%s' is none that this daemon has; it has auto, cpu and cuda",
-                         settings->backend);
-    }
-    return STATUS_OK;
-}
-
 static enum status defaults_fill(struct settings *settings, struct error *error)
 {
     if (settings->model == NULL && !settings->list_devices) {
@@ -285,7 +252,25 @@ static enum status defaults_fill(struct settings *settings, struct error *error)
     if (settings->socket == NULL || settings->data == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory while reading the settings");
     }
-    return names_check(settings, error);
+    if (settings->kv_type != NULL && strcmp(settings->kv_type, "f16") != 0 &&
+        strcmp(settings->kv_type, "bf16") != 0 && strcmp(settings->kv_type, "fp8") != 0) {
+        return error_set(error, STATUS_BAD_INPUT,
+                         "kv-type: '%s' is none that this daemon has; it has f16, bf16 and fp8",
+                         settings->kv_type);
+    }
+    if (settings->weights != NULL && strcmp(settings->weights, "as-is") != 0 &&
+        strcmp(settings->weights, "fp8") != 0) {
+        return error_set(error, STATUS_BAD_INPUT,
+                         "weights: '%s' is none that this daemon has; it has as-is and fp8",
+                         settings->weights);
+    }
+    if (settings->backend != NULL && strcmp(settings->backend, "auto") != 0 &&
+        strcmp(settings->backend, "cpu") != 0 && strcmp(settings->backend, "cuda") != 0) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "backend: '%s' is none that this daemon has; it has auto, cpu and cuda",
+                         settings->backend);
+    }
+    return STATUS_OK;
 }
 
 static void options_make(struct argp_option *options)
@@ -350,7 +335,7 @@ void settings_finish(struct settings *settings)
     char *texts[] = {settings->model,        settings->socket,   settings->data,
                      settings->socket_group, settings->personas, settings->persona,
                      settings->backend,      settings->isa,      settings->kv_type,
-                     settings->weights,      settings->numerics};
+                     settings->weights};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         memory_free(texts[i]);
     }

@@ -4,7 +4,10 @@ restart, one by one and in a batch.
 Method: numbers are compared bit by bit. Each comparison has a twin whose cause was changed on
 purpose and that must come out different.
 """
+import contextlib
+import os
 import signal
+import sqlite3
 
 import pytest
 
@@ -129,27 +132,58 @@ def test_strangers_change_no_bit(client, daemon):
     assert everything(client, seed=10) != alone  # the twin
 
 
-def test_a_kill_in_the_middle_changes_no_byte(start):
-    """A prescribed reply that was interrupted goes on under the same mask, and the next ordinal of
-    a distinct group draws what it would have drawn."""
+LONG_CHOICES = [b"once upon a time " * 150 + tail for tail in (b"a", b"b", b"ab")]
+
+
+def killed_in_the_middle(start):
+    """A daemon that was killed while it generated one of the choices; the node, and the same reply
+    as it is without a kill."""
     daemon = start()
     with daemon.client() as client:
-        long_choices = [b"once upon a time " * 40 + tail for tail in (b"a", b"b", b"ab")]
         session = client.open(seed=4)
         client.append(session, b"Tell: ")
-        whole = client.generate(session, choices=long_choices, max_tokens=2000,
+        whole = client.generate(session, choices=LONG_CHOICES, max_tokens=3800,
                                 numbers=True).replies()[0]
-        twin = client.open(seed=4)
-        client.append(twin, b"Tell: ")
-        request = client.send_generate(twin, choices=long_choices, max_tokens=2000, numbers=True)
+        again = client.open(seed=4)
+        client.append(again, b"Tell: ")
+        request = client.send_generate(again, choices=LONG_CHOICES, max_tokens=3800, numbers=True)
         node = client.next_of(request).created.nodes[0].id
         client.next_of(request)
         daemon.kill(signal.SIGKILL)
         daemon.wait()
-    assert whole.text in long_choices
-    with start().client() as client:
-        after = client.finish(client.send("follow", node=node, numbers=True)).finished[node].node
-        assert after.text == whole.text and bits(after.numbers) == bits(whole.numbers)
+    assert whole.text in LONG_CHOICES
+    return daemon, node, whole
+
+
+def ended(start, node):
+    daemon = start()
+    with daemon.client() as client:
+        made = client.finish(client.send("follow", node=node, numbers=True)).finished[node].node
+    assert "1 of 1 unfinished replies go on" in daemon.log(), "it was not in the middle"
+    return made
+
+
+def test_a_kill_in_the_middle_changes_no_byte(start):
+    """A prescribed reply that was interrupted goes on under the same mask, and the next ordinal of
+    a distinct group draws what it would have drawn."""
+    _, node, whole = killed_in_the_middle(start)
+    after = ended(start, node)
+    assert after.text == whole.text and bits(after.numbers) == bits(whole.numbers)
+
+
+def test_twin_choices_that_changed_while_it_was_dead_are_noticed(start):
+    """The choices are read back from the journal, and nothing else decides the rest of the reply:
+    other last letters there, another reply."""
+    daemon, node, whole = killed_in_the_middle(start)
+    with contextlib.closing(sqlite3.connect(os.path.join(daemon.folder, "data",
+                                                         "journal.db"))) as journal:
+        for digest, sampler in journal.execute("SELECT digest, sampler FROM steps").fetchall():
+            bent = sampler.replace(b"time a", b"time c").replace(b"time b", b"time d")
+            journal.execute("UPDATE steps SET sampler = ? WHERE digest = ?", (bent, digest))
+        journal.commit()
+    after = ended(start, node)
+    assert after.text != whole.text and after.text not in LONG_CHOICES
+    assert after.text[:600] == whole.text[:600]
 
 
 def verified(client):
