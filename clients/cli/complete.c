@@ -4,7 +4,25 @@
 #include "cli.h"
 #include "reply.h"
 
-static int continue_text(struct cli *cli, struct personad_text text)
+struct options {
+    bool has_at_byte;
+    uint64_t at_byte;
+};
+
+static bool on_at_byte(void *context, const char *value)
+{
+    struct options *options = context;
+    options->has_at_byte = true;
+    return cli_parse_u64(value, UINT32_MAX, &options->at_byte);
+}
+
+static const struct cli_extra extras[] = {
+    {"at-byte", "N", "behind so many bytes of the text of the node at the place, maybe in a token",
+     on_at_byte},
+    {NULL, NULL, NULL, NULL},
+};
+
+static int continue_text(struct cli *cli, const struct options *options, struct personad_text text)
 {
     uint64_t session = 0;
     if (cli->persona == NULL) {
@@ -19,6 +37,9 @@ static int continue_text(struct cli *cli, struct personad_text text)
         .position = cli->has_position ? &cli->position : NULL,
         .text = text,
         .special = cli->special,
+        .continuing = options->has_at_byte,
+        .has_at_byte = options->has_at_byte,
+        .at_byte = (uint32_t)options->at_byte,
     };
     struct personad_generation generation = cli_generation(cli, session);
     struct personad_position place = cli->position;
@@ -29,19 +50,27 @@ static int continue_text(struct cli *cli, struct personad_text text)
         }
         place = (struct personad_position){node->id, PERSONAD_END};
         generation.position = &place;
+    } else {
+        generation.has_at_byte = options->has_at_byte;
+        generation.at_byte = (uint32_t)options->at_byte;
     }
     generation.numbers = cli->json;
     generation.context = cli->json;
     generation.delivery = cli->json || cli->n > 1 ? PERSONAD_FINAL_ONLY : PERSONAD_EACH_TOKEN;
-    const uint64_t request = personad_generate(cli->client, false, &generation);
+    const uint64_t request = personad_generate(cli->client, options->has_at_byte, &generation);
     return reply_follow(cli, session, request, cli->n);
 }
 
 static int run(struct cli *cli, int argument_count, char **arguments)
 {
-    const int parsed = cli_parse(cli, &command_complete, argument_count, arguments, NULL);
+    struct options options = {0};
+    const int parsed = cli_parse(cli, &command_complete, argument_count, arguments, &options);
     if (parsed != CLI_OK) {
         return parsed < 0 ? CLI_OK : parsed;
+    }
+    if (options.has_at_byte && cli->session == 0) {
+        cli_complain("--at-byte needs --session, and mostly --at: a node whose text goes on");
+        return CLI_USAGE;
     }
     char *text = NULL;
     size_t size = 0;
@@ -50,7 +79,7 @@ static int run(struct cli *cli, int argument_count, char **arguments)
         status = cli_connect(cli);
     }
     if (status == CLI_OK) {
-        status = continue_text(cli, (struct personad_text){text, size});
+        status = continue_text(cli, &options, (struct personad_text){text, size});
     }
     free(text);
     return status;
@@ -66,5 +95,6 @@ const struct cli_command command_complete = {
         "prompt_tokens, tokens, logprobs, entropies, top, text, finish.",
     .takes = CLI_TAKES_PERSONA | CLI_TAKES_GENERATION | CLI_TAKES_SESSION | CLI_TAKES_SPECIAL |
              CLI_TAKES_SIBLINGS,
+    .extras = extras,
     .run = run,
 };

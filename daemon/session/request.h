@@ -182,6 +182,8 @@ struct request_append {
     struct bytes text; /* valid UTF-8, at most TEXT_BYTES_MAX */
     bool special;
     bool continuing;
+    bool has_at_byte; /* with continuing: where in the node's text, instead of position.offset */
+    uint32_t at_byte;
 };
 
 struct request_walk {

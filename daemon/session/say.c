@@ -11,6 +11,7 @@ struct entering {
     struct place place;
     uint32_t speaker;
     struct bytes text;
+    struct bytes before; /* of a token that was cut: in front of the text, maybe no characters */
     bool opens_turn;
     bool is_special;
 };
@@ -43,6 +44,9 @@ static enum status encode(struct store *store, const struct session *session,
         status = buffer_append(&text, cast_lead(&session->cast, before, entering->speaker));
     }
     if (status == STATUS_OK) {
+        status = buffer_append(&text, entering->before);
+    }
+    if (status == STATUS_OK) {
         status = buffer_append(&text, entering->text);
     }
     if (status == STATUS_LIMIT) {
@@ -51,8 +55,15 @@ static enum status encode(struct store *store, const struct session *session,
                         (unsigned)TEXT_BYTES_MAX);
     } else if (status != STATUS_OK) {
         error_set(error, status, "out of memory while a text was tokenised");
-    } else {
+    } else if (utf8_is_valid(buffer_bytes(&text))) {
         status = encoder_text(&store->encoder, buffer_bytes(&text), at_start, error, ids);
+    } else {
+        status = encoder_bytes(&store->encoder, buffer_bytes(&text), ids);
+        if (status != STATUS_OK) {
+            error_set(error, status == STATUS_NOT_FOUND ? STATUS_BAD_INPUT : status,
+                      "at_byte cuts a character, and what is left of it has no tokens");
+            status = error->status;
+        }
     }
     buffer_finish(&text);
     return status;
@@ -205,11 +216,10 @@ static enum status execute_say(struct store *store, const struct request *reques
     return commit(change, request, to, &say->generation);
 }
 
-/* Generation goes on behind that byte of the node's text: from the last token boundary before it,
- * with the bytes in between prescribed. */
-static enum status heal(const struct store *store, const struct request_generate *generate,
-                        struct place *place, struct request_generation *generation,
-                        struct error *error)
+/* Goes back from that byte of the node's text to the last token boundary; *between: the bytes from
+ * there to it. */
+static enum status step_back(const struct store *store, uint32_t at_byte, struct place *place,
+                             struct error *error, struct bytes *between)
 {
     const struct tokenizer *tokenizer = store->settings.tokenizer;
     const struct bytes text = node_text_until(place->node, OFFSET_END, tokenizer);
@@ -217,25 +227,37 @@ static enum status heal(const struct store *store, const struct request_generate
     const uint32_t *ids = node_content(place->node, &count);
     size_t at = 0;
 
-    if (!generate->continuing || generation->prefix.size > 0) {
+    if (at_byte > text.size) {
         return error_set(error, STATUS_BAD_INPUT,
-                         "at_byte is for a reply that goes on (continuing), and without a prefix");
-    }
-    if (generate->at_byte > text.size) {
-        return error_set(error, STATUS_BAD_INPUT,
-                         "byte %u lies behind the %zu bytes that node %llu has", generate->at_byte,
-                         text.size, (unsigned long long)place->node->id);
+                         "byte %u lies behind the %zu bytes that node %llu has", at_byte, text.size,
+                         (unsigned long long)place->node->id);
     }
     for (place->offset = 0; place->offset < count; place->offset++) {
         const size_t size = tokenizer_token_bytes(tokenizer, ids[place->offset]).size;
 
-        if (at + size > generate->at_byte) {
+        if (at + size > at_byte) {
             break;
         }
         at += size;
     }
-    if (at < generate->at_byte) {
-        generation->sampler.rule.forced = bytes_of(text.data + at, generate->at_byte - at);
+    *between = bytes_of(text.data + at, at_byte - at);
+    return STATUS_OK;
+}
+
+/* Generation goes on behind that byte, with the bytes in between prescribed. */
+static enum status heal(const struct store *store, const struct request_generate *generate,
+                        struct place *place, struct request_generation *generation,
+                        struct error *error)
+{
+    struct bytes between;
+
+    if (!generate->continuing || generation->prefix.size > 0) {
+        return error_set(error, STATUS_BAD_INPUT,
+                         "at_byte is for a reply that goes on (continuing), and without a prefix");
+    }
+    TRY(step_back(store, generate->at_byte, place, error, &between));
+    if (between.size > 0) {
+        generation->sampler.rule.forced = between;
     }
     return STATUS_OK;
 }
@@ -282,6 +304,14 @@ static enum status execute_append(struct store *store, const struct request *req
     TRY(state_place(store, session, append->has_position, append->position, error,
                     &entering.place));
     TRY(say_check_speaker(session, append->speaker, error));
+    if (append->has_at_byte && (!append->continuing || append->special)) {
+        return error_set(
+            error, STATUS_BAD_INPUT,
+            "at_byte is for text that goes on in a turn (continuing), and not special");
+    }
+    if (append->has_at_byte) {
+        TRY(step_back(store, append->at_byte, &entering.place, error, &entering.before));
+    }
     if (append->continuing) {
         TRY(say_check_continuing(entering.place, false, &entering.speaker, error));
     }

@@ -176,6 +176,8 @@ enum status codec_decode_append(const Personad__V1__AppendRequest *from, struct 
     append->speaker = from->speaker;
     append->special = from->has_special && from->special;
     append->continuing = from->has_continuing && from->continuing;
+    append->has_at_byte = from->has_at_byte != 0;
+    append->at_byte = from->at_byte;
     return codec_check_text(from->text, TEXT_BYTES_MAX, "TEXT_BYTES_MAX", "append.text", error,
                             &append->text);
 }

@@ -13,7 +13,7 @@ from conftest import count_of, wait_until
 
 COMMANDS = ["chat", "say", "complete", "tree", "tokenize", "personas", "info", "bench",
             "batch",
-            "dist", "score", "compare", "group", "verify"]
+            "dist", "score", "compare", "group", "verify", "walk", "expand"]
 CHILD_FIELDS = ["session", "node", "ordinal", "seed", "prompt_tokens", "tokens", "logprobs",
                 "entropies", "top", "text", "finish"]
 
@@ -72,6 +72,28 @@ def test_the_daemon_says_no_and_the_status_is_1(daemon):
 
 def test_the_socket_option_wins_over_the_environment(daemon):
     persona(None, "info", "--socket", daemon.socket, PERSONAD_SOCKET="/nonexistent")
+
+
+def test_complete_goes_on_behind_a_byte(daemon, client):
+    session = client.open(seed=1)
+    text = b"The quick brown fox"
+    node = client.append(session, text)
+    place = ["complete", "--json", "--session", str(session), "--at", str(node.id),
+             "--max-tokens", "4", "--ignore-end", "--at-byte", "6"]
+
+    def path_of(told):
+        nodes = client.call("walk", session=session, position=position(told["node"]),
+                            content=True).walk.nodes
+        ends = [after.parent.offset for after in nodes[1:]] + [nodes[-1].content_tokens]
+        tokens = [token for one, end in zip(nodes, ends) for token in one.content[:end]]
+        return client.call("detokenize", tokens=tokens).detokenize.text
+
+    free, = objects(persona(daemon, *place, ""))
+    assert path_of(free).startswith(text[:6])
+    given, = objects(persona(daemon, *place, "X and"))
+    assert path_of(given).startswith(text[:6] + b"X and")
+    persona(daemon, "complete", "--at-byte", "6", "x", status=2)
+    persona(daemon, *place[:-1], "200", "x", status=1)
 
 
 def test_complete_prints_one_object_a_child_with_these_fields(daemon):

@@ -11,8 +11,9 @@ import sqlite3
 
 import pytest
 
-from client import CODES, FINISHES, NODE, Refused, bits, position
+from client import CODES, FINISHES, NODE, PATH, Refused, bits, position
 from conftest import wait_until, count_of
+from test_look import verify
 
 
 def text_of(client, session, node):
@@ -80,6 +81,45 @@ def test_forks_inside_a_token_are_refused_where_they_mean_nothing(client):
             client.generate(session, position=position(given), **fields)
         assert error.value.code == CODES["BAD_INPUT"]
 
+
+# ---- given text at a byte
+
+@pytest.mark.parametrize("text", [b"The quick brown fox", "gr\u00fcn \U0001f408 blau".encode()])
+def test_text_at_any_byte_stands_behind_the_bytes_before_it(client, text):
+    session = client.open()
+    given = client.append(session, text).id
+    _, ids = text_of(client, session, given)
+    for at_byte in range(len(text) + 1):
+        made = client.append(session, b"X\xc3\xa4", position=position(given), continuing=True,
+                             at_byte=at_byte)
+        path = client.call("walk", session=session, position=position(made.id), what=PATH,
+                           text=True).walk.nodes
+        kept = client.call("detokenize", tokens=ids[:made.parent.offset]).detokenize.text
+        assert kept + path[-1].text == text[:at_byte] + b"X\xc3\xa4"
+        assert not made.opens_turn and made.parent.node == given
+        if made.parent.offset < len(ids):  # the boundary is the last one before
+            more = client.call("detokenize", tokens=ids[:made.parent.offset + 1]).detokenize.text
+            assert len(more) > at_byte
+    # Where the byte is a boundary it is the append that one knows.
+    at_byte = len(client.call("detokenize", tokens=ids[:2]).detokenize.text)
+    plain = client.append(session, b" and", position=position(given, 2), continuing=True).id
+    there = client.append(session, b" and", position=position(given), continuing=True,
+                          at_byte=at_byte).id
+    assert text_of(client, session, there) == text_of(client, session, plain)
+
+
+def test_text_at_a_byte_is_refused_where_it_means_nothing(client):
+    session = client.open()
+    given = client.append(session, b"abc").id
+    for fields in ({"at_byte": 1}, {"at_byte": 4, "continuing": True},
+                   {"at_byte": 1, "continuing": True, "special": True},
+                   {"at_byte": 1, "continuing": True, "text": b""}):
+        with pytest.raises(Refused) as error:
+            client.append(session, position=position(given), **{"text": b"x", **fields})
+        assert error.value.code == CODES["BAD_INPUT"]
+
+
+# ---- distinct siblings
 
 def first_tokens(client, n, distinct_first, seed=2, **fields):
     session = client.open(seed=seed)
@@ -204,3 +244,57 @@ def test_all_of_them_verify_after_a_restart(start):
     daemon.end()
     with start().client() as client:
         assert verified(client) == (12, 12)
+
+
+# ---- computed again
+
+@pytest.mark.parametrize("kind", ["choices", "at_byte", "distinct"])
+def test_verify_holds_them_to_the_same_bytes(client, kind):
+    replies = {"choices": lambda: choose(client, n=5, top_count=4),
+               "at_byte": lambda: heal(client, n=5, top_count=4)[2],
+               "distinct": lambda: first_tokens(client, 5, True, top_count=4)[1]}[kind]()
+    last, told = verify(client, session=replies[0].session)
+    assert (last.node_count, last.equal_count, len(told)) == (5, 5, 0)
+
+
+@pytest.mark.parametrize("kind, stored, other", [
+    ("choices", b"yes, but no", b"yes, but so"),
+    ("at_byte", b"uick", b"uack"),
+    ("distinct", (77).to_bytes(8, "little"), (78).to_bytes(8, "little"))])
+def test_twin_what_is_prescribed_was_changed_on_disk(start, kind, stored, other):
+    """Verify takes the mask from what is stored: under another one the numbers differ."""
+    daemon = start()
+    with daemon.client() as client:
+        if kind == "choices":
+            session = choose(client, choices=[b"yes, but no"])[0].session
+        elif kind == "at_byte":
+            session = client.open(seed=3)
+            # One token for all of it, so that a fork inside has much to write again.
+            given = client.append(session, b"q").id
+            given = client.append(session, b"uick brown", position=position(given),
+                                  continuing=True).id
+            text, ids = text_of(client, session, given)
+            sizes = [len(client.call("detokenize", tokens=[one]).detokenize.text) for one in ids]
+            at = next((i for i, size in enumerate(sizes) if size > 1), 0)
+            stored = text[sum(sizes[:at]):sum(sizes[:at + 1]) - 1]
+            other = bytes([stored[0] ^ 1]) + stored[1:]
+            client.generate(session, position=position(given), continuing=True, max_tokens=4,
+                            at_byte=sum(sizes[:at + 1]) - 1, numbers=True, ignore_end=True)
+        else:
+            session = first_tokens(client, 3, True, raw_seed=77)[1][0].session
+        last, _ = verify(client, session=session)
+        assert last.equal_count == last.node_count
+    daemon.kill()
+    daemon.wait()
+    changed = 0
+    with sqlite3.connect(os.path.join(daemon.folder, "data", "journal.db")) as database:
+        for digest, sampler in database.execute("SELECT digest, sampler FROM steps").fetchall():
+            broken = sampler.replace(stored, other)
+            changed += broken != sampler
+            database.execute("UPDATE steps SET sampler = ? WHERE digest = ?", (broken, digest))
+    database.close()
+    assert changed > 0
+    with start().client() as client:
+        last, told = verify(client, session=session)
+        assert last.different_count > 0 and last.failed_count == 0
+        assert {one.number for one in told} <= {1, 3}, "the draw, or what the sampler gave it"

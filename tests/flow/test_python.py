@@ -116,6 +116,24 @@ def test_expanding_and_keeping(python):
         _ = seen[0]
 
 
+def test_replies_held_to_bytes(python):
+    session = python.open("plain", seed=3)
+    given = session.append("A quick brown fox")
+    sure = session.generate(at=given, n=4, choices=["yes", b"no"], temperature=3.0)
+    assert {node.text for node in sure} <= {"yes", "no"}
+    fork = session.generate(at=given, continuing=True, at_byte=4, max_tokens=3)[0]
+    behind = session.append("iet", at=given, continuing=True, at_byte=4)
+    for node in (fork, behind):
+        path = session.walk(node)
+        kept = python.detokenize(path[0].content[:node.parent.offset])
+        assert (kept + path[1].raw_text).startswith(b"A qu")
+    first = session.generate(at=given, n=8, distinct_first=True, max_tokens=1, ignore_end=True,
+                             numbers=True)
+    assert len({node.numbers.tokens[0] for node in first}) > 4
+    with pytest.raises(TypeError):
+        session.say("x", at_byte=3)
+
+
 def test_what_is_refused_raises(python):
     session = python.open("plain")
     with pytest.raises(PersonadError) as refused:

@@ -288,6 +288,8 @@ struct personad_append_options {
     struct personad_text text;
     bool special;
     bool continuing;
+    bool has_at_byte; /* with continuing: behind so many bytes of the node's text, instead of the */
+    uint32_t at_byte; /* position's offset */
 };
 
 int personad_append(personad_client *client, const struct personad_append_options *options,

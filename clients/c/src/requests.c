@@ -392,6 +392,8 @@ int personad_append(personad_client *client, const struct personad_append_option
     body.has_special = body.has_continuing = true;
     body.special = options->special;
     body.continuing = options->continuing;
+    body.has_at_byte = options->has_at_byte;
+    body.at_byte = options->at_byte;
     const Personad__V1__Reply *reply = NULL;
     const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_APPEND, &body,
                                 PERSONAD__V1__REPLY__RESULT_CREATED, &reply);

@@ -10,7 +10,9 @@ Text may be str or bytes; a persona is a name or the id of a version; a place is
 it. Sampler settings are keywords: temperature, top_k, top_p,
 min_p, repetition_penalty, presence_penalty, frequency_penalty, penalty_range, penalize_prompt,
 max_tokens, min_tokens, top_count, ignore_end, stop (list), bias (dict). What is left out is as the
-persona says.
+persona says. Of a generation also n, seed, raw_seed, prefix, numbers, choices (list: the reply is
+one of them), distinct_first (n siblings begin differently) and, of one that continues, at_byte (it
+goes on behind so many bytes of the node's text).
 """
 from __future__ import annotations
 
@@ -29,7 +31,8 @@ Speaker = Union[int, str]
 Joining = Union[str, int, Human]
 
 _SAMPLER_NAMES = set(MESSAGES["Sampler"].DESCRIPTOR.fields_by_name)
-_GENERATION_NAMES = {"n", "seed", "raw_seed", "prefix", "numbers"}
+_GENERATION_NAMES = {"n", "seed", "raw_seed", "prefix", "numbers", "choices", "distinct_first",
+                     "at_byte"}
 _WALKS = {name.lower(): number for name, number in ENUMS["WalkWhat"].items()}
 
 
@@ -71,12 +74,16 @@ def _set_sampler(sampler, settings: Dict) -> None:
 
 def _set_generation(body, fields: Dict, stream: bool) -> None:
     """Takes apart the keywords of a generation; an unknown one is an error here already."""
-    unknown = set(fields) - _SAMPLER_NAMES - _GENERATION_NAMES - {"batch"}
+    known = _GENERATION_NAMES & set(body.DESCRIPTOR.fields_by_name)
+    unknown = set(fields) - _SAMPLER_NAMES - known - {"batch"}
     if unknown:
         raise TypeError(f"no such setting: {', '.join(sorted(unknown))}")
     for name in _GENERATION_NAMES & set(fields):
         value = fields[name]
-        setattr(body, name, _bytes(value) if name == "prefix" else value)
+        if name == "choices":
+            body.choices.extend(_bytes(choice) for choice in value)
+        else:
+            setattr(body, name, _bytes(value) if name == "prefix" else value)
     _set_sampler(body.sampler, {name: value for name, value in fields.items()
                                 if name in _SAMPLER_NAMES})
     if fields.get("batch"):
@@ -159,13 +166,15 @@ class AsyncSession:
             "generate", self._fill_generate(at, speaker, continuing, settings, True))
 
     async def append(self, text: Text, at: Place = None, speaker: Speaker = 0,
-                     continuing: bool = False) -> Node:
-        """Adds given text."""
+                     continuing: bool = False, at_byte: Optional[int] = None) -> Node:
+        """Adds given text; at_byte with continuing: behind so many bytes of the node's text."""
         def fill(body):
             body.session = self.id
             body.text = _bytes(text)
             body.speaker = self._speaker(speaker)
             body.continuing = continuing
+            if at_byte is not None:
+                body.at_byte = at_byte
             _set_place(body, at)
         created = await self._client.connection.call("append", fill)
         return Node.of(created.nodes[-1])
