@@ -387,7 +387,7 @@ static void end(struct store *store, struct node *node)
     }
     if (node->finish == NODE_INTERRUPTED) {
         /* Its intent stays: it goes on after the next start. */
-        record_checkpoint(store, node);
+        (void)record_checkpoint(store, node);
         journal_unreserve(store->settings.journal);
         finish_visibly(store, node);
     } else {
@@ -429,7 +429,7 @@ void generate_take(struct store *store)
             node->sampled->shown = event;
             store->settings.events.on_progress(store->settings.events.context, node->id);
             if (event.sampled_count >= node->sampled->stored_count + CHECKPOINT_TOKEN_COUNT) {
-                record_checkpoint(store, node);
+                (void)record_checkpoint(store, node);
             }
         }
     }

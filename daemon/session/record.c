@@ -352,10 +352,7 @@ static enum status store_parents(const struct change *change)
 
         if (parent->sampled != NULL &&
             change->nodes[i]->parent_offset > parent->sampled->stored_released_count) {
-            record_checkpoint(change->store, change->nodes[i]->parent);
-            if (record_has_news(parent)) {
-                return STATUS_LIMIT;
-            }
+            TRY(record_checkpoint(change->store, change->nodes[i]->parent));
         }
     }
     return STATUS_OK;

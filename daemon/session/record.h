@@ -17,12 +17,9 @@
 MUST_USE enum status record_change(const struct change *change, const struct change_answer *answer,
                                    struct journal_batch **out);
 
-/* Whether a sampled node has tokens that the journal has not taken. */
-bool record_has_news(const struct node *node);
-
 /* The tokens that a node has got since it was last recorded. Gives nothing when there are none.
- * A failure is logged and loses nothing: the next one has them too. */
-void record_checkpoint(struct store *store, struct node *node);
+ * A failure (LIMIT, MEMORY, STORAGE) is logged and loses nothing: the next one has them too. */
+enum status record_checkpoint(struct store *store, struct node *node);
 
 /* How a node ended, with its last tokens. STORAGE, MEMORY. */
 MUST_USE enum status record_finish(struct store *store, struct node *node);

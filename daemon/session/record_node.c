@@ -44,7 +44,8 @@ static enum status add_checkpoint(struct journal_batch *batch, const struct node
     return journal_batch_add(batch, &record);
 }
 
-bool record_has_news(const struct node *node)
+/* Whether a sampled node has tokens that the journal has not taken. */
+static bool has_news(const struct node *node)
 {
     const struct node_sampled *sampled = node->sampled;
 
@@ -59,13 +60,13 @@ static void note_stored(struct node *node)
     node->sampled->stored_released_count = node->sampled->event.released_count;
 }
 
-void record_checkpoint(struct store *store, struct node *node)
+enum status record_checkpoint(struct store *store, struct node *node)
 {
     struct journal_batch *batch = NULL;
     enum status status;
 
-    if (!record_has_news(node)) {
-        return;
+    if (!has_news(node)) {
+        return STATUS_OK;
     }
     status = journal_batch_create(&batch);
     if (status == STATUS_OK) {
@@ -76,13 +77,14 @@ void record_checkpoint(struct store *store, struct node *node)
     }
     if (status == STATUS_OK) {
         note_stored(node);
-        return;
+        return STATUS_OK;
     }
     journal_batch_destroy(batch);
     if (status != STATUS_STORAGE) { /* that was told once */
         log_line(LOG_DEBUG, "session", "node %llu has no checkpoint now: %s",
                  (unsigned long long)node->id, status_text(status));
     }
+    return status;
 }
 
 enum status record_finish(struct store *store, struct node *node)
