@@ -41,6 +41,9 @@ static void add_counts(const struct tree_counts *counts)
     sum.stops += counts->stops;
     sum.kills += counts->kills;
     sum.power_cuts += counts->power_cuts;
+    sum.device_restarts += counts->device_restarts;
+    sum.disk_faults += counts->disk_faults;
+    sum.memory_faults += counts->memory_faults;
     sum.nodes += counts->nodes;
     sum.sampled_tokens += counts->sampled_tokens;
     sum.cuts += counts->cuts;
@@ -53,25 +56,42 @@ static void add_counts(const struct tree_counts *counts)
 
 static void print_counts(void)
 {
-    printf("%llu operations (%llu refused) made %llu nodes with %llu sampled tokens; %llu cut, "
-           "%llu purged, %llu behind a slid window; %llu stops, %llu kills, %llu power cuts, %llu "
-           "of them under a request "
-           "that was repeated; %llu preemptions, %llu of %llu context tokens shared\n",
-           (unsigned long long)sum.operations, (unsigned long long)sum.refusals,
-           (unsigned long long)sum.nodes, (unsigned long long)sum.sampled_tokens,
-           (unsigned long long)sum.cuts, (unsigned long long)sum.purged,
-           (unsigned long long)sum.slid, (unsigned long long)sum.stops,
-           (unsigned long long)sum.kills, (unsigned long long)sum.power_cuts,
-           (unsigned long long)sum.repeats, (unsigned long long)sum.preemptions,
-           (unsigned long long)sum.context_cached, (unsigned long long)sum.context_tokens);
+    const struct {
+        const char *name;
+        uint64_t count;
+    } told[] = {
+        {"operations", sum.operations},
+        {"refused", sum.refusals},
+        {"nodes", sum.nodes},
+        {"sampled tokens", sum.sampled_tokens},
+        {"cut", sum.cuts},
+        {"purged", sum.purged},
+        {"behind a slid window", sum.slid},
+        {"stops", sum.stops},
+        {"kills", sum.kills},
+        {"power cuts", sum.power_cuts},
+        {"deaths under a request that was repeated", sum.repeats},
+        {"failures of the disk", sum.disk_faults},
+        {"of the device", sum.device_restarts},
+        {"of memory", sum.memory_faults},
+        {"preemptions", sum.preemptions},
+        {"context tokens", sum.context_tokens},
+        {"shared", sum.context_cached},
+    };
+
+    for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+        printf("%s%llu %s", i > 0 ? ", " : "", (unsigned long long)told[i].count, told[i].name);
+    }
+    printf("\n");
 }
 
 /* A simulation in which nothing happened has shown nothing. */
 static bool is_rich(void)
 {
     return sum.nodes > SEED_COUNT * 20 && sum.cuts > SEED_COUNT && sum.purged > SEED_COUNT &&
-           sum.repeats > SEED_COUNT && sum.slid > SEED_COUNT && sum.preemptions > SEED_COUNT &&
-           sum.context_cached * 4 > sum.context_tokens;
+           sum.repeats > SEED_COUNT && sum.disk_faults > SEED_COUNT / 2 &&
+           sum.device_restarts > 0 && sum.memory_faults > SEED_COUNT / 2 && sum.slid > SEED_COUNT &&
+           sum.preemptions > SEED_COUNT && sum.context_cached * 4 > sum.context_tokens;
 }
 
 /* A daemon that ends itself must not end the simulator. */

@@ -311,3 +311,29 @@ void change_session(void)
         }
     }
 }
+
+/* A plain session gets a second human, then a second persona. */
+void change_cast(void)
+{
+    struct request request = play_request(REQUEST_SESSION_SET);
+    const int at = play_pick_session();
+    struct model_session *session = &playing.model.sessions[at];
+    struct request_member member = {0};
+
+    if (!session->is_plain || session->speaker_count == 4) {
+        return;
+    }
+    if (session->speaker_count == 2) {
+        member.name = bytes_of_text("sam");
+    } else {
+        member.persona = playing.personas[2];
+    }
+    request.u.session_set.session = session->id;
+    request.u.session_set.members = &member;
+    request.u.session_set.member_count = 1;
+    play_tell("speaker %u joins session %llu", session->speaker_count,
+              (unsigned long long)session->id);
+    world_ask(&playing.world, &request);
+    play_expect(session->is_deleted ? STATUS_NOT_FOUND : STATUS_OK);
+    session->speaker_count += !session->is_deleted;
+}

@@ -52,7 +52,7 @@ void make_session(void)
     if (playing.model.session_count == MODEL_SESSION_COUNT) {
         return;
     }
-    *session = (struct model_session){.head = MODEL_ROOT};
+    *session = (struct model_session){.head = MODEL_ROOT, .speaker_count = 2};
     session->is_plain = play_draw(2) == 0;
     session->seed = play_draw(3); /* sessions share seeds, and not their noise */
     session->context_tokens = 64 + play_draw(129);
@@ -189,7 +189,7 @@ void make_generate(void)
     const uint32_t n = 1 + play_draw(3);
     const bool continues = play_draw(3) == 0;
     const bool has_prefix = play_draw(5) == 0;
-    uint32_t speaker = play_draw(5) == 0 ? 0 : 1;
+    uint32_t speaker = play_draw(4) > 0 ? 1 : play_draw_speaker(place);
     enum status refused;
 
     play_look_at(&place);
@@ -228,7 +228,7 @@ void make_append(void)
     struct model_place place = play_pick_place();
     struct request request = play_request(REQUEST_APPEND);
     const bool continues = play_draw(3) == 0;
-    uint32_t speaker = play_draw(2), ids[MODEL_CONTENT_MAX];
+    uint32_t speaker = play_draw_speaker(place), ids[MODEL_CONTENT_MAX];
     const int first = model->count;
     enum status refused;
 

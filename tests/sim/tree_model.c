@@ -305,6 +305,28 @@ uint32_t model_context(struct tree_model *model, const struct model_reply *reply
     return writing.count;
 }
 
+bool model_has_room(struct tree_model *model, const struct model_reply *reply)
+{
+    uint32_t first_turn;
+
+    return model_context(model, reply, NULL, &first_turn) > 0;
+}
+
+void model_look(struct tree_model *model, const struct model_reply *reply, uint32_t token,
+                float *logprob, float *entropy)
+{
+    static uint32_t ids[MODEL_CONTEXT_MAX];
+    uint32_t first_turn;
+    const uint32_t count = model_context(model, reply, ids, &first_turn);
+    const struct fake_expectation of = {.ids = ids, .count = count, .history = ids};
+    const struct plan_sample asked = {.flags = PLAN_SAMPLE_GIVEN, .given = token};
+    struct sample_result result;
+
+    fake_expect(model->fake, &of, &asked, &result);
+    *logprob = result.logprob;
+    *entropy = result.entropy;
+}
+
 /* ---- replies ---- */
 
 static uint64_t seed_of(const struct tree_model *model, const struct model_reply *reply,

@@ -61,6 +61,7 @@ struct model_session {
     uint64_t id, seed;
     bool is_plain, is_deleted, is_purged;
     uint32_t context_tokens;
+    uint32_t speaker_count; /* 0 and 2 are humans, 1 and 3 personas */
     int head;
     uint32_t head_offset; /* or OFFSET_END */
     char label[8];
@@ -121,6 +122,12 @@ uint32_t model_show(const struct tree_model *model, const uint32_t *ids, uint32_
 /* How long the context of such a reply is, 0 where none fits the window. */
 uint32_t model_context(struct tree_model *model, const struct model_reply *reply, uint32_t *ids,
                        uint32_t *first_turn);
+
+bool model_has_room(struct tree_model *model, const struct model_reply *reply);
+
+/* The numbers of a token as what comes next there. */
+void model_look(struct tree_model *model, const struct model_reply *reply, uint32_t token,
+                float *logprob, float *entropy);
 
 /* A node is there from now on. */
 struct model_node *model_give(struct tree_model *model, struct model_place place, uint32_t speaker,

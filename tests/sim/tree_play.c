@@ -63,30 +63,86 @@ void play_restart(enum tree_kind kind)
     world_start(&playing.world);
 }
 
+/* The daemon dies some steps after it was asked. */
+static void die_under(struct request *request, enum tree_kind kind)
+{
+    const uint32_t steps = play_draw(12);
+
+    world_begin(&playing.world, request);
+    for (uint32_t i = 0; i < steps; i++) {
+        world_step(&playing.world);
+    }
+    play_tell(", %s after %u steps", kind == TREE_KILL ? "killed" : "without power", steps);
+    playing.counts.repeats++;
+    play_restart(kind);
+}
+
+/* The disk fails under it; if it was answered all the same, what it made is there. */
+static void ask_on_failing_disk(struct request *request)
+{
+    uint64_t made[WORLD_NODE_COUNT_MAX];
+    const uint32_t after = play_draw(24);
+    uint32_t count;
+
+    world_fail_disk(&playing.world, after, play_draw(2) == 0);
+    world_ask(&playing.world, request);
+    count = playing.world.has_error ? 0 : playing.world.created_count;
+    memcpy(made, playing.world.created, count * sizeof(*made));
+    play_tell(", on a disk that fails after %u operations (%s)", after,
+              playing.world.has_error ? status_name(playing.world.status) : "OK");
+    playing.counts.disk_faults++;
+    play_restart(TREE_KILL);
+    if (playing.world.problem[0] == '\0') {
+        world_ask(&playing.world, request);
+    }
+    if (count > 0 && (playing.world.created_count != count ||
+                      memcmp(made, playing.world.created, count * sizeof(*made)) != 0)) {
+        world_fail(&playing.world, "what was answered before the disk failed is another thing now");
+    }
+}
+
+/* True when it went through though an allocation was to fail; else it was refused for that, and
+ * nothing has happened. */
+static bool goes_without_memory(const struct request *request)
+{
+    const struct reply_to to = {1, 1};
+    struct error error = {0};
+
+    if (store_prepare(playing.world.store, request, &error) != STATUS_OK) {
+        return false;
+    }
+    playing.world.has_error = playing.world.is_answered = false;
+    memory_fault_set(play_draw(60));
+    store_execute(playing.world.store, request, to);
+    memory_fault_set(-1);
+    if (playing.world.has_error && playing.world.status == STATUS_MEMORY) {
+        playing.counts.memory_faults++;
+        return false;
+    }
+    world_wait(&playing.world, request);
+    return true;
+}
+
 void play_ask(struct request *request, bool may_die)
 {
+    const uint32_t fate = play_draw(24);
+
     if (play_draw(2) == 0 || may_die) {
         (void)snprintf(playing.key_text, sizeof(playing.key_text), "key %u", ++playing.key);
         request->client_key = bytes_of_text(playing.key_text);
     }
     playing.world.is_following = play_draw(4) > 0;
-    if (may_die && play_draw(8) == 0) {
-        const uint32_t steps = play_draw(12);
-        const enum tree_kind kind = play_draw(2) == 0 ? TREE_KILL : TREE_POWER;
-
-        world_begin(&playing.world, request);
-        for (uint32_t i = 0; i < steps; i++) {
-            world_step(&playing.world);
-        }
-        play_tell(", %s after %u steps and repeated",
-                  kind == TREE_KILL ? "killed" : "without power", steps);
-        playing.counts.repeats++;
-        play_restart(kind);
-        if (playing.world.problem[0] != '\0') {
-            return;
-        }
+    if (may_die && fate == 0) {
+        ask_on_failing_disk(request);
+        return;
     }
-    world_ask(&playing.world, request);
+    if (may_die && fate < 4) {
+        die_under(request, fate == 1 ? TREE_POWER : TREE_KILL);
+    }
+    if (playing.world.problem[0] == '\0' &&
+        !(fate >= 4 && fate < 6 && goes_without_memory(request))) {
+        world_ask(&playing.world, request);
+    }
 }
 
 /* ---- picking ---- */
@@ -124,6 +180,11 @@ void play_look_at(struct model_place *place)
 
         place->offset = play_draw(3) == 0 ? node->seen : play_draw(node->seen + 1);
     }
+}
+
+uint32_t play_draw_speaker(struct model_place place)
+{
+    return play_draw(playing.model.sessions[place.session].speaker_count);
 }
 
 struct position play_position(struct model_place place)
@@ -170,6 +231,42 @@ static void verify(void)
     }
 }
 
+/* What could come next, by the definition of the fake model. */
+static void look(void)
+{
+    struct model_place place = play_pick_place();
+    struct request request = play_request(REQUEST_DISTRIBUTION);
+    struct model_reply reply = {.speaker = 1, .opens_turn = true, .max_tokens = 1};
+    const uint32_t tokens[2] = {play_draw(12), play_draw(12)};
+    enum status refused;
+
+    play_look_at(&place);
+    refused = play_check_place(place);
+    reply.place = place;
+    request.u.distribution.place.session = playing.model.sessions[place.session].id;
+    request.u.distribution.place.has_position = true;
+    request.u.distribution.place.position = play_position(place);
+    request.u.distribution.tokens = tokens;
+    request.u.distribution.token_count = 2;
+    play_tell("look at (%llu, %u) in session %llu",
+              (unsigned long long)request.u.distribution.place.position.node, place.offset,
+              (unsigned long long)request.u.distribution.place.session);
+    if (refused == STATUS_OK && !model_has_room(&playing.model, &reply)) {
+        refused = STATUS_LIMIT;
+    }
+    world_ask(&playing.world, &request);
+    play_expect(refused);
+    for (uint32_t i = 0; i < 2 && refused == STATUS_OK; i++) {
+        float logprob, entropy;
+
+        model_look(&playing.model, &reply, tokens[i], &logprob, &entropy);
+        if (memcmp(&playing.world.logprobs[i], &logprob, sizeof(logprob)) != 0 ||
+            memcmp(&playing.world.entropy, &entropy, sizeof(entropy)) != 0) {
+            world_fail(&playing.world, "a distribution is not what it must be");
+        }
+    }
+}
+
 static void wait(void)
 {
     const uint32_t steps = play_draw(play_draw(4) == 0 ? 200 : 30);
@@ -199,6 +296,7 @@ static void play(const struct tree_op *op)
         [TREE_HEAD] = change_head,   [TREE_BOOKMARK] = change_bookmark,
         [TREE_LABEL] = change_label, [TREE_SESSION] = change_session,
         [TREE_VERIFY] = verify,      [TREE_WAIT] = wait,
+        [TREE_LOOK] = look,          [TREE_JOIN] = change_cast,
         [TREE_POWER] = NULL,
     };
 
@@ -209,6 +307,9 @@ static void play(const struct tree_op *op)
         simple[op->kind]();
     } else if (op->kind >= TREE_DELETE && op->kind <= TREE_PURGE) {
         change_mark(op->kind);
+    } else if (op->kind == TREE_DEVICE) {
+        play_tell("the device will fail\n");
+        world_fail_device(&playing.world);
     } else if (op->kind == TREE_EVICT) {
         play_tell("drop the KV tree\n");
         while (kv_tree_evict(playing.world.engine->tree)) {
@@ -228,7 +329,8 @@ void tree_play_draw(uint64_t seed, struct tree_op *out, uint32_t count)
         [TREE_EDIT] = 6,    [TREE_CANCEL] = 6, [TREE_HEAD] = 4,     [TREE_BOOKMARK] = 4,
         [TREE_LABEL] = 3,   [TREE_DELETE] = 5, [TREE_UNDELETE] = 4, [TREE_PURGE] = 3,
         [TREE_SESSION] = 3, [TREE_VERIFY] = 1, [TREE_EVICT] = 2,    [TREE_WAIT] = 16,
-        [TREE_STOP] = 2,    [TREE_KILL] = 2,   [TREE_POWER] = 2,
+        [TREE_STOP] = 2,    [TREE_KILL] = 2,   [TREE_POWER] = 2,    [TREE_LOOK] = 4,
+        [TREE_JOIN] = 2,    [TREE_DEVICE] = 1,
     };
     uint32_t sum = 0;
 
@@ -252,6 +354,7 @@ static void put_personas(void)
     static const char *const cards[PERSONA_COUNT] = {
         "{\"name\":\"Zoe\",\"extensions\":{\"personad\":{\"play\":\"plain\"}}}",
         "{\"name\":\"Zoe\",\"description\":\"be kind\"}",
+        "{\"name\":\"Max\",\"extensions\":{\"personad\":{\"play\":\"plain\"}}}",
     };
 
     for (uint32_t i = 0; i < PERSONA_COUNT; i++) {
@@ -305,6 +408,7 @@ static void count_nodes(struct tree_counts *counts)
         counts->slid += node->first_turn > 0;
     }
     counts->preemptions = playing.world.preemption_count;
+    counts->device_restarts = playing.world.device_restart_count;
     counts->context_tokens = playing.world.context_count;
     counts->context_cached = playing.world.context_cached_count;
 }

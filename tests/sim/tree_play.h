@@ -24,7 +24,10 @@ enum tree_kind {
     TREE_PURGE,
     TREE_SESSION,
     TREE_VERIFY,
+    TREE_LOOK,
+    TREE_JOIN,
     TREE_EVICT,
+    TREE_DEVICE,
     TREE_WAIT,
     TREE_STOP,
     TREE_KILL,
@@ -43,7 +46,7 @@ void tree_play_draw(uint64_t seed, struct tree_op *out, uint32_t count);
 /* What happened, added up: a simulation in which nothing happened has shown nothing. */
 struct tree_counts {
     uint64_t operations, refusals, repeats; /* repeats: after a death in the middle of a request */
-    uint64_t stops, kills, power_cuts;
+    uint64_t stops, kills, power_cuts, device_restarts, disk_faults, memory_faults;
     uint64_t nodes, sampled_tokens, cuts, purged, slid; /* slid: by the window */
     uint64_t preemptions, context_tokens, context_cached;
 };

@@ -10,12 +10,12 @@
 #include "sim/tree_play.h"
 #include "sim/tree_words.h"
 
-enum { PERSONA_COUNT = 2 };
+enum { PERSONA_COUNT = 3 };
 
 struct playing {
     struct tree_world world;
     struct tree_model model;
-    uint64_t personas[PERSONA_COUNT]; /* plain, chat */
+    uint64_t personas[PERSONA_COUNT]; /* plain, chat, another plain one */
     uint64_t random;                  /* of the operation at hand */
     uint32_t key;                     /* client keys so far */
     char key_text[16];
@@ -56,6 +56,9 @@ struct model_place play_pick_place(void);
  * place's offset. */
 void play_look_at(struct model_place *place);
 
+/* One of the cast of that place's session. */
+uint32_t play_draw_speaker(struct model_place place);
+
 struct position play_position(struct model_place place);
 
 /* What any request at that place is answered with before it begins. */
@@ -76,5 +79,6 @@ void change_bookmark(void);
 void change_label(void);
 void change_mark(enum tree_kind kind); /* DELETE, UNDELETE, PURGE */
 void change_session(void);
+void change_cast(void);
 
 #endif

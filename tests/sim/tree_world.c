@@ -69,6 +69,11 @@ static void on_reply(void *context, struct reply_to to, const struct reply *repl
         world->differing_count =
             (uint32_t)(reply->u.verify.different_count + reply->u.verify.failed_count);
         break;
+    case REPLY_DISTRIBUTION:
+        CHECK(reply->u.distribution.logprob_count == 2);
+        world->entropy = reply->u.distribution.entropy;
+        memcpy(world->logprobs, reply->u.distribution.logprobs, sizeof(world->logprobs));
+        break;
     default:
         break;
     }
@@ -152,11 +157,47 @@ void world_close(struct tree_world *world)
     clock_fake_set(NULL);
 }
 
-static void start_engine(struct tree_world *world)
+static void open_device(struct tree_world *world)
 {
     make_fake(world, &world->fake);
     CHECK(forward_create_program(fake_ops(), fake_backend(world->fake), fake_program(world->fake),
                                  &world->forward) == STATUS_OK);
+}
+
+/* A new one knows nothing of the old one's KV. */
+static enum status restart_device(void *context, struct error *error, struct forward **out)
+{
+    struct tree_world *world = context;
+
+    (void)error;
+    forward_destroy(world->forward);
+    fake_destroy(world->fake);
+    open_device(world);
+    world->device_restart_count++;
+    *out = world->forward;
+    return STATUS_OK;
+}
+
+void world_fail_device(struct tree_world *world)
+{
+    const uint64_t step = fake_step_count(world->fake) + world->step_slot_count + draw(world, 6);
+
+    if (draw(world, 2) == 0) {
+        fake_behaviour(world->fake)->fail_wait = step;
+    } else {
+        fake_behaviour(world->fake)->fail_submit = step;
+    }
+}
+
+void world_fail_disk(struct tree_world *world, uint32_t after, bool is_full)
+{
+    (void)world;
+    power_disk_fail_at(power_disk_operation_count() + 1 + after, false, is_full);
+}
+
+static void start_engine(struct tree_world *world)
+{
+    open_device(world);
     const struct engine_settings settings = {
         .forward = world->forward,
         .tokenizer = world->tokenizer,
@@ -166,6 +207,8 @@ static void start_engine(struct tree_world *world)
         .partial_count_max = world->row_count,
         .step_budget_ms = STEP_BUDGET_MS,
         .context_token_count_max = CONTEXT_MAX,
+        .restart = restart_device,
+        .restart_context = world,
     };
     CHECK(engine_create(&settings, NULL, &world->engine) == STATUS_OK);
 }
@@ -237,6 +280,7 @@ void world_kill(struct tree_world *world)
     end(world);
     journal_close(world->journal);
     world->journal = NULL;
+    power_disk_fail_at(0, false, false); /* a disk that failed is repaired */
 }
 
 void world_cut_power(struct tree_world *world, uint64_t seed)
@@ -303,6 +347,11 @@ void world_begin(struct tree_world *world, const struct request *request)
 void world_ask(struct tree_world *world, const struct request *request)
 {
     execute(world, request, 1);
+    world_wait(world, request);
+}
+
+void world_wait(struct tree_world *world, const struct request *request)
+{
     for (int i = 0; !world->is_answered; i++) {
         world_step(world);
         if (i == STUCK_COUNT) {

@@ -40,16 +40,17 @@ struct tree_world {
     uint64_t id; /* session or persona */
     struct position head;
     uint32_t differing_count; /* nodes that Verify found to differ */
+    float entropy, logprobs[2];
     /* who looks at replies that borrow: Walk, lists */
     void (*look)(void *context, const struct reply *reply);
     void *look_context;
     uint64_t followed[4096]; /* nodes with a follower, in this life */
     uint32_t followed_count;
-    uint64_t preemption_count, context_count, context_cached_count; /* of all lives */
+    uint64_t preemption_count, context_count, context_cached_count, device_restart_count;
     char problem[256];
 };
 
-/* Draws the settings from the seed. */
+/* Draws the settings from the seed. A device that failed is made anew. */
 void world_open(struct tree_world *world, uint64_t seed);
 void world_close(struct tree_world *world);
 
@@ -57,6 +58,12 @@ void world_start(struct tree_world *world);
 void world_stop(struct tree_world *world);                     /* as SIGTERM does */
 void world_kill(struct tree_world *world);                     /* as SIGKILL does */
 void world_cut_power(struct tree_world *world, uint64_t seed); /* and what was not synced may go */
+
+/* The device fails at one of its next steps. */
+void world_fail_device(struct tree_world *world);
+
+/* The disk takes `after` more operations and no other, until the daemon is killed. */
+void world_fail_disk(struct tree_world *world, uint32_t after, bool is_full);
 
 /* A turn of one of the three loops. */
 void world_step(struct tree_world *world);
@@ -66,6 +73,9 @@ void world_begin(struct tree_world *world, const struct request *request);
 
 /* The same, and waits for the answer. */
 void world_ask(struct tree_world *world, const struct request *request);
+
+/* Until what was executed is answered. */
+void world_wait(struct tree_world *world, const struct request *request);
 
 /* Until nothing is being generated or stored; parked branches are followed before. */
 void world_settle(struct tree_world *world);
