@@ -14,6 +14,7 @@
  */
 #include "kernels/cuda/matmul_block.cuh"
 #include "kernels/cuda/matmul_fold.cuh"
+#include "kernels/cuda/matmul_launch.cuh"
 
 #include "base/check.h"
 
@@ -27,14 +28,6 @@ enum {
     MEETING_TILES_MAX = 8,        /* of a block whose ranks meet in global memory */
     SUM_TILE_BYTES = CUDA_WARP_LANES * 4 * 4,
 };
-
-/* As the CPU backend computes it. */
-DEVICE_INLINE float silu(float z)
-{
-    const float e = steps_exp(-fabsf(z));
-
-    return (z >= 0.0f ? z : z * e) / (1.0f + e);
-}
 
 /* Where the sum of output o (0..15) of a slot and row n of the block lies: matmul_block.cuh. */
 template <int PANELS, int TILES>
@@ -73,22 +66,15 @@ DEVICE_INLINE void finish_rows(const struct cuda_matmul_args &args, const struct
         if (row >= block.row_count || found.part == NULL || output >= found.part->weight.rows) {
             continue;
         }
-        float *to = found.part->out + (uint64_t)row * found.part->stride + output;
-        const float scale = args.row_scales == NULL ? 1.0f : args.row_scales[row];
+        const float scale = cuda_row_scale(args, row);
         const float sum =
-            cuda_ranks_fold(ranks, sums, sum_place<PANELS, TILES>(shape.slot_count, slot, o, n)) *
-            scale;
+            cuda_ranks_fold(ranks, sums, sum_place<PANELS, TILES>(shape.slot_count, slot, o, n));
+        const float up =
+            swiglu ? cuda_ranks_fold(ranks, sums,
+                                     sum_place<PANELS, TILES>(shape.slot_count, slot + 1, o, n))
+                   : 0.0f;
 
-        if (swiglu) {
-            *to = silu(sum) *
-                  (cuda_ranks_fold(ranks, sums,
-                                   sum_place<PANELS, TILES>(shape.slot_count, slot + 1, o, n)) *
-                   scale);
-        } else if (shape.epilogue == CUDA_ADD) {
-            *to += found.part->bias == NULL ? sum : sum + found.part->bias[output];
-        } else {
-            *to = sum;
-        }
+        cuda_output(*found.part, shape.epilogue, row, output, sum * scale, up * scale);
     }
 }
 
@@ -177,57 +163,6 @@ static KERNEL void PRIM_BOUNDS(THREADS_MAX, BLOCKS_RESIDENT)
 
 /* ---- launches ---- */
 
-static uint32_t panels_of(const struct cuda_matmul_part *part)
-{
-    return (part->weight.rows + CUDA_PANEL_ROWS - 1) / CUDA_PANEL_ROWS;
-}
-
-/* Of all parts: S. */
-static uint32_t segments_of(const struct cuda_matmul_args *args, uint32_t architecture)
-{
-    uint32_t rows = 0, bits = 16;
-
-    for (uint32_t i = 0; i < args->part_count; i++) {
-        const uint32_t part_bits = cuda_format_bits(args->parts[i].weight.format);
-
-        rows += args->parts[i].weight.rows;
-        bits = part_bits < bits ? part_bits : bits;
-    }
-    return cuda_segment_count(rows, args->parts[0].weight.unit_count, bits, architecture);
-}
-
-/* Places the parts' blocks in the grid; gives how many there are. */
-static uint32_t place_blocks(struct cuda_matmul_args *args)
-{
-    const uint32_t slots = args->shape.slot_count;
-    uint32_t blocks = 0;
-
-    if (args->shape.epilogue == CUDA_SWIGLU) {
-        return (2 * panels_of(&args->parts[0]) + slots - 1) / slots;
-    }
-    for (uint32_t i = 0; i < args->part_count; i++) {
-        args->parts[i].block_first = blocks;
-        blocks += (panels_of(&args->parts[i]) + slots - 1) / slots;
-    }
-    return blocks;
-}
-
-static uint32_t slot_bytes_of(const struct cuda_matmul_args *args)
-{
-    uint32_t most = 0;
-
-    for (uint32_t i = 0; i < args->part_count; i++) {
-        const uint32_t format = args->parts[i].weight.format;
-        const uint32_t bytes =
-            args->shape.stage_units *
-                (cuda_unit_load_count(format) * CUDA_LOAD_BYTES + cuda_unit_scale_bytes(format)) +
-            cuda_super_bytes(format);
-
-        most = bytes > most ? bytes : most;
-    }
-    return most;
-}
-
 /* Lays out shared memory; gives its bytes. Two blocks shall fit a multiprocessor. */
 static uint32_t lay_shared(struct cuda_matmul_args *args, uint32_t tiles, uint32_t shared_bytes_max)
 {
@@ -239,7 +174,7 @@ static uint32_t lay_shared(struct cuda_matmul_args *args, uint32_t tiles, uint32
     const uint32_t room = shared_bytes_max / BLOCKS_RESIDENT - SHARED_RESERVED_BYTES - apart_bytes;
     uint32_t stages_bytes;
 
-    shape->slot_bytes = slot_bytes_of(args);
+    shape->slot_bytes = cuda_launch_slot_bytes(args);
     shape->stage_bytes =
         shape->slot_count * shape->slot_bytes + tiles * shape->stage_units * CUDA_TILE_UNIT_BYTES;
     shape->stage_count = room / shape->stage_bytes;
@@ -283,9 +218,9 @@ static enum status launch(struct device *device, struct cuda_matmul_args *args)
     const uint32_t rows = tiles * CUDA_TILE_ROWS;
     const uint32_t row_blocks = (args->row_count + rows - 1) / rows;
     const uint32_t threads = shape->slot_count / PANELS * shape->row_warps * CUDA_WARP_LANES;
-    uint32_t blocks = place_blocks(args);
+    uint32_t blocks = cuda_launch_blocks(args);
 
-    shape->segment_count = segments_of(args, facts->architecture);
+    shape->segment_count = cuda_launch_segments(args, facts->architecture);
     shape->rank_count = 1;
     if ((facts->architecture >= DEVICE_ARCHITECTURE_CLUSTER ||
          (args->meeting != NULL && PANELS == 1)) &&
@@ -296,7 +231,7 @@ static enum status launch(struct device *device, struct cuda_matmul_args *args)
     if (PANELS == 1 &&
         blocks * row_blocks * shape->rank_count < BLOCKS_RESIDENT * facts->multiprocessor_count) {
         shape->slot_count = SLOTS_MAX / 2;
-        blocks = place_blocks(args);
+        blocks = cuda_launch_blocks(args);
     }
     const uint32_t shared_bytes = lay_shared(args, tiles, facts->shared_bytes_max);
     const bool meets = args->meeting != NULL && shape->rank_count > 1;
@@ -324,11 +259,15 @@ static enum status launch_any(struct device *device, enum cuda_epilogue epilogue
         same_format = same_format && args->parts[i].weight.format == args->parts[0].weight.format;
     }
     if (epilogue == CUDA_SWIGLU) {
-        CHECK(args->part_count == 2 && panels_of(&args->parts[0]) == panels_of(&args->parts[1]));
+        CHECK(args->part_count == 2 && cuda_launch_panels(&args->parts[0]) == cuda_launch_panels(&args->parts[1]));
     }
     args->shape.epilogue = epilogue;
     args->shape.slot_count = SLOTS_MAX;
     args->shape.row_warps = 1;
+    if (args->provider == CUDA_WGMMA &&
+        cuda_wgmma_serves(args, device_read_facts(device)->architecture)) {
+        return cuda_wgmma_launch(device, args);
+    }
     args->shape.stage_units = CUDA_SEGMENT_UNITS;
     if (args->row_count <= CUDA_TILE_ROWS) {
         return launch<1, 1>(device, args);

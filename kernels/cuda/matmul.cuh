@@ -40,6 +40,12 @@ enum cuda_epilogue {
     CUDA_SWIGLU, /* out = silu(sum of part 0) * sum of part 1 */
 };
 
+/* What multiplies: all give the same bits (provider.cuh). */
+enum cuda_provider {
+    CUDA_MMA, /* matmul.cu, on every card */
+    CUDA_WGMMA,
+};
+
 /* One of the matrices that share a launch. Its output o of row r goes to out[r * stride + o]. */
 struct cuda_matmul_part {
     struct cuda_weight_view weight;
@@ -57,10 +63,11 @@ struct cuda_matmul_shape {
     uint32_t stage_units;   /* units of columns that are copied at once: 1, 2, 4 */
     uint32_t stage_count;   /* on their way, and one being used */
     uint32_t segment_count; /* S */
-    uint32_t rank_count;    /* blocks that have a segment each; or 1 for all segments */
+    uint32_t rank_count;    /* blocks that have a segment each; or 1 for all segments. wgmma.cu:
+                               blocks that share their rows */
     uint32_t slot_bytes;    /* of a panel in a stage */
     uint32_t stage_bytes;
-    uint32_t sums_offset;     /* of the warps' sums in shared memory */
+    uint32_t sums_offset;     /* of the warps' sums in shared memory; wgmma.cu: of its barriers */
     uint32_t meeting_sums_at; /* in `meeting` */
 };
 
@@ -74,6 +81,7 @@ struct cuda_matmul_args {
     uint32_t part_count;
     uint32_t row_count;           /* at most; it sizes the grid */
     const uint32_t *row_count_at; /* the card's: how many there are; NULL: row_count */
+    enum cuda_provider provider;
     struct cuda_matmul_shape shape;
 };
 

@@ -66,6 +66,37 @@ DEVICE_INLINE struct cuda_slot_panel cuda_slot_find(const struct cuda_matmul_arg
     return found;
 }
 
+/* ---- the end of a sum ---- */
+
+/* As the CPU backend computes it. */
+DEVICE_INLINE float cuda_silu(float z)
+{
+    const float e = steps_exp(-fabsf(z));
+
+    return (z >= 0.0f ? z : z * e) / (1.0f + e);
+}
+
+/* What a row's f16 activations are to be multiplied with. */
+DEVICE_INLINE float cuda_row_scale(const struct cuda_matmul_args &args, uint32_t row)
+{
+    return args.row_scales == NULL ? 1.0f : args.row_scales[row];
+}
+
+/* Output `output` of row `row` is `sum`; of gate and up: `sum` and `up`. */
+DEVICE_INLINE void cuda_output(const struct cuda_matmul_part &part, uint32_t epilogue, uint32_t row,
+                               uint32_t output, float sum, float up)
+{
+    float *to = part.out + (uint64_t)row * part.stride + output;
+
+    if (epilogue == CUDA_SWIGLU) {
+        *to = cuda_silu(sum) * up;
+    } else if (epilogue == CUDA_ADD) {
+        *to += part.bias == NULL ? sum : sum + part.bias[output];
+    } else {
+        *to = sum;
+    }
+}
+
 /* ---- copies ---- */
 
 /* A warp copies a run of 16-byte items. */

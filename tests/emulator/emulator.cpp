@@ -1,5 +1,5 @@
 /* The threads of blocks as fibers, which of them runs, and where they meet. */
-#include "tests/emulator/emulator_fiber.h"
+#include "tests/emulator/emulator_state.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -7,14 +7,10 @@
 #include <string.h>
 
 enum {
-    WARP_COUNT_MAX = EMULATOR_BLOCK_THREADS_MAX / EMULATOR_WARP_THREADS,
-    RESIDENT_MAX = EMULATOR_CLUSTER_BLOCKS_MAX,
     RESIDENT_SHUFFLED = 3, /* blocks of a grid that are in the middle of their work at once */
-    GRID_COUNT = 2,        /* one that runs, and one that depends on it */
-    FAULT_BYTES_MAX = 240,
 };
 
-static const char *const wait_texts[] = {
+const char *const emulator_wait_texts[] = {
     "runs",
     "waits at prim_sync",
     "waits at prim_cluster_sync",
@@ -25,47 +21,16 @@ static const char *const wait_texts[] = {
     "waits at prim_ldmatrix_trans",
     "waits at prim_mma_bf16",
     "waits at prim_mma_f16",
+    "waits at prim_wgmma_fence",
+    "waits at prim_wgmma",
+    "waits at prim_wgmma_commit",
+    "waits at prim_wgmma_wait",
+    "waits at prim_barrier_wait",
     "waits at prim_depend_wait",
     "has ended",
 };
 
-struct warp {
-    uint32_t ready; /* a bit a lane */
-    uint32_t arrived;
-};
-
-/* A block that runs, or a place for one. */
-struct block {
-    bool alive;
-    struct emulator_place place; /* its thread is whoever ran last */
-    unsigned char *stacks;       /* one after the other, each behind its guard page */
-    unsigned char *shared;       /* of the launch */
-    uint32_t ended_count, barrier_count;
-    struct warp warps[WARP_COUNT_MAX];
-    struct emulator_fiber fibers[EMULATOR_BLOCK_THREADS_MAX];
-};
-
-/* A launch under way. */
-struct grid {
-    const struct emulator_kernel *kernel;
-    bool released; /* what it depends on is done */
-    uint64_t cluster_count, begun_count;
-    uint64_t cluster_next, stride; /* a walk that meets every cluster once */
-    uint32_t resident_count;       /* of a cluster: its blocks */
-    uint32_t cluster_arrived;      /* threads at the barrier of the cluster that runs */
-    struct block blocks[RESIDENT_MAX];
-};
-
-static struct {
-    struct emulator_settings settings;
-    bool running;
-    uint64_t random;
-    bool faulted;
-    char fault[FAULT_BYTES_MAX];
-    struct grid grids[GRID_COUNT];
-    struct grid *grid;   /* of the running thread */
-    struct block *block; /* of the running thread */
-} emulator = {};
+struct emulator_state emulator;
 
 struct emulator_place emulator_here;
 
@@ -76,15 +41,15 @@ static struct emulator_fiber *fiber_here(void)
     return &emulator.block->fibers[emulator_here.thread];
 }
 
-/* From the running fiber back to the scheduler. A fiber that has ended does not come back. */
-static void switch_to_scheduler(void)
+void emulator_leave(void)
 {
     struct emulator_fiber *fiber = fiber_here();
 
     emulator_context_leave(&fiber->context, fiber->wait == EMULATOR_WAIT_ENDED);
 }
 
-static void switch_to_fiber(struct grid *grid, struct block *block, uint32_t thread)
+static void switch_to_fiber(struct emulator_grid *grid, struct emulator_block *block,
+                            uint32_t thread)
 {
     emulator.grid = grid;
     emulator.block = block;
@@ -93,12 +58,9 @@ static void switch_to_fiber(struct grid *grid, struct block *block, uint32_t thr
     emulator_context_enter(&block->fibers[thread].context);
 }
 
-static void fault(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-/* Ends the launch; from a fiber it does not return. */
-static void fault(const char *format, ...)
+void emulator_fault_set(const char *format, ...)
 {
-    char text[FAULT_BYTES_MAX / 2];
+    char text[EMULATOR_FAULT_BYTES_MAX / 2];
     va_list arguments;
 
     va_start(arguments, format);
@@ -111,8 +73,8 @@ static void fault(const char *format, ...)
 
 void emulator_fault_here(const char *text)
 {
-    fault("thread %u: %s", (unsigned)emulator_here.thread, text);
-    switch_to_scheduler();
+    emulator_fault_set("thread %u: %s", (unsigned)emulator_here.thread, text);
+    emulator_leave();
     abort();
 }
 
@@ -129,11 +91,11 @@ static void fiber_main(void)
     }
     fiber->wait = EMULATOR_WAIT_ENDED;
     emulator.block->ended_count++;
-    switch_to_scheduler();
+    emulator_leave();
     abort();
 }
 
-static void fiber_init(struct block *block, uint32_t thread)
+static void fiber_init(struct emulator_block *block, uint32_t thread)
 {
     struct emulator_fiber *fiber = &block->fibers[thread];
 
@@ -142,12 +104,13 @@ static void fiber_init(struct block *block, uint32_t thread)
     fiber->group = 0;
     fiber->wait = EMULATOR_WAIT_NONE;
     fiber->depended = false;
+    fiber->barrier = NULL;
     emulator_context_init(&fiber->context, emulator_stack_at(block->stacks, thread), fiber_main);
 }
 
 /* ---- the scheduler ---- */
 
-static uint32_t random_next(uint32_t below)
+uint32_t emulator_random_next(uint32_t below)
 {
     emulator.random = emulator.random * 6364136223846793005u + 1442695040888963407u;
     return (uint32_t)((emulator.random >> 33) % below);
@@ -163,11 +126,11 @@ static uint32_t bit_pick(uint32_t bits, uint32_t n)
 }
 
 /* False: none of the block can run. */
-static bool thread_choose(const struct block *block, uint32_t *thread)
+static bool thread_choose(const struct emulator_block *block, uint32_t *thread)
 {
     const uint32_t warp_count = block->place.threads / EMULATOR_WARP_THREADS;
     const enum emulator_schedule schedule = emulator.settings.schedule;
-    const uint32_t first = schedule == EMULATOR_SHUFFLED ? random_next(warp_count) : 0;
+    const uint32_t first = schedule == EMULATOR_SHUFFLED ? emulator_random_next(warp_count) : 0;
 
     for (uint32_t i = 0; i < warp_count; i++) {
         const uint32_t warp =
@@ -180,7 +143,7 @@ static bool thread_choose(const struct block *block, uint32_t *thread)
         if (schedule == EMULATOR_DESCENDING) {
             lane = 31 - (uint32_t)__builtin_clz(ready);
         } else if (schedule == EMULATOR_SHUFFLED) {
-            lane = bit_pick(ready, random_next((uint32_t)__builtin_popcount(ready)));
+            lane = bit_pick(ready, emulator_random_next((uint32_t)__builtin_popcount(ready)));
         }
         *thread = warp * EMULATOR_WARP_THREADS + lane;
         return true;
@@ -189,13 +152,13 @@ static bool thread_choose(const struct block *block, uint32_t *thread)
 }
 
 /* NULL: none of the grid's blocks can run. Shuffled blocks take turns at every wait. */
-static struct block *block_choose(struct grid *grid, uint32_t *thread)
+static struct emulator_block *block_choose(struct emulator_grid *grid, uint32_t *thread)
 {
     const uint32_t count = grid->resident_count;
-    const uint32_t first = count > 1 ? random_next(count) : 0;
+    const uint32_t first = count > 1 ? emulator_random_next(count) : 0;
 
     for (uint32_t i = 0; i < count; i++) {
-        struct block *block = &grid->blocks[(first + i) % count];
+        struct emulator_block *block = &grid->blocks[(first + i) % count];
         if (block->alive && thread_choose(block, thread)) {
             return block;
         }
@@ -204,7 +167,7 @@ static struct block *block_choose(struct grid *grid, uint32_t *thread)
 }
 
 /* None can run, but not all have ended: names one that waits and one that does not come. */
-static void fault_of_deadlock(const struct block *block)
+static void fault_of_deadlock(const struct emulator_block *block)
 {
     uint32_t waiting = 0;
 
@@ -213,8 +176,15 @@ static void fault_of_deadlock(const struct block *block)
     const enum emulator_wait wait = block->fibers[waiting].wait;
     emulator_here = block->place;
     if (wait == EMULATOR_WAIT_SYNC_CLUSTER) {
-        fault("thread %u %s, but not all threads of its cluster come", (unsigned)waiting,
-              wait_texts[wait]);
+        emulator_fault_set("thread %u %s, but not all threads of its cluster come",
+                           (unsigned)waiting, emulator_wait_texts[wait]);
+        return;
+    }
+    if (wait == EMULATOR_WAIT_BARRIER) {
+        const uint64_t word = *block->fibers[waiting].barrier;
+        emulator_fault_set("thread %u %s, but %u arrivals and %lld bytes are missing",
+                           (unsigned)waiting, emulator_wait_texts[wait], (unsigned)(word & 0xffff),
+                           (long long)(word >> 32 & 0x7fffffff) - (1 << 29));
         return;
     }
     const uint32_t first = wait == EMULATOR_WAIT_SYNC_BLOCK ? 0 : waiting / 32 * 32;
@@ -222,11 +192,13 @@ static void fault_of_deadlock(const struct block *block)
     while (block->fibers[missing].wait == wait) {
         missing++;
     }
-    fault("thread %u %s, but thread %u %s", (unsigned)waiting, wait_texts[wait], (unsigned)missing,
-          wait_texts[block->fibers[missing].wait]);
+    emulator_fault_set("thread %u %s, but thread %u %s", (unsigned)waiting,
+                       emulator_wait_texts[wait], (unsigned)missing,
+                       emulator_wait_texts[block->fibers[missing].wait]);
 }
 
-static void block_begin(struct grid *grid, struct block *block, uint64_t index, uint32_t rank)
+static void block_begin(struct emulator_grid *grid, struct emulator_block *block, uint64_t index,
+                        uint32_t rank)
 {
     const struct emulator_kernel *kernel = grid->kernel;
 
@@ -243,16 +215,18 @@ static void block_begin(struct grid *grid, struct block *block, uint64_t index, 
     }
     block->ended_count = 0;
     block->barrier_count = 0;
+    block->bulk_count = 0;
     for (uint32_t i = 0; i < kernel->threads; i++) {
         fiber_init(block, i);
     }
     for (uint32_t i = 0; i < kernel->threads / EMULATOR_WARP_THREADS; i++) {
         block->warps[i].ready = UINT32_MAX;
         block->warps[i].arrived = 0;
+        emulator_flight_init(&block->warps[i].flight);
     }
 }
 
-static void cluster_begin(struct grid *grid, uint32_t place)
+static void cluster_begin(struct emulator_grid *grid, uint32_t place)
 {
     const uint32_t cluster = grid->kernel->cluster;
 
@@ -265,7 +239,7 @@ static void cluster_begin(struct grid *grid, uint32_t place)
 }
 
 /* Fills the places whose blocks have ended. A cluster begins when all of the last have. */
-static void blocks_begin(struct grid *grid)
+static void blocks_begin(struct emulator_grid *grid)
 {
     const uint32_t cluster = grid->kernel->cluster;
     uint32_t alive_count = 0;
@@ -282,9 +256,15 @@ static void blocks_begin(struct grid *grid)
 }
 
 /* What a block of a cluster had in shared memory ends with it. */
-static void block_end(struct grid *grid, struct block *block)
+static void block_end(struct emulator_grid *grid, struct emulator_block *block)
 {
     block->alive = false;
+    emulator_flights_check(block);
+    if (block->bulk_count != 0) {
+        emulator_here = block->place;
+        emulator_fault_set("ends while %u bulk copies are on their way to it",
+                           (unsigned)block->bulk_count);
+    }
     if (grid->kernel->shared_bytes > 0) {
         memset(block->shared, 0xff, grid->kernel->shared_bytes);
     }
@@ -292,13 +272,20 @@ static void block_end(struct grid *grid, struct block *block)
 }
 
 /* Until no thread can run: all have ended, or what the grid depends on must end first. */
-static void grid_run(struct grid *grid)
+static void grid_run(struct emulator_grid *grid)
 {
-    struct block *block;
+    struct emulator_block *block;
     uint32_t thread;
 
     blocks_begin(grid);
-    while (!emulator.faulted && (block = block_choose(grid, &thread)) != NULL) {
+    while (!emulator.faulted) {
+        block = block_choose(grid, &thread);
+        if (block == NULL) {
+            if (!emulator_bulk_land(grid)) {
+                break;
+            }
+            continue;
+        }
         switch_to_fiber(grid, block, thread);
         if (block->fibers[thread].wait != EMULATOR_WAIT_ENDED) {
             continue;
@@ -316,11 +303,11 @@ static void grid_run(struct grid *grid)
 }
 
 /* What the grid depends on is done: those who wait for it go on. */
-static void grid_release(struct grid *grid)
+static void grid_release(struct emulator_grid *grid)
 {
     grid->released = true;
     for (uint32_t i = 0; i < grid->resident_count; i++) {
-        struct block *block = &grid->blocks[i];
+        struct emulator_block *block = &grid->blocks[i];
         for (uint32_t thread = 0; block->alive && thread < block->place.threads; thread++) {
             if (block->fibers[thread].wait == EMULATOR_WAIT_DEPEND) {
                 block->fibers[thread].wait = EMULATOR_WAIT_NONE;
@@ -331,7 +318,7 @@ static void grid_release(struct grid *grid)
 }
 
 /* A grid without a thread that has run. */
-static enum status grid_begin(struct grid *grid, const struct emulator_kernel *kernel)
+static enum status grid_begin(struct emulator_grid *grid, const struct emulator_kernel *kernel)
 {
     const uint64_t count = (uint64_t)kernel->grid_x * kernel->grid_y / kernel->cluster;
     const enum emulator_schedule schedule = emulator.settings.schedule;
@@ -351,7 +338,7 @@ static enum status grid_begin(struct grid *grid, const struct emulator_kernel *k
     if (schedule == EMULATOR_DESCENDING) {
         grid->cluster_next = grid->stride = count - 1;
     } else if (schedule == EMULATOR_SHUFFLED) {
-        grid->cluster_next = random_next((uint32_t)count);
+        grid->cluster_next = emulator_random_next((uint32_t)count);
         grid->stride = 1000003 % count == 0 ? 1 : 1000003; /* a prime */
     }
     for (uint32_t i = 0; i < grid->resident_count; i++) {
@@ -369,9 +356,9 @@ static enum status grid_begin(struct grid *grid, const struct emulator_kernel *k
     return STATUS_OK;
 }
 
-static void grid_end(struct grid *grid)
+static void grid_end(struct emulator_grid *grid)
 {
-    for (uint32_t i = 0; i < RESIDENT_MAX; i++) {
+    for (uint32_t i = 0; i < EMULATOR_RESIDENT_MAX; i++) {
         free(grid->blocks[i].shared);
         grid->blocks[i].shared = NULL;
     }
@@ -422,8 +409,8 @@ static enum status check_shape(const struct emulator_kernel *kernel)
 /* Kernel `index`, and the part of the next that comes before its wait. */
 static enum status run_one(const struct emulator_kernel *kernels, uint32_t index, uint32_t count)
 {
-    struct grid *grid = &emulator.grids[index % GRID_COUNT];
-    struct grid *next = &emulator.grids[(index + 1) % GRID_COUNT];
+    struct emulator_grid *grid = &emulator.grids[index % EMULATOR_GRIDS];
+    struct emulator_grid *next = &emulator.grids[(index + 1) % EMULATOR_GRIDS];
 
     if (index == 0 || !kernels[index].depends) {
         TRY(check_shape(&kernels[index]));
@@ -453,7 +440,8 @@ enum status emulator_launch_list(const struct emulator_kernel *kernels, uint32_t
     for (uint32_t i = 0; i < count && status == STATUS_OK; i++) {
         status = run_one(kernels, i, count);
     }
-    for (uint32_t i = 0; i < GRID_COUNT; i++) {
+    emulator_bulk_forget();
+    for (uint32_t i = 0; i < EMULATOR_GRIDS; i++) {
         grid_end(&emulator.grids[i]); /* after a fault */
     }
     emulator.running = false;
@@ -467,117 +455,6 @@ enum status emulator_launch(uint32_t grid_x, uint32_t grid_y, uint32_t threads,
                                            body,   context, false};
 
     return emulator_launch_list(&kernel, 1);
-}
-
-/* ---- where threads meet ---- */
-
-static void lane_wait(enum emulator_wait wait)
-{
-    const uint32_t thread = emulator_here.thread;
-
-    emulator.block->fibers[thread].wait = wait;
-    emulator.block->warps[thread / 32].ready &= ~(1u << thread % 32);
-    switch_to_scheduler();
-}
-
-/* True: the caller is the last lane of its warp, and does the work for all before
- * emulator_lanes_release; the others come back when it is done. */
-bool emulator_lane_arrive(enum emulator_wait wait, struct emulator_offer offer)
-{
-    const uint32_t thread = emulator_here.thread;
-    struct warp *warp = &emulator.block->warps[thread / 32];
-    const struct emulator_fiber *lanes = &emulator.block->fibers[thread / 32 * 32];
-
-    emulator.block->fibers[thread].offer = offer;
-    if (warp->arrived != 0) {
-        const uint32_t other = (uint32_t)__builtin_ctz(warp->arrived);
-        if (lanes[other].wait != wait || lanes[other].offer.size_bytes != offer.size_bytes) {
-            emulator.block->fibers[thread].wait = wait;
-            fault("lanes part: thread %u %s, but thread %u %s",
-                  (unsigned)(thread / 32 * 32 + other), wait_texts[lanes[other].wait],
-                  (unsigned)thread, wait_texts[wait]);
-            switch_to_scheduler();
-            abort();
-        }
-    }
-    warp->arrived |= 1u << thread % 32;
-    if (warp->arrived == UINT32_MAX) {
-        return true;
-    }
-    lane_wait(wait);
-    return false;
-}
-
-const struct emulator_offer *emulator_lane_offer(uint32_t lane)
-{
-    return &emulator.block->fibers[emulator_here.thread / 32 * 32 + lane].offer;
-}
-
-void emulator_lanes_release(void)
-{
-    struct warp *warp = &emulator.block->warps[emulator_here.thread / 32];
-    struct emulator_fiber *lanes = &emulator.block->fibers[emulator_here.thread / 32 * 32];
-
-    warp->arrived = 0;
-    warp->ready = UINT32_MAX;
-    for (uint32_t i = 0; i < EMULATOR_WARP_THREADS; i++) {
-        lanes[i].wait = EMULATOR_WAIT_NONE;
-    }
-}
-
-void emulator_sync_warp(void)
-{
-    if (emulator_lane_arrive(EMULATOR_WAIT_SYNC_WARP, {})) {
-        emulator_lanes_release();
-    }
-}
-
-void emulator_sync_block(void)
-{
-    if (++emulator.block->barrier_count < emulator_here.threads) {
-        lane_wait(EMULATOR_WAIT_SYNC_BLOCK);
-        return;
-    }
-    emulator.block->barrier_count = 0;
-    for (uint32_t i = 0; i < emulator_here.threads; i++) {
-        emulator.block->fibers[i].wait = EMULATOR_WAIT_NONE;
-        emulator.block->warps[i / 32].ready |= 1u << i % 32;
-    }
-}
-
-void emulator_sync_cluster(void)
-{
-    struct grid *grid = emulator.grid;
-
-    if (++grid->cluster_arrived < emulator_here.threads * grid->kernel->cluster) {
-        lane_wait(EMULATOR_WAIT_SYNC_CLUSTER);
-        return;
-    }
-    grid->cluster_arrived = 0;
-    for (uint32_t rank = 0; rank < grid->kernel->cluster; rank++) {
-        for (uint32_t i = 0; i < emulator_here.threads; i++) {
-            grid->blocks[rank].fibers[i].wait = EMULATOR_WAIT_NONE;
-            grid->blocks[rank].warps[i / 32].ready |= 1u << i % 32;
-        }
-    }
-}
-
-const void *emulator_cluster_map(const void *shared, uint32_t rank)
-{
-    const ptrdiff_t offset = static_cast<const unsigned char *>(shared) - emulator.block->shared;
-
-    if (rank >= emulator.grid->kernel->cluster) {
-        emulator_fault_here("asks for a block that its cluster does not have");
-    }
-    return emulator.grid->blocks[rank].shared + offset;
-}
-
-void emulator_depend_wait(void)
-{
-    fiber_here()->depended = true;
-    if (!emulator.grid->released) {
-        lane_wait(EMULATOR_WAIT_DEPEND);
-    }
 }
 
 /* ---- what the other parts ask ---- */
@@ -600,4 +477,9 @@ uint32_t emulator_shared_bytes(void)
 void *emulator_shared(void)
 {
     return emulator.block->shared;
+}
+
+uint32_t emulator_shared_address(const void *shared)
+{
+    return (uint32_t)(static_cast<const unsigned char *>(shared) - emulator.block->shared);
 }

@@ -28,6 +28,7 @@ enum {
     EMULATOR_BLOCK_THREADS_MAX = 1024,
     EMULATOR_SHARED_BYTES_MAX = 227 * 1024, /* of sm_90; sm_80 has 163 KiB */
     EMULATOR_CLUSTER_BLOCKS_MAX = 4,
+    EMULATOR_WGMMA_COLUMNS_MAX = 256,
 };
 
 /* Of the threads that can run, the one that does, until it waits or ends. */
@@ -45,9 +46,11 @@ enum emulator_number {
 struct emulator_settings {
     enum emulator_schedule schedule;
     uint32_t seed;
-    bool copies_land_early; /* when they are started; else when they are waited for */
+    bool copies_land_early; /* when they are started; else when they are waited for. The operands
+                               of products of warpgroups are read so too */
     uint32_t architecture;  /* 80, 90: how tensor cores sum, how much shared memory there is */
     bool work_comes_late = false; /* the device's double: not before something waits for it */
+    uint32_t wgmma_sums_as = 0;   /* planted: 80: warpgroups sum as that card's mma; 0: as ours */
 };
 
 /* Where the running thread is. For prim.cuh. */
@@ -114,6 +117,19 @@ void emulator_ldmatrix_x4(uint32_t r[4], const void *row, bool transposed);
 void emulator_mma(float c[4], const uint32_t a[4], const uint32_t b[2],
                   enum emulator_number number);
 float emulator_exp2(float x);
+void emulator_barrier_init(uint64_t *barrier, uint32_t arrivals);
+void emulator_barrier_expect(uint64_t *barrier, uint32_t size_bytes);
+void emulator_barrier_arrive(uint64_t *barrier, uint32_t rank);
+void emulator_barrier_wait(uint64_t *barrier, uint32_t parity);
+/* ranks 0: the own block; else a bit a block of the cluster. */
+void emulator_copy_bulk(void *shared, const void *global, uint32_t size_bytes, uint64_t *barrier,
+                        uint32_t ranks);
+void emulator_wgmma_fence(void);
+void emulator_wgmma(float *d, const uint32_t *a, uint64_t descriptor, uint32_t columns,
+                    enum emulator_number number);
+void emulator_wgmma_commit(void);
+void emulator_wgmma_wait(void);
+uint32_t emulator_shared_address(const void *shared); /* of the block's own */
 
 /* ---- emulator_tensor.cpp ---- */
 

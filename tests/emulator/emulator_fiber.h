@@ -22,6 +22,11 @@ enum emulator_wait {
     EMULATOR_WAIT_LDMATRIX_TRANS,
     EMULATOR_WAIT_MMA_BF16,
     EMULATOR_WAIT_MMA_F16,
+    EMULATOR_WAIT_WGMMA_FENCE,
+    EMULATOR_WAIT_WGMMA,
+    EMULATOR_WAIT_WGMMA_COMMIT,
+    EMULATOR_WAIT_WGMMA_WAIT,
+    EMULATOR_WAIT_BARRIER,
     EMULATOR_WAIT_DEPEND,
     EMULATOR_WAIT_ENDED,
 };
@@ -47,7 +52,8 @@ struct emulator_fiber {
     uint32_t copy_first, copy_count;
     uint64_t group; /* the one that collects now */
     enum emulator_wait wait;
-    bool depended; /* has been at prim_depend_wait */
+    bool depended;           /* has been at prim_depend_wait */
+    const uint64_t *barrier; /* EMULATOR_WAIT_BARRIER: the one */
     struct emulator_offer offer;
     struct emulator_context context;
 };

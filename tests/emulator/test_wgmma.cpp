@@ -1,0 +1,279 @@
+/* Goal: products of warpgroups are, bit for bit, those of mma.sync, for every format, number of
+ * rows, epilogue and cut of K.
+ * Method: the same launch by both providers in the emulator, under several schedules and with
+ * copies and operands early and late, by memcmp; outputs are poisoned before. A card whose
+ * warpgroups sum otherwise must be caught, and so must a row that is not the same.
+ */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+extern "C" {
+#include <cmocka.h>
+}
+
+#include "kernels/cuda/fragment.cuh"
+#include "tests/emulator/product_rig.h"
+
+enum { PARTS = 3, MARGIN = 16, CARD = 90 };
+
+/* Weights of one launch, which share their rows. */
+struct launch_rig {
+    struct product_rig parts[PARTS];
+    uint32_t part_count;
+    uint32_t outputs; /* of all */
+    uint32_t cols;
+    bool bias;
+};
+
+static void rig_init(struct launch_rig *rig, uint32_t part_count, const uint32_t *dtypes,
+                     const uint32_t *rows, uint32_t cols, uint32_t x_count, bool fp8)
+{
+    rig->part_count = part_count;
+    rig->outputs = 0;
+    rig->cols = cols;
+    rig->bias = false;
+    for (uint32_t i = 0; i < part_count; i++) {
+        product_rig_init(&rig->parts[i], 31 + i, dtypes[i], rows[i], cols, i == 0 ? x_count : 1,
+                         fp8);
+        rig->outputs += rows[i];
+    }
+}
+
+static void rig_finish(struct launch_rig *rig)
+{
+    for (uint32_t i = 0; i < rig->part_count; i++) {
+        product_rig_finish(&rig->parts[i]);
+    }
+}
+
+static void use_settings(uint32_t which, uint32_t wgmma_sums_as)
+{
+    static const enum emulator_schedule schedules[] = {EMULATOR_ASCENDING, EMULATOR_DESCENDING,
+                                                       EMULATOR_SHUFFLED};
+    struct emulator_settings settings = {};
+
+    settings.schedule = schedules[which % 3];
+    settings.seed = 91 + which;
+    settings.copies_land_early = which % 2 == 1;
+    settings.architecture = CARD;
+    settings.wgmma_sums_as = wgmma_sums_as;
+    emulator_configure(&settings);
+}
+
+typedef enum status (*multiply)(struct device *device, struct cuda_matmul_args *args);
+
+/* The first `count` rows; a launch that is sized for more is told so on the card. */
+static std::vector<float> run(const struct launch_rig *rig, multiply function,
+                              enum cuda_provider provider, uint32_t count, uint32_t room)
+{
+    const size_t words = (cuda_activation_bytes(room, rig->cols) + 15) / 16;
+    struct device *device = rig->parts[0].backend.device;
+    std::vector<struct cuda_words> activations(words);
+    std::vector<float> out((size_t)count * rig->outputs + MARGIN,
+                           function == cuda_matmul_add ? 0.5f : NAN);
+    std::vector<float> bias(rig->outputs), row_scales(room, NAN);
+    struct cuda_activation_source source = {};
+    struct cuda_matmul_args args = {};
+    uint32_t first = 0;
+
+    memset(activations.data(), 0xff, words * sizeof activations[0]);
+    for (size_t i = 0; i < bias.size(); i++) {
+        bias[i] = (float)i / 64.0f;
+    }
+    args.part_count = rig->part_count;
+    for (uint32_t i = 0; i < rig->part_count; i++) {
+        args.parts[i].weight = rig->parts[i].weight->view;
+        args.parts[i].out = out.data() + first;
+        args.parts[i].stride = rig->outputs;
+        args.parts[i].bias = rig->bias ? bias.data() : NULL;
+        first += function == cuda_matmul_swiglu ? 0 : rig->parts[i].rows;
+    }
+    source.x = rig->parts[0].x.data();
+    source.cols = rig->cols;
+    source.row_count = count;
+    source.row_scales = cuda_matmul_is_half(&args) ? row_scales.data() : NULL;
+    assert_int_equal(cuda_activations_fill(device, &source, (uint16_t *)activations.data()),
+                     STATUS_OK);
+    args.activations = (const uint16_t *)activations.data();
+    args.row_scales = source.row_scales;
+    args.row_count = room;
+    args.row_count_at = &count;
+    args.provider = provider;
+    if (function(device, &args) != STATUS_OK) {
+        fail_msg("%s", emulator_fault_text());
+    }
+    return out;
+}
+
+static bool equal(const std::vector<float> &a, const std::vector<float> &b)
+{
+    return a.size() == b.size() && memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+/* Both providers under one setting of the emulator; what they store, and that they store nothing
+ * else. */
+static bool same_bits(const struct launch_rig *rig, multiply function, uint32_t which,
+                      uint32_t count, uint32_t room)
+{
+    use_settings(which, 0);
+    const std::vector<float> mma = run(rig, function, CUDA_MMA, count, room);
+    const std::vector<float> wgmma = run(rig, function, CUDA_WGMMA, count, room);
+
+    return equal(mma, wgmma);
+}
+
+static void every_format_has_the_bits_of_mma(void **state)
+{
+    static const uint32_t dtypes[] = {
+#define X(name, number, elements, bytes) number,
+        DTYPE_MAP(X)
+#undef X
+    };
+    static const uint32_t rows[] = {37};
+    uint32_t which = 0;
+
+    (void)state;
+    for (uint32_t dtype : dtypes) {
+        struct launch_rig rig;
+
+        rig_init(&rig, 1, &dtype, rows, dtype_block_elements(dtype) == 256 ? 512 : 352, 20, false);
+        assert_true(same_bits(&rig, cuda_matmul_store, which, 5 + which, 20));
+        which++;
+        rig_finish(&rig);
+    }
+    const uint32_t dtype = DTYPE_BF16;
+    struct launch_rig rig;
+
+    rig_init(&rig, 1, &dtype, rows, 352, 20, true);
+    assert_int_equal(rig.parts[0].weight->view.format, CUDA_FP8);
+    assert_true(same_bits(&rig, cuda_matmul_store, 1, 9, 20));
+    rig_finish(&rig);
+}
+
+/* Each size of a tile; two blocks that share rows, and three with one beside them that has nothing
+ * to do. */
+static void every_number_of_rows_has_the_bits_of_mma(void **state)
+{
+    static const uint32_t counts[] = {1, 8, 9, 17, 33, 65, 100, 129, 150};
+    static const uint32_t rows[] = {300};
+    const uint32_t dtype = DTYPE_Q8_0;
+    struct launch_rig rig;
+
+    (void)state;
+    rig_init(&rig, 1, &dtype, rows, 64, 150, false);
+    for (uint32_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        assert_true(same_bits(&rig, cuda_matmul_store, i, counts[i], counts[i]));
+    }
+    rig_finish(&rig);
+}
+
+/* One chain in 32 tiles, more units than stages; and four segments in 16. */
+static void long_rows_are_folded_alike(void **state)
+{
+    static const uint32_t rows[] = {33}, wide[] = {4240};
+    const uint32_t dtype = DTYPE_Q4_0, plain = DTYPE_BF16;
+    struct launch_rig rig;
+
+    (void)state;
+    rig_init(&rig, 1, &dtype, rows, 1024, 70, false);
+    assert_int_equal(cuda_segment_count(33, 16, 4, CARD), 4);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_true(same_bits(&rig, cuda_matmul_store, i, 70, 70));
+    }
+    rig_finish(&rig);
+    rig_init(&rig, 1, &plain, wide, 64, 130, false);
+    assert_int_equal(cuda_segment_count(4240, 1, 16, CARD), 1);
+    assert_true(same_bits(&rig, cuda_matmul_store, 1, 130, 130));
+    rig_finish(&rig);
+}
+
+static void every_epilogue_has_the_bits_of_mma(void **state)
+{
+    static const uint32_t rows[] = {40, 40}, parts[] = {70, 20, 33};
+    static const uint32_t same[] = {DTYPE_Q4_1, DTYPE_Q4_1}, other[] = {DTYPE_Q4_1, DTYPE_Q8_0};
+    static const uint32_t mixed[] = {DTYPE_Q4_K, DTYPE_F16, DTYPE_Q6_K};
+    struct launch_rig rig;
+
+    (void)state;
+    rig_init(&rig, 1, same, rows, 96, 20, false);
+    assert_true(same_bits(&rig, cuda_matmul_add, 0, 20, 20));
+    rig.bias = true;
+    assert_true(same_bits(&rig, cuda_matmul_add, 2, 20, 20));
+    rig_finish(&rig);
+    rig_init(&rig, 2, same, rows, 96, 20, false);
+    assert_true(same_bits(&rig, cuda_matmul_swiglu, 1, 20, 20));
+    assert_true(same_bits(&rig, cuda_matmul_swiglu, 2, 20, 20));
+    rig_finish(&rig);
+    rig_init(&rig, 2, other, rows, 96, 20, false); /* mma serves it */
+    assert_true(same_bits(&rig, cuda_matmul_swiglu, 1, 20, 20));
+    rig_finish(&rig);
+    rig_init(&rig, 3, mixed, parts, 256, 20, false);
+    assert_true(same_bits(&rig, cuda_matmul_store, 2, 20, 20));
+    rig_finish(&rig);
+}
+
+/* Launched for 140 rows, of which there are few: groups of rows without any leave in time. */
+static void rows_that_do_not_come_leave_nothing_behind(void **state)
+{
+    static const uint32_t rows[] = {130};
+    const uint32_t dtype = DTYPE_Q4_1;
+    struct launch_rig rig;
+
+    (void)state;
+    rig_init(&rig, 1, &dtype, rows, 640, 140, false);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_true(same_bits(&rig, cuda_matmul_store, i, 3, 140));
+    }
+    rig_finish(&rig);
+}
+
+/* Planted: the card's warpgroups sum eight terms and then eight. */
+static void another_order_in_warpgroups_is_caught(void **state)
+{
+    static const uint32_t rows[] = {40};
+    const uint32_t dtype = DTYPE_BF16;
+    struct launch_rig rig;
+
+    (void)state;
+    rig_init(&rig, 1, &dtype, rows, 320, 8, false);
+    use_settings(0, 0);
+    const std::vector<float> mma = run(&rig, cuda_matmul_store, CUDA_MMA, 8, 8);
+    assert_true(equal(mma, run(&rig, cuda_matmul_store, CUDA_WGMMA, 8, 8)));
+    use_settings(0, 80);
+    assert_false(equal(mma, run(&rig, cuda_matmul_store, CUDA_WGMMA, 8, 8)));
+    rig_finish(&rig);
+}
+
+/* An older card has none: it is served by mma, whatever the table says. */
+static void a_card_without_warpgroups_is_served(void **state)
+{
+    static const uint32_t rows[] = {40};
+    const uint32_t dtype = DTYPE_Q4_0;
+    struct launch_rig rig;
+
+    (void)state;
+    product_settings_use(3);
+    rig_init(&rig, 1, &dtype, rows, 320, 8, false);
+    const std::vector<float> mma = run(&rig, cuda_matmul_store, CUDA_MMA, 8, 8);
+    assert_true(equal(mma, run(&rig, cuda_matmul_store, CUDA_WGMMA, 8, 8)));
+    rig_finish(&rig);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_format_has_the_bits_of_mma),
+        cmocka_unit_test(every_number_of_rows_has_the_bits_of_mma),
+        cmocka_unit_test(long_rows_are_folded_alike),
+        cmocka_unit_test(every_epilogue_has_the_bits_of_mma),
+        cmocka_unit_test(rows_that_do_not_come_leave_nothing_behind),
+        cmocka_unit_test(another_order_in_warpgroups_is_caught),
+        cmocka_unit_test(a_card_without_warpgroups_is_served),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
