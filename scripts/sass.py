@@ -22,7 +22,7 @@ WARPS_MAX = {"sm_80": 64, "sm_89": 48, "sm_90a": 64, "sm_100a": 64}
 FUNCTION = re.compile(r"^\s*Function : (\S+)")
 ARCHITECTURE = re.compile(r"^\s*(?:arch = |code for )(sm_\w+)")
 INSTRUCTION = re.compile(
-    r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P[T\d]+ )?\s*([A-Z][A-Z0-9_.]*)(.*?);"
+    r"^\s*/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P[T\d]+ )?\s*([A-Z][A-Z0-9_.x]*)(.*?);"
 )
 RESOURCES = re.compile(r"^\s*Function (\S+):\s*$")
 USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
@@ -30,6 +30,9 @@ USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 # Kernels that multiply matrices, and must do so on tensor cores.
 TENSOR_KERNELS = re.compile(r"matmul_kernel|attention_(?!fold|combine|merge)\w*kernel")
 WEIGHT_KERNELS = re.compile(r"matmul_kernel")
+# Kernels of warpgroups, which are empty but where there are these.
+GROUP_KERNELS = re.compile(r"wgmma_kernel")
+GROUP_ARCHITECTURES = ("sm_90a",)
 KERNELS_EXPECTED = ("matmul_kernel", "attention_kernel")
 TENSOR_OPERATIONS = ("HMMA", "HGMMA", "UTCHMMA")
 
@@ -176,6 +179,19 @@ def weight_faults_of(kernel):
     return faults
 
 
+def group_faults_of(kernel):
+    """Products of warpgroups, several on their way at once."""
+    products = [i for i in kernel.instructions if i[1].startswith("HGMMA")]
+    if kernel.architecture not in GROUP_ARCHITECTURES:
+        return ["multiplies where there are no warpgroups"] if products else []
+    if not products:
+        return ["does not use HGMMA"]
+    faults = weight_faults_of(kernel)
+    if all("gsb" in operands for _, _, operands in products):
+        faults.append("waits for each product before the next")
+    return faults
+
+
 def faults_of(kernel):
     """What breaks a rule, in words."""
     faults = []
@@ -185,7 +201,13 @@ def faults_of(kernel):
         faults.append("does not use tensor cores")
     if WEIGHT_KERNELS.search(kernel.name):
         faults += weight_faults_of(kernel)
+    if GROUP_KERNELS.search(kernel.name):
+        faults += group_faults_of(kernel)
     return faults
+
+
+def expected_of_groups(architecture):
+    return ("wgmma_kernel",) if architecture in GROUP_ARCHITECTURES else ()
 
 
 def absent_from(kernels):
@@ -193,7 +215,7 @@ def absent_from(kernels):
     return [
         f"{architecture}: no kernel is called {name}"
         for architecture in sorted({kernel.architecture for kernel in kernels})
-        for name in KERNELS_EXPECTED
+        for name in (*KERNELS_EXPECTED, *expected_of_groups(architecture))
         if not any(k.architecture == architecture and name in k.name for k in kernels)
     ]
 

@@ -259,7 +259,8 @@ static enum status launch_any(struct device *device, enum cuda_epilogue epilogue
         same_format = same_format && args->parts[i].weight.format == args->parts[0].weight.format;
     }
     if (epilogue == CUDA_SWIGLU) {
-        CHECK(args->part_count == 2 && cuda_launch_panels(&args->parts[0]) == cuda_launch_panels(&args->parts[1]));
+        CHECK(args->part_count == 2 &&
+              cuda_launch_panels(&args->parts[0]) == cuda_launch_panels(&args->parts[1]));
     }
     args->shape.epilogue = epilogue;
     args->shape.slot_count = SLOTS_MAX;

@@ -1,5 +1,6 @@
-/* The words in which kernels speak to the card. Nothing else in kernels/cuda writes PTX or names a
- * CUDA builtin; everything here has a second body for the emulator (tests/emulator).
+/* The words in which kernels speak to the card. Nothing but this and prim_wgmma.cuh writes PTX or
+ * names a CUDA builtin in kernels/cuda; everything here has a second body for the emulator
+ * (tests/emulator).
  *
  * Thread: threads of a kernel. Ownership: none. Grids have two dimensions, blocks one, of whole
  * warps. All that is marked "warp" must be reached by all 32 lanes of a warp together, all that is

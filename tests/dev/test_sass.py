@@ -33,6 +33,17 @@ MATMUL_CODE = (
     (0xb0, "BRA 0xb0"),
 )
 ATTENTION_CODE = ((0x00, "HMMA.16816.F32 R16, R8, R12, R16"), (0x10, "EXIT"))
+WGMMA = "_Z12wgmma_kernelILi32ELb0EEv4args"
+WGMMA_CODE = (
+    (0x00, "UBLKCP.S.G [UR4], [UR6], UR8"),
+    (0x10, "@P0 BRA 0x0"),
+    (0x20, "LDS.128 R12, [R5+0x40]"),
+    (0x30, "HGMMA.64x256x16.F32.BF16 R24, R152, gdesc[UR16], R24"),
+    (0x40, "HGMMA.64x256x16.F32.BF16 R24, R156, gdesc[UR16], R24, gsb0"),
+    (0x50, "WARPGROUP.DEPBAR.LE gsb0, 0x0"),
+    (0x60, "@!P1 BRA 0x20"),
+    (0x70, "EXIT"),
+)
 FOLD_CODE = ((0x00, "FADD R1, R2, R3"), (0x10, "EXIT"))
 
 
@@ -139,6 +150,29 @@ def test_planted_in_attention():
     assert sass.faults_of(kernel_of(FOLD_CODE, FOLD)) == []
 
 
+def test_planted_in_products_of_warpgroups():
+    def faults(before, after):
+        code = tuple((address, text.replace(before, after)) for address, text in WGMMA_CODE)
+        assert code != WGMMA_CODE
+        return sass.faults_of(kernel_of(code, WGMMA))
+
+    assert sass.faults_of(kernel_of(WGMMA_CODE, WGMMA)) == []
+    assert faults("HGMMA.64x256x16", "HMMA.16816") == ["does not use HGMMA"]
+    assert faults("R152, gdesc[UR16], R24", "R152, gdesc[UR16], R24, gsb0") == [
+        "waits for each product before the next"]
+    assert faults("UBLKCP.S.G", "LDGSTS.E.64") == [
+        "has no loop around its asynchronous copies",
+        "copies weights less than 16 bytes at a time"]
+    assert faults("LDS.128 R12, [R5+0x40]", "LDG.E.64 R12, [R5.64]") == [
+        "loads less than 16 bytes at a time in a loop"]
+    # Elsewhere there is nothing of it.
+    kernels = sass.parse_code(listing({WGMMA: WGMMA_CODE}, "sm_80"))
+    assert sass.faults_of(kernels["sm_80", WGMMA]) == ["multiplies where there are no warpgroups"]
+    kernels = sass.parse_code(listing({WGMMA: FOLD_CODE}, "sm_80"))
+    assert sass.faults_of(kernels["sm_80", WGMMA]) == []
+    assert sass.products_of(WGMMA_CODE[3][1].split()[0]) == 65536
+
+
 def run_on(folder, monkeypatch, codes, *arguments):
     """The program's exit status, over a cuobjdump that prints these kernels."""
     (folder / "code").write_text(listing(codes))
@@ -152,14 +186,14 @@ def run_on(folder, monkeypatch, codes, *arguments):
 
 
 def test_prints_and_checks(tmp_path, monkeypatch, capsys):
-    codes = {MATMUL: MATMUL_CODE, ATTENTION: ATTENTION_CODE, FOLD: FOLD_CODE}
+    codes = {MATMUL: MATMUL_CODE, ATTENTION: ATTENTION_CODE, FOLD: FOLD_CODE, WGMMA: WGMMA_CODE}
     assert run_on(tmp_path, monkeypatch, codes) == 0
     text = capsys.readouterr().out
     assert "80 registers (25 of 64 warps), 1024 B static shared, 0 B local" in text
     assert "tensor 1 ldsm 1 lds128 1 convert 1 other 1" in text
     assert "2048 products" in text
     assert run_on(tmp_path, monkeypatch, codes, "--check") == 0
-    assert capsys.readouterr().out == "sass: 3 kernels, 0 faults\n"
+    assert capsys.readouterr().out == "sass: 4 kernels, 0 faults\n"
 
 
 def test_check_fails(tmp_path, monkeypatch, capsys):
@@ -168,6 +202,7 @@ def test_check_fails(tmp_path, monkeypatch, capsys):
     text = capsys.readouterr().out
     assert "does not use tensor cores" in text
     assert "sm_90a: no kernel is called attention_kernel" in text
+    assert "sm_90a: no kernel is called wgmma_kernel" in text
     # Asked about some kernels only, it does not miss the others.
     assert run_on(tmp_path, monkeypatch, codes, "--check", "--kernel", "fold") == 0
 
