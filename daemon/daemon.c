@@ -199,6 +199,14 @@ static enum status on_restart(void *context, struct error *error, struct forward
     return STATUS_OK;
 }
 
+static bool is_speculating(const struct daemon *daemon)
+{
+    const char *wanted = daemon->settings->speculation;
+
+    return (wanted == NULL || strcmp(wanted, "auto") == 0) &&
+           forward_checks_drafts(daemon->compute.forward);
+}
+
 static enum status engine_build(struct daemon *daemon, struct error *error)
 {
     struct compute *compute = &daemon->compute;
@@ -211,6 +219,7 @@ static enum status engine_build(struct daemon *daemon, struct error *error)
         .step_budget_ms = daemon->settings->step_ms,
         .context_token_count_max = daemon->context_tokens,
         .partial_count_max = compute->partial_count_max,
+        .speculates = is_speculating(daemon),
         .restart = on_restart,
         .restart_context = compute,
     };
@@ -254,6 +263,7 @@ static struct info_view info_make(const struct daemon *daemon)
         .architecture = bytes_of_text(config->architecture),
         .numerics_id = bytes_of_text(daemon->compute.numerics),
         .backend = bytes_of_text(daemon->compute.text),
+        .speculation = bytes_of_text(is_speculating(daemon) ? "auto" : "off"),
         .vocabulary_count = config->vocabulary_count,
         .context_tokens_max = daemon->context_tokens,
         .context_tokens_trained = config->context_token_count,

@@ -75,7 +75,12 @@ enum {
     ENGINE_INBOX_COUNT_MAX = 4 * BRANCH_COUNT_MAX, /* submit, cancel, park and release, unread */
     STEP_ROW_COUNT_MAX = 512,                      /* rows of one engine step */
     STEP_BUDGET_MS = 50,
-    KV_PAGE_COUNT_MAX = 262144,    /* of a card; four million tokens */
+    DRAFT_COUNT_MAX = 7,        /* of a branch in one step */
+    DRAFT_STEP_ROWS = 16,       /* a step of so many rows, drafts among them, gets no more drafts */
+    DRAFT_PATH_TOKENS = 2048,   /* of a path, that drafts are looked up in */
+    DRAFT_TEXT_COUNT_MAX = 4,   /* siblings that drafts are looked up in */
+    DRAFT_TEXT_TOKENS = 1024,   /* of each */
+    KV_PAGE_COUNT_MAX = 262144, /* of a card; four million tokens */
     REPLY_TOKEN_COUNT_MAX = 32768, /* max_tokens of one node */
     REPLY_TOKEN_COUNT_DEFAULT = 256,
 

@@ -45,6 +45,9 @@ static const struct setting table[] = {
     {"kv-type", "NAME", "how keys and values are kept: f16, or on a card bf16 or fp8",
      TEXT(kv_type)},
     {"weights", "NAME", "how float weights are kept: as-is, or on a card fp8", TEXT(weights)},
+    {"speculation", "NAME",
+     "check guesses of the next tokens where that pays, which changes no bit: auto or off",
+     TEXT(speculation)},
     {"isa", "NAME", "CPU instructions: auto, scalar, avx2 or avx512", TEXT(isa)},
     {"threads", "N", "threads that compute (0: as many as the affinity mask allows)",
      COUNT(threads, 0, 1024)},
@@ -264,6 +267,12 @@ static enum status defaults_fill(struct settings *settings, struct error *error)
                          "weights: '%s' is none that this daemon has; it has as-is and fp8",
                          settings->weights);
     }
+    if (settings->speculation != NULL && strcmp(settings->speculation, "auto") != 0 &&
+        strcmp(settings->speculation, "off") != 0) {
+        return error_set(error, STATUS_BAD_INPUT,
+                         "speculation: '%s' is none that this daemon has; it has auto and off",
+                         settings->speculation);
+    }
     if (settings->backend != NULL && strcmp(settings->backend, "auto") != 0 &&
         strcmp(settings->backend, "cpu") != 0 && strcmp(settings->backend, "cuda") != 0) {
         return error_set(error, STATUS_UNSUPPORTED,
@@ -332,10 +341,10 @@ enum status settings_parse(int argument_count, char **arguments, struct error *e
 
 void settings_finish(struct settings *settings)
 {
-    char *texts[] = {settings->model,        settings->socket,   settings->data,
-                     settings->socket_group, settings->personas, settings->persona,
-                     settings->backend,      settings->isa,      settings->kv_type,
-                     settings->weights};
+    char *texts[] = {settings->model,        settings->socket,     settings->data,
+                     settings->socket_group, settings->personas,   settings->persona,
+                     settings->backend,      settings->isa,        settings->kv_type,
+                     settings->weights,      settings->speculation};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         memory_free(texts[i]);
     }

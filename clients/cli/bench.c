@@ -271,6 +271,8 @@ static void results_print_json(const struct bench *bench, double seconds)
     json_double(&json, "step_seconds",
                 (double)(bench->after.step_ns - bench->before.step_ns) * 1e-9);
     json_u64(&json, "memory_bytes", bench->after.memory_bytes);
+    json_u64(&json, "drafted", bench->after.drafted_count - bench->before.drafted_count);
+    json_u64(&json, "accepted", bench->after.accepted_count - bench->before.accepted_count);
     json_end(&json);
 }
 
@@ -297,6 +299,9 @@ static void results_print(const struct bench *bench, double seconds)
     (void)printf("%-28s %10" PRIu64 " asked for, %" PRIu64 " computed\n", "context tokens",
                  bench->after.context_token_count - bench->before.context_token_count,
                  bench->after.context_computed_count - bench->before.context_computed_count);
+    (void)printf("%-28s %10" PRIu64 " guessed, %" PRIu64 " of them right\n", "next tokens",
+                 bench->after.drafted_count - bench->before.drafted_count,
+                 bench->after.accepted_count - bench->before.accepted_count);
 }
 
 static bool on_users(void *context, const char *value)

@@ -51,6 +51,10 @@ static void info_print(const struct personad_info *info, const struct personad_s
     (void)printf("%-12s %" PRIu64 " asked for, %" PRIu64 " shared, %" PRIu64 " computed\n",
                  "context use", stats->context_token_count, stats->context_cached_count,
                  stats->context_computed_count);
+    (void)printf("%-12s ", "speculation");
+    cli_print_line(stdout, info->speculation, 16);
+    (void)printf("; %" PRIu64 " tokens guessed, %" PRIu64 " of them right\n", stats->drafted_count,
+                 stats->accepted_count);
 }
 
 static void stats_print_json(struct json *json, const struct personad_stats *stats)
@@ -80,6 +84,8 @@ static void stats_print_json(struct json *json, const struct personad_stats *sta
     json_u64(json, "kv_pages_free", stats->kv_page_free_count);
     json_u64(json, "kv_pages_cached", stats->kv_page_cached_count);
     json_u64(json, "memory_bytes", stats->memory_bytes);
+    json_u64(json, "drafted", stats->drafted_count);
+    json_u64(json, "accepted", stats->accepted_count);
     json_object_end(json);
 }
 
@@ -99,6 +105,7 @@ static void info_print_json(const struct personad_info *info, const struct perso
     json_text(&json, "chat_format", info->chat_format);
     json_text(&json, "backend", info->backend);
     json_text(&json, "numerics_id", info->numerics_id);
+    json_text(&json, "speculation", info->speculation);
     json_u64(&json, "vocabulary", info->vocabulary_count);
     json_u64(&json, "context_tokens_max", info->context_tokens_max);
     json_u64(&json, "context_tokens_trained", info->context_tokens_trained);

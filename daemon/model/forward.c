@@ -424,6 +424,11 @@ uint32_t forward_step_slot_count(const struct forward *forward)
     return forward->ops->step_slot_count(forward->backend);
 }
 
+bool forward_checks_drafts(const struct forward *forward)
+{
+    return forward->ops->checks_drafts;
+}
+
 const char *forward_fault_text(const struct forward *forward)
 {
     return forward->ops->fault_text(forward->backend);

@@ -10,6 +10,7 @@
 #ifndef PERSONAD_MODEL_FORWARD_H
 #define PERSONAD_MODEL_FORWARD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -60,6 +61,9 @@ MUST_USE enum status forward_wait(struct forward *forward, uint32_t ticket,
 
 /* Steps that may be in flight. */
 uint32_t forward_step_slot_count(const struct forward *forward);
+
+/* Whether plans may hold drafts (PLAN_SAMPLE_DRAFT). */
+bool forward_checks_drafts(const struct forward *forward);
 
 /* What the device says of its last failure, "" if there was none. Borrowed. */
 const char *forward_fault_text(const struct forward *forward);

@@ -104,6 +104,9 @@ struct branch_spec {
     bool marks_draw; /* the marks are a node's sampled tokens in order, the last mark_count - 1 of
                         them the end of the context: `tokens` says what seed and sampler draw there,
                         and logprobs_sampler is filled in */
+    const struct branch_run *texts; /* borrowed: texts that the reply may resemble, such as its
+                                       siblings'; drafts are taken from them, no bit is */
+    uint32_t text_count;
     uint32_t resume_count; /* tokens already in output (an interrupted node goes on); 0 normally */
     struct branch_output *output;
 };

@@ -74,6 +74,10 @@ struct branch {
     uint32_t planned_count; /* with those that submitted steps will sample */
     uint32_t history_count; /* ids in its slot's history when that was sent */
     uint32_t text_bytes;
+    uint32_t draft_count;    /* in flight; a next row waits for what becomes of them */
+    bool draft_is_long;      /* the match that they, or the last ones, came from */
+    uint32_t draft_rates[2]; /* how often drafts are right, after short and long matches */
+    uint32_t draft_next_try; /* sampled tokens before one is tried though it will not pay */
     struct kv_span span;
     struct cue_reader reader;
     struct branch_event event; /* as it will be posted next */

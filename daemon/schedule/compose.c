@@ -7,6 +7,7 @@
 #include "schedule/leave.h"
 #include "schedule/prescribe.h"
 #include "schedule/pressure.h"
+#include "schedule/speculate.h"
 
 enum {
     READ_COUNT = 64,
@@ -44,6 +45,7 @@ static struct step_entry *add_entry(struct engine *engine, struct engine_flight 
     entry->kv_after = branch->kv_planned;
     entry->sample = ENTRY_NONE;
     entry->sample_count = 0;
+    entry->draft_count = 0;
     entry->leader = ENTRY_NONE;
     entry->failure = STATUS_OK;
     branch->steps_in_flight++;
@@ -68,6 +70,39 @@ static void add_sample(struct engine *engine, struct engine_flight *flight,
     entry->sample_count = 1;
     branch->planned_count++;
     flight->sample_count++;
+}
+
+/* Rows and samples of what is guessed to come behind the entry's own; its KV may turn out to be of
+ * no use, so kv_after stays where the guesses begin. */
+static void add_drafts(struct engine *engine, struct engine_flight *flight,
+                       struct step_entry *entry, struct branch *branch, const uint32_t *drafts,
+                       uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct plan_sample sample = {
+            .slot = branch->running,
+            .steps = &branch->spec->sampler->steps,
+            .mask = prescribe_mask(engine, flight, branch, branch->sampled_count),
+            .seed = branch->spec->seed,
+            .index = branch->planned_count,
+            .top_count = branch->spec->output->top_count,
+            .flags = PLAN_SAMPLE_DRAFT,
+            .given = drafts[i],
+        };
+        const uint32_t row =
+            plan_builder_add_row(flight->builder, drafts[i], branch->kv_planned, true);
+
+        sample.logits_row = plan_builder_add_logits(flight->builder, row);
+        plan_builder_add_sample(flight->builder, &sample);
+        branch->kv_planned++;
+        branch->planned_count++;
+    }
+    entry->row_count += count;
+    entry->sample_count += count;
+    entry->draft_count = count;
+    flight->row_count += count;
+    flight->decode_row_count += count;
+    flight->sample_count += count;
 }
 
 /* Sends the backend all that the penalties may look at. False: no room in this plan. */
@@ -107,12 +142,14 @@ static void compose_decode(struct engine *engine, struct engine_flight *flight,
 {
     const struct branch_spec *spec = branch->spec;
     const uint32_t position = spec->context_token_count + branch->planned_count - 1;
+    uint32_t drafts[DRAFT_COUNT_MAX];
     struct step_entry *entry;
     uint32_t token = PLAN_TOKEN_LAST | branch->running;
+    uint32_t draft_count;
     uint32_t row;
 
-    if (spec->marks != NULL) {
-        return; /* all its marks are on their way */
+    if (spec->marks != NULL || branch->draft_count > 0) {
+        return; /* all its marks are on their way, or what comes next is not known */
     }
     CHECK(position == branch->kv_planned);
     if (prescribe_waits(branch) || branch->planned_count >= branch_sample_count_max(spec) ||
@@ -126,6 +163,7 @@ static void compose_decode(struct engine *engine, struct engine_flight *flight,
     if (branch->planned_count == branch->sampled_count) {
         token = spec->output->tokens[branch->sampled_count - 1];
     }
+    draft_count = speculate_draft(engine, branch, position, drafts);
     add_span(engine, flight, branch);
     row = plan_builder_add_row(flight->builder, token, position, true);
     branch->kv_planned++;
@@ -135,7 +173,8 @@ static void compose_decode(struct engine *engine, struct engine_flight *flight,
     add_sample(engine, flight, entry, branch, plan_builder_add_logits(flight->builder, row));
     flight->row_count++;
     flight->decode_row_count++;
-    fairness_charge(&engine->fairness, branch, 1);
+    add_drafts(engine, flight, entry, branch, drafts, draft_count);
+    fairness_charge(&engine->fairness, branch, 1 + draft_count);
 }
 
 /* Siblings whose context has just been planned to its end start from the leader's logits. */
@@ -402,6 +441,7 @@ bool compose_step(struct engine *engine, struct engine_flight *flight)
     flight->sample_count = 0;
     flight->reads_rows = false;
     flight->mask_count = 0;
+    speculate_begin(engine);
     /* A copy: preemption takes branches out of the table's own list. */
     memcpy(order, table->running, running_count * sizeof(uint32_t));
     for (uint32_t i = 0; i < running_count; i++) {

@@ -15,6 +15,7 @@
 #include "schedule/prescribe.h"
 #include "schedule/recover.h"
 #include "schedule/settle.h"
+#include "schedule/speculate.h"
 
 enum {
     HISTORY_TOKENS_MIN = 65536, /* of one plan: many short contexts may start in one step */
@@ -103,6 +104,7 @@ static enum status parts_init(struct engine *engine)
     TRY(fairness_init(&engine->fairness));
     TRY(flights_init(engine));
     TRY(prescribe_init(engine));
+    TRY(speculate_init(engine));
     engine->scratch_pages = memory_alloc(span_page_count_max, sizeof(uint32_t));
     engine->scratch_branches = memory_alloc(settings->running_count_max, sizeof(uint32_t));
     engine->tried = memory_alloc(BRANCH_COUNT_MAX, sizeof(*engine->tried));
@@ -153,6 +155,7 @@ void engine_destroy(struct engine *engine)
         memory_free(engine->flights[i].entries);
     }
     prescribe_finish(engine);
+    speculate_finish(engine);
     fairness_finish(&engine->fairness);
     branch_table_finish(&engine->table);
     kv_tree_destroy(engine->tree);

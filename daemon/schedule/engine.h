@@ -38,6 +38,7 @@ struct engine_settings {
     uint32_t partial_count_max;        /* as the backend was made */
     uint32_t step_budget_ms;           /* STEP_BUDGET_MS */
     uint32_t context_token_count_max;  /* longest context + reply of one branch */
+    bool speculates; /* drafts are checked where that pays (speculate.h); changes no bit */
 
     /* Makes the device anew after it failed and gives a forward of the same model, numerics id,
      * pages and step slots in place of the old one, which is gone whatever the answer. Called on
@@ -91,6 +92,7 @@ struct engine_stats {
     uint64_t step_ns;             /* time inside steps */
     uint64_t context_token_count; /* asked for by branches */
     uint64_t context_cached_count, context_computed_count;
+    uint64_t drafted_count, accepted_count; /* drafts, and those of them that were drawn */
     uint64_t preemption_count, cancelled_count, finished_count, failed_count;
     uint32_t waiting_count, running_count;
     uint32_t page_count, page_free_count, page_cached_count;

@@ -27,7 +27,8 @@ struct step_entry {
     uint32_t row_first, row_count; /* rows of the plan; none for a sibling that joined */
     uint32_t kv_after;             /* positions computed once the step has ended */
     uint32_t sample;               /* the first one's index in the plan's samples, or ENTRY_NONE */
-    uint32_t sample_count;         /* 1, or the marks of a look */
+    uint32_t sample_count;         /* 1, or the marks of a look, or 1 + drafts */
+    uint32_t draft_count;          /* rows and samples behind the first that are drafts */
     uint32_t leader;               /* the entry whose logits row this one samples, or ENTRY_NONE */
     enum status failure;           /* why nothing of it counts, or OK */
 };
@@ -55,6 +56,15 @@ struct prescribe {
     uint8_t *text;          /* owned: scratch */
 };
 
+/* See speculate.h. */
+struct speculate {
+    uint32_t *ids;          /* owned: [DRAFT_PATH_TOKENS], scratch */
+    uint32_t room_rows;     /* of this step, for drafts */
+    uint32_t room_partials; /* likewise */
+    uint32_t branch_count;  /* that decode in this step */
+    uint32_t branches_left; /* of them, that have not been asked yet */
+};
+
 struct engine {
     struct engine_settings settings; /* what it points at is borrowed */
     uint32_t flight_count_max;       /* step slots of the backend */
@@ -67,6 +77,7 @@ struct engine {
     struct branch_table table;
     struct fairness fairness;
     struct prescribe prescribe;
+    struct speculate speculate;
     struct pace pace;
     struct engine_flight flights[BACKEND_STEP_SLOT_COUNT];
     uint32_t *scratch_pages;    /* [span_page_count_max]: a match at admission */

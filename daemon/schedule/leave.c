@@ -57,6 +57,7 @@ static void leave_end(struct engine *engine, struct branch *branch)
         return;
     }
     branch->planned_count = branch->sampled_count;
+    branch->draft_count = 0;
     branch->is_history_sent = false;
     branch->is_preempting = false;
     branch->priority = (uint32_t)branch->spec->priority;

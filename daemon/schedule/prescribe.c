@@ -48,12 +48,16 @@ static const struct byte_rule *rule_of(const struct branch *branch)
                                                                            : NULL;
 }
 
-bool prescribe_waits(const struct branch *branch)
+bool prescribe_is_spent(const struct branch *branch)
 {
     const struct byte_rule *rule = rule_of(branch);
 
-    return rule != NULL && branch->planned_count != branch->sampled_count &&
-           !byte_rule_is_spent(rule, branch->text_bytes);
+    return rule == NULL || byte_rule_is_spent(rule, branch->text_bytes);
+}
+
+bool prescribe_waits(const struct branch *branch)
+{
+    return branch->planned_count != branch->sampled_count && !prescribe_is_spent(branch);
 }
 
 /* What a look's tokens show, as far as a rule may ask for it. */

@@ -15,6 +15,9 @@ void prescribe_finish(struct engine *engine);
 /* Its next sample cannot be planned before the last one is known. */
 bool prescribe_waits(const struct branch *branch);
 
+/* No mask of the branch depends on a token to come. */
+bool prescribe_is_spent(const struct branch *branch);
+
 /* The mask of the flight's next sample, for what comes after `token_count` sampled tokens, all of
  * which stand in the output block or in the marks; NULL when the sampler has no rule. Borrowed
  * until the flight has ended. */

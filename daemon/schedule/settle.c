@@ -5,6 +5,7 @@
 #include "model/config.h"
 #include "schedule/deliver.h"
 #include "schedule/leave.h"
+#include "schedule/speculate.h"
 
 /* Why nothing of this entry counts: its own rows hold what is not a number, a step before failed,
  * or the branch whose pages and logits it shares has failed. */
@@ -17,7 +18,8 @@ static enum status entry_failure(const struct engine_flight *flight, const struc
     if (entry->leader != ENTRY_NONE && flight->entries[entry->leader].failure != STATUS_OK) {
         return flight->entries[entry->leader].failure;
     }
-    for (uint32_t i = 0; i < entry->row_count; i++) {
+    /* Drafts that were not drawn were never there: theirs are looked at when they were. */
+    for (uint32_t i = 0; i < entry->row_count - entry->draft_count; i++) {
         if (result->row_faults[entry->row_first + i] != 0) {
             return STATUS_NUMERIC;
         }
@@ -40,14 +42,33 @@ static enum status read_row(struct engine *engine, const struct engine_flight *f
                                output->rows + branch->sampled_count * vocabulary_count);
 }
 
-/* A sampled token, or the marks of a look that this step has answered. */
+/* Leading drafts of the entry that were drawn, up to one whose own row holds what is not a number:
+ * with that one the branch fails, as it would have one step later. */
+static uint32_t count_drawn(const struct step_entry *entry, const struct step_result *result,
+                            bool *is_faulty)
+{
+    uint32_t count = 0;
+
+    *is_faulty = false;
+    while (count < entry->draft_count &&
+           (result->samples[entry->sample + count + 1].flags & SAMPLE_FLAG_DROPPED) == 0) {
+        if (result->row_faults[entry->row_first + count + 1] != 0) {
+            *is_faulty = true;
+            break;
+        }
+        count++;
+    }
+    return count;
+}
+
+/* The next `count` sampled tokens, or the marks of a look that this step has answered. */
 static void settle_samples(struct engine *engine, const struct engine_flight *flight,
-                           const struct step_entry *entry, struct branch *branch,
+                           const struct step_entry *entry, uint32_t count, struct branch *branch,
                            const struct step_result *result)
 {
     const uint64_t now_ns = clock_monotonic_ns();
 
-    for (uint32_t i = 0; i < entry->sample_count && branch->finish == FINISH_NONE; i++) {
+    for (uint32_t i = 0; i < count && branch->finish == FINISH_NONE; i++) {
         const struct sample_result *sample = &result->samples[entry->sample + i];
 
         if ((sample->flags & SAMPLE_FLAG_NAN) != 0) {
@@ -63,11 +84,25 @@ static void settle_samples(struct engine *engine, const struct engine_flight *fl
     }
 }
 
+/* What was guessed wrong leaves no trace: the next row goes where the first wrong one went. */
+static void settle_drafts(struct engine *engine, struct branch *branch, uint32_t drawn_count,
+                          bool is_faulty)
+{
+    speculate_learn(engine, branch, drawn_count);
+    branch->planned_count = branch->sampled_count;
+    branch->kv_planned = branch->kv_done;
+    if (is_faulty && branch->finish == FINISH_NONE) {
+        deliver_cut(branch, FINISH_FAILED, STATUS_NUMERIC);
+    }
+}
+
 static void settle_entry(struct engine *engine, struct engine_flight *flight,
                          struct step_entry *entry, struct branch *branch,
                          const struct step_result *result)
 {
     const uint32_t released_before = branch->event.released_count;
+    uint32_t drawn_count;
+    bool is_faulty;
 
     entry->failure = entry_failure(flight, entry, branch, result);
     if (entry->failure != STATUS_OK) {
@@ -76,6 +111,8 @@ static void settle_entry(struct engine *engine, struct engine_flight *flight,
         }
         return;
     }
+    drawn_count = count_drawn(entry, result, &is_faulty);
+    entry->kv_after += drawn_count;
     if (branch->kv_done < entry->kv_after) {
         branch->kv_done = entry->kv_after;
         span_settle(engine->tree, branch);
@@ -83,7 +120,11 @@ static void settle_entry(struct engine *engine, struct engine_flight *flight,
     if (entry->sample == ENTRY_NONE || branch->finish != FINISH_NONE) {
         return; /* sampled after the stop: dropped */
     }
-    settle_samples(engine, flight, entry, branch, result);
+    settle_samples(engine, flight, entry, entry->sample_count - entry->draft_count + drawn_count,
+                   branch, result);
+    if (entry->draft_count > 0) {
+        settle_drafts(engine, branch, drawn_count, is_faulty);
+    }
     if (branch->finish == FINISH_NONE && branch->event.released_count > released_before) {
         span_publish(engine->tree, engine->pages, branch,
                      branch->spec->context_token_count + branch->event.released_count, false);

@@ -181,6 +181,46 @@ static enum status make_runs(struct generation *generation)
     return STATUS_OK;
 }
 
+/* ---- what it may resemble ---- */
+
+static void text_of(const struct node *node, const uint32_t **ids, uint32_t *count)
+{
+    const struct node_sampled *sampled = node->sampled;
+
+    *ids = sampled != NULL ? sampled->output.tokens : node->ids;
+    *count = sampled != NULL ? sampled->event.sampled_count : node->id_count;
+    *count = *count < DRAFT_TEXT_TOKENS ? *count : DRAFT_TEXT_TOKENS;
+}
+
+/* The beginnings of what the same speaker said at the same place, the latest first. */
+static enum status copy_siblings(const struct generate_query *query, struct generation *generation)
+{
+    const struct node_children *children = &query->place.node->children;
+    const uint32_t *ids;
+    uint32_t count;
+    uint32_t at = 0;
+
+    for (uint32_t i = children->count; i > 0 && generation->text_count < DRAFT_TEXT_COUNT_MAX;
+         i--) {
+        const struct node *node = children->items[i - 1];
+
+        if (node->parent_offset != query->place.offset || node->speaker != query->speaker ||
+            node->is_purged || node->is_deleted) {
+            continue;
+        }
+        text_of(node, &ids, &count);
+        if (count > 0) {
+            TRY(id_list_append(&generation->text_ids, ids, count));
+            generation->texts[generation->text_count++].count = count;
+        }
+    }
+    for (uint32_t i = 0; i < generation->text_count; i++) {
+        generation->texts[i].ids = generation->text_ids.ids + at;
+        at += generation->texts[i].count;
+    }
+    return STATUS_OK;
+}
+
 /* ---- all of it ---- */
 
 static void fill_specs(struct store *store, const struct session *session,
@@ -205,6 +245,8 @@ static void fill_specs(struct store *store, const struct session *session,
                       .session = session->id},
             .sampler = generation->sampler,
             .cues = generation->cues,
+            .texts = generation->texts,
+            .text_count = generation->text_count,
             .lead_in = generation->lead_in.data,
             .lead_in_bytes = (uint32_t)generation->lead_in.size,
         };
@@ -261,6 +303,9 @@ static enum status fill(struct store *store, const struct generate_query *query,
     TRY(context_create(&context, error, &generation->context));
     generation->room = query->session->context_tokens;
     TRY(fill_rest(store, query->session, query->place, query->opens_turn, generation, error));
+    if (copy_siblings(query, generation) != STATUS_OK) {
+        return error_set(error, STATUS_MEMORY, "out of memory while a reply was prepared");
+    }
     generation->is_unfollowed = query->request->delivery == DELIVERY_NO_FOLLOW;
     fill_specs(store, query->session, query->request->priority, generation);
     return STATUS_OK;
@@ -332,6 +377,7 @@ void branching_destroy(struct generation *generation)
     cue_set_destroy(generation->cues);
     memory_free(generation->runs);
     id_list_finish(&generation->copies);
+    id_list_finish(&generation->text_ids);
     buffer_finish(&generation->lead_in);
     memory_free(generation);
 }

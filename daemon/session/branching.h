@@ -22,8 +22,11 @@ struct generation {
     uint32_t room;             /* context and reply together, tokens */
     struct branch_run *runs;   /* owned array; ids borrowed, or in `copies` */
     uint32_t run_count;
-    struct id_list copies; /* owned: tokens of nodes that may still move */
-    struct buffer lead_in; /* owned */
+    struct id_list copies;                         /* owned: tokens of nodes that may still move */
+    struct branch_run texts[DRAFT_TEXT_COUNT_MAX]; /* of siblings: drafts come from there */
+    uint32_t text_count;
+    struct id_list text_ids; /* owned: copies, since a sibling may be purged meanwhile */
+    struct buffer lead_in;   /* owned */
     uint8_t context_digest[SHA256_BYTES];
     uint32_t spec_count;
     struct branch_spec specs[]; /* slot, node, seed and output are filled in at submit */

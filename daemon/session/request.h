@@ -385,6 +385,7 @@ struct node_view {
 
 struct info_view {
     struct bytes model_name, model_path, architecture, numerics_id, backend, chat_format;
+    struct bytes speculation;
     uint8_t model_hash[32];
     uint32_t vocabulary_count, context_tokens_max, context_tokens_trained;
     uint64_t kv_page_count, kv_bytes, weight_bytes, started_us;
@@ -397,6 +398,7 @@ struct stats_view {
     uint64_t prefill_row_count, sample_count, step_ns, context_token_count, context_cached_count;
     uint64_t context_computed_count, preemption_count, cancelled_count, finished_count;
     uint64_t failed_count, kv_page_count, kv_page_free_count, kv_page_cached_count;
+    uint64_t drafted_count, accepted_count;
 };
 
 struct bookmark_view {

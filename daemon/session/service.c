@@ -62,6 +62,8 @@ void service_stats(struct store *store, const struct request *request, struct re
         .kv_page_count = stats.page_count,
         .kv_page_free_count = stats.page_free_count,
         .kv_page_cached_count = stats.page_cached_count,
+        .drafted_count = stats.drafted_count,
+        .accepted_count = stats.accepted_count,
     };
     send(store, to, &reply, false);
 }

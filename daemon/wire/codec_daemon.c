@@ -123,6 +123,7 @@ enum status codec_build_info(const struct reply *reply, const struct codec_daemo
     CODEC_SET_BYTES(body, architecture, view->architecture);
     CODEC_SET_BYTES(body, numerics_id, view->numerics_id);
     CODEC_SET_BYTES(body, backend, view->backend);
+    CODEC_SET_BYTES(body, speculation, view->speculation);
     CODEC_SET(body, vocabulary_count, view->vocabulary_count);
     CODEC_SET(body, context_tokens_max, view->context_tokens_max);
     CODEC_SET(body, context_tokens_trained, view->context_tokens_trained);
@@ -171,6 +172,8 @@ enum status codec_build_stats(const struct reply *reply, const struct codec_daem
     CODEC_SET(body, kv_page_free_count, view->kv_page_free_count);
     CODEC_SET(body, kv_page_cached_count, view->kv_page_cached_count);
     CODEC_SET(body, memory_bytes, daemon->memory_bytes);
+    CODEC_SET(body, drafted_count, view->drafted_count);
+    CODEC_SET(body, accepted_count, view->accepted_count);
     out->result_case = PERSONAD__V1__REPLY__RESULT_STATS;
     out->stats = body;
     return STATUS_OK;

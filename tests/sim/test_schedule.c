@@ -1,11 +1,12 @@
 /* Goal: whatever is submitted, cancelled, forked, doubled, preempted, evicted, parked or forgotten,
  * in any order and in any company, each node gets the bytes that it gets alone, nobody finds KV of
- * another lineage, and no page is lost.
+ * another lineage, no page is lost, and whatever is drafted changes nothing of it.
  * Method: seeded runs over the fake backend with a small pool and tiny alphabets, so that sharing,
- * forks in the middle of pages and preemption happen all the time; each node is run again alone and
- * compared by memcmp; pool and tree are counted anew after each step. Three planted faults (a value
- * that depends on the batch, a page that is given away too early, a scope that is not one's own)
- * must be caught by the same checks.
+ * forks in the middle of pages and preemption happen all the time; each node is run alone first
+ * and compared by memcmp; drafts come from what it gave there, with some tokens changed; pool and
+ * tree are counted anew after each step. Four planted faults (a value that depends on the batch, a
+ * page that is given away too early, a scope that is not one's own, drafts that are kept though
+ * another token was drawn) must be caught by the same checks.
  * Usage: sim_test_schedule [first seed [count]]; a failure prints its seed.
  */
 #include <stdio.h>
@@ -24,20 +25,25 @@ enum {
     CONTEXT_MAX = 160,
     PERSONA_COUNT = 3,
     STUCK_STEP_COUNT = 20000,
+    KEPT_COUNT = 12, /* branches of a sim whose backend keeps wrong drafts */
 };
 
-enum plant { PLANT_NONE, PLANT_BATCH, PLANT_EARLY_REUSE, PLANT_WRONG_SCOPE };
+enum plant { PLANT_NONE, PLANT_BATCH, PLANT_EARLY_REUSE, PLANT_WRONG_SCOPE, PLANT_KEPT_DRAFTS };
 
 /* What the simulator knows of a node: the request with its true scopes, and its ids for ever. */
 struct sim_node {
     struct engine_rig_request request;
     uint32_t ids[CONTEXT_MAX];
-    uint32_t branch; /* in the rig */
+    uint32_t branch;            /* in the rig */
+    uint32_t truth;             /* what it gives alone: in sim.alone */
+    uint32_t text[CONTEXT_MAX]; /* where drafts may come from: more or less the truth */
+    struct branch_run text_run;
     bool is_parked;
 };
 
 struct sim {
     struct engine_rig rig;
+    struct engine_rig alone; /* one node after the other, nothing shared, nothing drafted */
     struct sim_node *nodes;
     uint32_t node_count;
     uint32_t session_count;
@@ -57,8 +63,25 @@ static uint32_t draw(struct sim *sim, uint32_t bound)
     return (uint32_t)((sim->random >> 16) % bound);
 }
 
+/* A step that answers as if every draft had been drawn. */
+static enum status keep_drafts(struct backend *backend, uint32_t ticket, struct step_result *out)
+{
+    static struct sample_result kept[KEPT_COUNT];
+    const enum status status = fake_ops()->step_wait(backend, ticket, out);
+
+    if (status == STATUS_OK) {
+        memcpy(kept, out->samples, sizeof(kept));
+        for (uint32_t i = 0; i < KEPT_COUNT; i++) {
+            kept[i].flags &= ~(uint32_t)SAMPLE_FLAG_DROPPED;
+        }
+        out->samples = kept;
+    }
+    return status;
+}
+
 static void sim_open(struct sim *sim, uint64_t seed, enum plant plant)
 {
+    static struct backend_ops ops;
     struct engine_rig_settings settings = engine_rig_defaults();
 
     memset(sim, 0, sizeof(*sim));
@@ -69,7 +92,7 @@ static void sim_open(struct sim *sim, uint64_t seed, enum plant plant)
     }
     settings.context_token_count_max = CONTEXT_MAX;
     settings.page_count = 10 + draw(sim, 30);
-    settings.running_count_max = 1 + draw(sim, 8);
+    settings.running_count_max = 1 + draw(sim, 12);
     settings.row_count_max = settings.running_count_max + draw(sim, 40);
     settings.step_slot_count = plant == PLANT_EARLY_REUSE ? 2 : 1 + draw(sim, 2);
     if (plant == PLANT_BATCH && settings.running_count_max == 1) {
@@ -85,13 +108,25 @@ static void sim_open(struct sim *sim, uint64_t seed, enum plant plant)
             sim->prompts[p][i] = RIG_TOKEN_A + draw(sim, 2);
         }
     }
-    engine_rig_open(&sim->rig, &settings, NODE_COUNT_MAX_SIM);
+    settings.speculates = plant == PLANT_KEPT_DRAFTS || draw(sim, 3) > 0;
+    ops = *fake_ops();
+    if (plant == PLANT_KEPT_DRAFTS) {
+        settings.running_count_max = KEPT_COUNT;
+        settings.row_count_max = 2 * KEPT_COUNT;
+        settings.step_slot_count = 1;
+        ops.step_wait = keep_drafts;
+    }
+    engine_rig_open_changed(&sim->rig, &settings, &ops, NODE_COUNT_MAX_SIM);
+    settings = engine_rig_defaults();
+    settings.context_token_count_max = CONTEXT_MAX;
+    engine_rig_open(&sim->alone, &settings, NODE_COUNT_MAX_SIM);
     fake_behaviour(sim->rig.fake)->depends_on_batch = plant == PLANT_BATCH;
 }
 
 static void sim_close(struct sim *sim)
 {
     engine_rig_close(&sim->rig);
+    engine_rig_close(&sim->alone);
     memory_free(sim->nodes);
 }
 
@@ -102,12 +137,40 @@ static struct engine_rig_branch *branch_of(struct sim *sim, const struct sim_nod
     return &sim->rig.branches[node->branch];
 }
 
-static void submit(struct sim *sim, struct sim_node *node)
+static void find_truth(struct sim *sim, struct sim_node *node)
 {
     struct engine_rig_request request = node->request;
 
-    request.ids = node->ids;
+    request.group = 0;
+    request.session_scope = 0;
+    request.prompt_scope = 0;
+    request.text_count = 0;
+    node->truth = engine_rig_submit(&sim->alone, &request, NULL);
+    CHECK(engine_rig_run(&sim->alone, STUCK_STEP_COUNT));
+}
+
+/* A text that the reply follows for a while, so that drafts are right and wrong. */
+static void make_text(struct sim *sim, struct sim_node *node)
+{
+    const struct engine_rig_branch *truth = &sim->alone.branches[node->truth];
+
+    node->text_run = (struct branch_run){.ids = node->text, .count = truth->event.sampled_count};
+    for (uint32_t i = 0; i < node->text_run.count; i++) {
+        const bool is_right = draw(sim, 10) > 0;
+        node->text[i] = is_right ? truth->output.tokens[i] : draw(sim, RIG_TOKEN_COUNT);
+    }
+    node->request.texts = &node->text_run;
+    node->request.text_count = draw(sim, 4) > 0;
+}
+
+static void submit(struct sim *sim, struct sim_node *node)
+{
+    struct engine_rig_request request;
+
     node->request.ids = node->ids;
+    find_truth(sim, node);
+    make_text(sim, node);
+    request = node->request;
     if (sim->plant == PLANT_WRONG_SCOPE && request.session_scope != 0) {
         request.session_scope = 1000;
         request.prompt_scope = request.prompt_scope != 0 ? 1 : 0;
@@ -286,32 +349,22 @@ static const char *check_lineage(struct sim *sim, const struct sim_node *node)
 
 static const char *check_nodes(struct sim *sim)
 {
-    struct engine_rig_settings settings = engine_rig_defaults();
     const char *problem = NULL;
-    struct engine_rig alone;
 
-    settings.context_token_count_max = CONTEXT_MAX;
-    engine_rig_open(&alone, &settings, NODE_COUNT_MAX_SIM);
     for (uint32_t i = 0; i < sim->node_count && problem == NULL; i++) {
         const struct engine_rig_branch *branch = branch_of(sim, &sim->nodes[i]);
-        struct engine_rig_request request = sim->nodes[i].request;
-        request.group = 0;
-        request.session_scope = 0;
-        request.prompt_scope = 0;
-        const uint32_t index = engine_rig_submit(&alone, &request, NULL);
-        CHECK(engine_rig_run(&alone, STUCK_STEP_COUNT));
+        const struct engine_rig_branch *truth = &sim->alone.branches[sim->nodes[i].truth];
         if (branch->event.finish == FINISH_CANCELLED) {
-            if (!engine_rig_leads(branch, &alone.branches[index])) {
+            if (!engine_rig_leads(branch, truth)) {
                 problem = "a cancelled node differs from the same node alone";
             }
-        } else if (!engine_rig_equal(branch, &alone.branches[index])) {
+        } else if (!engine_rig_equal(branch, truth)) {
             problem = "a node differs from the same node alone";
         }
         if (problem == NULL) {
             problem = check_lineage(sim, &sim->nodes[i]);
         }
     }
-    engine_rig_close(&alone);
     return problem;
 }
 
@@ -398,16 +451,21 @@ static int run_seeds(uint64_t first, uint64_t count)
         sum.cancelled_count += stats.cancelled_count;
         sum.context_token_count += stats.context_token_count;
         sum.context_cached_count += stats.context_cached_count;
+        sum.drafted_count += stats.drafted_count;
+        sum.accepted_count += stats.accepted_count;
     }
     printf("%llu seeds from %llu: %llu steps, %llu preemptions, %llu cancelled, %llu of %llu "
-           "context tokens shared\n",
+           "context tokens shared, %llu of %llu drafts drawn\n",
            (unsigned long long)count, (unsigned long long)first, (unsigned long long)sum.step_count,
            (unsigned long long)sum.preemption_count, (unsigned long long)sum.cancelled_count,
            (unsigned long long)sum.context_cached_count,
-           (unsigned long long)sum.context_token_count);
+           (unsigned long long)sum.context_token_count, (unsigned long long)sum.accepted_count,
+           (unsigned long long)sum.drafted_count);
     /* A simulation in which nothing happened has shown nothing. */
-    return count >= SEED_COUNT && (sum.preemption_count < count || sum.cancelled_count < count ||
-                                   sum.context_cached_count * 4 < sum.context_token_count);
+    return count >= SEED_COUNT &&
+           (sum.preemption_count < count || sum.cancelled_count < count ||
+            sum.context_cached_count * 4 < sum.context_token_count ||
+            sum.accepted_count < 10 * count || sum.drafted_count - sum.accepted_count < count);
 }
 
 /* The planted fault must be noticed in some run. */
@@ -433,6 +491,7 @@ int main(int argc, char **argv)
         failures += run_planted(PLANT_BATCH, "value that depends on the batch");
         failures += run_planted(PLANT_EARLY_REUSE, "page that is given away too early");
         failures += run_planted(PLANT_WRONG_SCOPE, "scope of another");
+        failures += run_planted(PLANT_KEPT_DRAFTS, "drafts that were not drawn");
     }
     return failures == 0 ? 0 : 1;
 }

@@ -79,7 +79,7 @@ static void fake_open(struct engine_rig *rig, const struct fake_behaviour *behav
     };
 
     CHECK(fake_create(&backend, behaviour, &rig->fake) == STATUS_OK);
-    CHECK(forward_create_program(fake_ops(), fake_backend(rig->fake), fake_program(rig->fake),
+    CHECK(forward_create_program(rig->ops, fake_backend(rig->fake), fake_program(rig->fake),
                                  &rig->forward) == STATUS_OK);
 }
 
@@ -111,6 +111,7 @@ static void open_engine(struct engine_rig *rig, uint32_t branch_count_max)
         .partial_count_max = partial_count_max(&rig->settings),
         .step_budget_ms = STEP_BUDGET_MS,
         .context_token_count_max = rig->settings.context_token_count_max,
+        .speculates = rig->settings.speculates,
         .restart = rig->settings.restarts ? restart : NULL,
         .restart_context = rig,
     };
@@ -127,6 +128,12 @@ static void open_engine(struct engine_rig *rig, uint32_t branch_count_max)
 void engine_rig_open(struct engine_rig *rig, const struct engine_rig_settings *settings,
                      uint32_t branch_count_max)
 {
+    engine_rig_open_changed(rig, settings, fake_ops(), branch_count_max);
+}
+
+void engine_rig_open_changed(struct engine_rig *rig, const struct engine_rig_settings *settings,
+                             const struct backend_ops *changed, uint32_t branch_count_max)
+{
     const struct fake_behaviour behaviour = {
         .page_count = settings->page_count,
         .step_slot_count = settings->step_slot_count,
@@ -138,6 +145,7 @@ void engine_rig_open(struct engine_rig *rig, const struct engine_rig_settings *s
 
     memset(rig, 0, sizeof(*rig));
     rig->settings = *settings;
+    rig->ops = changed;
     vocabulary_fill(&rig->vocabulary);
     CHECK(tokenizer_create(&rig->vocabulary, NULL, &rig->tokenizer) == STATUS_OK);
     fake_open(rig, &behaviour);
@@ -295,6 +303,8 @@ static void spec_make(struct engine_rig *rig, const struct engine_rig_request *r
     spec->marks = request->marks;
     spec->mark_count = request->mark_count;
     spec->marks_draw = request->marks_draw;
+    spec->texts = request->texts;
+    spec->text_count = request->text_count;
     spec->resume_count = request->resume_count;
     spec->output = &branch->output;
 }

@@ -29,7 +29,8 @@ struct engine_rig_settings {
     uint32_t context_token_count_max;
     uint32_t step_slot_count;
     uint32_t partial_count_max; /* 0: enough for every row */
-    bool restarts;              /* the engine may make the fake anew after it failed */
+    bool speculates;
+    bool restarts; /* the engine may make the fake anew after it failed */
 };
 
 /* What is asked for. Zero means: the plain case. */
@@ -51,8 +52,10 @@ struct engine_rig_request {
     uint32_t top_count;
     const char *cue; /* a literal cue, or NULL */
     bool ignore_end;
-    const struct sampler *sampler; /* borrowed, in place of max_tokens and ignore_end; or NULL */
-    const uint32_t *resume;        /* tokens that are in the output already */
+    const struct sampler *sampler;  /* borrowed, in place of max_tokens and ignore_end; or NULL */
+    const struct branch_run *texts; /* borrowed, with their ids: what drafts are taken from */
+    uint32_t text_count;
+    const uint32_t *resume; /* tokens that are in the output already */
     uint32_t resume_count;
     const struct branch_mark *marks; /* borrowed: the branch looks */
     uint32_t mark_count;
@@ -77,8 +80,9 @@ struct engine_rig_branch {
 
 struct engine_rig {
     struct engine_rig_settings settings;
-    struct fake *fake;       /* NULL over a forward of the caller's */
-    struct forward *forward; /* borrowed then, as the tokenizer is */
+    struct fake *fake;             /* NULL over a forward of the caller's */
+    const struct backend_ops *ops; /* the fake's */
+    struct forward *forward;       /* borrowed then, as the tokenizer is */
     struct vocabulary vocabulary;
     struct tokenizer *tokenizer;
     struct engine *engine;
@@ -96,6 +100,10 @@ struct engine_rig {
 struct engine_rig_settings engine_rig_defaults(void);
 void engine_rig_open(struct engine_rig *rig, const struct engine_rig_settings *settings,
                      uint32_t branch_count_max);
+
+/* The same with a changed table of entries for the fake, borrowed. */
+void engine_rig_open_changed(struct engine_rig *rig, const struct engine_rig_settings *settings,
+                             const struct backend_ops *changed, uint32_t branch_count_max);
 
 /* The same over a forward and a tokenizer that outlive the rig; step_slot_count is the backend's.
  */

@@ -120,6 +120,7 @@ struct personad_info {
     uint64_t kv_page_count, kv_bytes, weight_bytes, started_us;
     const struct personad_limit *limits;
     size_t limit_count;
+    struct personad_text speculation; /* "auto" or "off" */
 };
 
 struct personad_stats {
@@ -129,6 +130,7 @@ struct personad_stats {
     uint64_t context_token_count, context_cached_count, context_computed_count;
     uint64_t preemption_count, cancelled_count, finished_count, failed_count;
     uint64_t kv_page_count, kv_page_free_count, kv_page_cached_count, memory_bytes;
+    uint64_t drafted_count, accepted_count;
 };
 
 struct personad_persona {

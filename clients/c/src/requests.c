@@ -75,6 +75,7 @@ int personad_info(personad_client *client, const struct personad_info **out)
         .backend = text_of(from->has_backend, from->backend),
         .chat_format = text_of(from->has_chat_format, from->chat_format),
         .socket_path = text_of(from->has_socket_path, from->socket_path),
+        .speculation = text_of(from->has_speculation, from->speculation),
         .model_hash = text_of(from->has_model_hash, from->model_hash),
         .vocabulary_count = from->vocabulary_count,
         .context_tokens_max = from->context_tokens_max,
@@ -126,6 +127,8 @@ int personad_stats(personad_client *client, struct personad_stats *out)
         .kv_page_free_count = from->kv_page_free_count,
         .kv_page_cached_count = from->kv_page_cached_count,
         .memory_bytes = from->memory_bytes,
+        .drafted_count = from->drafted_count,
+        .accepted_count = from->accepted_count,
     };
     return PERSONAD_OK;
 }

@@ -1,8 +1,9 @@
 /* Goal: over real kernels, too, a branch's bits do not depend on its company, on chunks, on shared
- * or copied pages, on preemption or on the number of threads.
+ * or copied pages, on preemption, on drafts or on the number of threads.
  * Method: a tiny model on the CPU backend; branches of one persona with a prompt longer than an
  * attention block, siblings, a stranger and a fork run together in a small pool; each is run again
- * alone in an engine of its own and compared by memcmp. Twin: one context token changed must show.
+ * alone in an engine of its own and compared by memcmp; drafts come from what a branch gives alone,
+ * with some tokens changed. Twins: one context token changed, drafts kept that were not drawn.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,14 +36,17 @@ struct world {
     struct sampler *sampler;
     struct backend *backend;
     struct forward *forward;
+    bool speculates;
 };
 
-static void world_open(struct world *world, uint32_t thread_count)
+static void world_open_with(struct world *world, uint32_t thread_count,
+                            const struct backend_ops *ops)
 {
     const struct tiny_spec spec = tiny_spec_of(DTYPE_Q4_1, VOCABULARY_BPE, 11);
     struct sampler_settings sampling = sampler_settings_default();
     uint32_t end_count;
 
+    world->speculates = false;
     world->file = tiny_model_create(&spec);
     world->model = rig_model_of(world->file);
     assert_int_equal(tokenizer_create(model_vocabulary(world->model), NULL, &world->tokenizer),
@@ -66,9 +70,14 @@ static void world_open(struct world *world, uint32_t thread_count)
     const struct forward_settings forward = {
         .row_count_max = ROWS, .sample_count_max = RUNNING, .page_count = 128};
     assert_int_equal(backend_cpu_ops.create(&backend, NULL, &world->backend), STATUS_OK);
-    assert_int_equal(forward_create(world->model, &backend_cpu_ops, world->backend, &forward, NULL,
-                                    &world->forward),
-                     STATUS_OK);
+    assert_int_equal(
+        forward_create(world->model, ops, world->backend, &forward, NULL, &world->forward),
+        STATUS_OK);
+}
+
+static void world_open(struct world *world, uint32_t thread_count)
+{
+    world_open_with(world, thread_count, &backend_cpu_ops);
 }
 
 static void world_close(struct world *world)
@@ -89,6 +98,7 @@ static void engine_open(struct engine_rig *rig, struct world *world, uint32_t pa
         .running_count_max = RUNNING,
         .context_token_count_max = CONTEXT_MAX,
         .partial_count_max = ROWS * 3,
+        .speculates = world->speculates,
     };
 
     engine_rig_open_over(rig, &settings, world->forward, world->tokenizer, BRANCHES + 1);
@@ -242,12 +252,88 @@ static void test_a_look_over_a_reply_has_the_bits_of_the_reply(void **state)
     world_close(&world);
 }
 
+/* As if every draft had been drawn. */
+static enum status keep_drafts(struct backend *backend, uint32_t ticket, struct step_result *out)
+{
+    static struct sample_result kept[RUNNING];
+    const enum status status = backend_cpu_ops.step_wait(backend, ticket, out);
+
+    memcpy(kept, out->samples, sizeof kept);
+    for (uint32_t i = 0; i < RUNNING; i++) {
+        kept[i].flags &= ~(uint32_t)SAMPLE_FLAG_DROPPED;
+    }
+    out->samples = kept;
+    return status;
+}
+
+enum { DRAFTING = 3 };
+
+/* Runs the first requests together with drafts; how many are as alone. */
+static uint32_t count_drafting_as_alone(uint32_t thread_count, const struct backend_ops *ops,
+                                        struct engine_stats *stats)
+{
+    static uint32_t texts[DRAFTING][CONTEXT_MAX];
+    struct engine_rig_request requests[BRANCHES];
+    struct branch_run runs[DRAFTING];
+    struct world plain, drafting;
+    struct engine_rig rig;
+    uint32_t count = 0;
+
+    world_open(&plain, 3 - thread_count);
+    world_open_with(&drafting, thread_count, ops);
+    drafting.speculates = true;
+    requests_make(&plain, requests);
+    for (uint32_t i = 0; i < DRAFTING; i++) {
+        engine_open(&rig, &plain, 128);
+        engine_rig_lend(&rig, &requests[i]);
+        assert_true(engine_rig_run(&rig, STEPS));
+        runs[i] = (struct branch_run){texts[i], rig.branches[0].event.sampled_count, 0};
+        for (uint32_t t = 0; t < runs[i].count; t++) {
+            texts[i][t] = rig.branches[0].output.tokens[t] + (t % 13 == 12);
+        }
+        engine_rig_close(&rig);
+    }
+    engine_open(&rig, &drafting, 128);
+    for (uint32_t i = 0; i < DRAFTING; i++) {
+        struct engine_rig_request request = requests[i];
+        request.sampler = drafting.sampler;
+        request.texts = &runs[i];
+        request.text_count = 1;
+        engine_rig_lend(&rig, &request);
+    }
+    assert_true(engine_rig_run(&rig, STEPS));
+    engine_stats(rig.engine, stats);
+    for (uint32_t i = 0; i < DRAFTING; i++) {
+        count += is_as_alone(&plain, &rig.branches[i], &requests[i]);
+    }
+    engine_rig_close(&rig);
+    world_close(&plain);
+    world_close(&drafting);
+    return count;
+}
+
+static void test_drafts_leave_every_bit_as_it_was(void **state)
+{
+    struct backend_ops ops = backend_cpu_ops;
+    struct engine_stats stats;
+
+    (void)state;
+    for (uint32_t thread_count = 1; thread_count <= 2; thread_count++) {
+        assert_int_equal(count_drafting_as_alone(thread_count, &backend_cpu_ops, &stats), DRAFTING);
+        assert_true(stats.accepted_count > 20);
+        assert_true(stats.accepted_count < stats.drafted_count);
+    }
+    ops.step_wait = keep_drafts;
+    assert_true(count_drafting_as_alone(1, &ops, &stats) < DRAFTING);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_crowd_of_branches_has_the_bits_of_each_alone),
         cmocka_unit_test(test_a_fork_in_the_middle_of_a_page_has_the_bits_of_the_path),
         cmocka_unit_test(test_a_look_over_a_reply_has_the_bits_of_the_reply),
+        cmocka_unit_test(test_drafts_leave_every_bit_as_it_was),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
