@@ -17,6 +17,7 @@ struct queue {
     uint32_t item_count_max;
     uint32_t head_index; /* oldest */
     uint32_t count;
+    bool is_held;
     bool is_woken; /* stays until a wait has seen it, so that a wake before a wait is not lost */
     void (*on_ready)(void *context);
     void *context;
@@ -139,7 +140,7 @@ enum status queue_push(struct queue *queue, const void *item)
 enum status queue_pop(struct queue *queue, void *item)
 {
     lock_acquire(&queue->lock);
-    if (queue->count == 0) {
+    if (queue->count == 0 || queue->is_held) {
         lock_release(&queue->lock);
         return STATUS_AGAIN;
     }
@@ -148,6 +149,14 @@ enum status queue_pop(struct queue *queue, void *item)
     queue->count--;
     lock_release(&queue->lock);
     return STATUS_OK;
+}
+
+void queue_hold(struct queue *queue, bool is_held)
+{
+    lock_acquire(&queue->lock);
+    queue->is_held = is_held;
+    CHECK(pthread_cond_signal(&queue->filled) == 0);
+    lock_release(&queue->lock);
 }
 
 static struct timespec deadline_after_ms(int timeout_ms)
@@ -169,7 +178,7 @@ void queue_wait(struct queue *queue, int timeout_ms)
     const struct timespec deadline = deadline_after_ms(timeout_ms < 0 ? 0 : timeout_ms);
 
     lock_acquire(&queue->lock);
-    while (queue->count == 0 && !queue->is_woken) {
+    while ((queue->count == 0 || queue->is_held) && !queue->is_woken) {
         int result;
 
         if (timeout_ms < 0) {

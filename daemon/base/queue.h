@@ -36,6 +36,10 @@ MUST_USE enum status queue_push(struct queue *queue, const void *item);
 /* Copies the oldest item out. AGAIN when empty. */
 MUST_USE enum status queue_pop(struct queue *queue, void *item);
 
+/* While it is held nothing can be popped and no item ends a wait: what is pushed meanwhile is there
+ * all at once when it is let go. */
+void queue_hold(struct queue *queue, bool is_held);
+
 /* Sleeps until an item is there, queue_wake() was called, or timeout_ms passed (negative: no
  * limit). A wake before the wait counts: the next wait returns at once.
  */

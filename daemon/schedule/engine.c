@@ -239,6 +239,11 @@ enum status engine_submit(struct engine *engine, const struct branch_spec *spec,
     return message_push(engine, &message, error);
 }
 
+void engine_hold(struct engine *engine, bool is_held)
+{
+    queue_hold(engine->inbox, is_held);
+}
+
 enum status engine_cancel(struct engine *engine, uint32_t slot)
 {
     const struct message message = {.kind = MESSAGE_CANCEL, .slot = slot};

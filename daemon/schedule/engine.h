@@ -59,6 +59,10 @@ void engine_on_events(struct engine *engine, void (*on_ready)(void *context), vo
 MUST_USE enum status engine_submit(struct engine *engine, const struct branch_spec *spec,
                                    struct error *error);
 
+/* While it is held the engine sees nothing of what is submitted and asked: so branches that belong
+ * together begin in one step. For the span of a loop over engine_submit(). */
+void engine_hold(struct engine *engine, bool is_held);
+
 /* Ends the branch as FINISH_CANCELLED at the tokens released so far. Harmless when it has ended. */
 MUST_USE enum status engine_cancel(struct engine *engine, uint32_t slot);
 

@@ -11,6 +11,7 @@
 
 struct generation {
     struct user *user;         /* borrowed */
+    struct reply_to to;        /* whose request it is; none for one that goes on after a start */
     uint32_t token_count_max;  /* of one output block: what is asked for, or the room */
     uint64_t branch_bytes;     /* of one output block */
     uint32_t alive_count;      /* branches lent out */

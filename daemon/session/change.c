@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/memory.h"
+#include "session/branching.h"
 #include "session/record.h"
 
 enum status change_init(struct change *change, struct store *store, struct session *session,
@@ -258,6 +259,7 @@ enum status change_commit(struct change *change, const struct change_answer *ans
         }
     }
     if (status == STATUS_OK && change->generation != NULL) {
+        change->generation->to = answer->to;
         status = generate_submit(store, change->generation, change->nodes + change->given_count,
                                  change->error);
     }

@@ -203,11 +203,13 @@ static bool go_on(struct store *store, struct expand *expand)
     struct error error = {0};
     enum status status = STATUS_OK;
 
+    engine_hold(store->settings.engine, true);
     while (status == STATUS_OK && expand->begun_count < expand->frontier_count &&
            expand->looks[expand->begun_count % EXPAND_LOOK_COUNT_MAX] == NULL) {
         status = lend(store, expand, expand->begun_count, &error);
         expand->begun_count += status == STATUS_OK;
     }
+    engine_hold(store->settings.engine, false);
     if (status == STATUS_OK || (status == STATUS_LIMIT && expand->job.lent_count > 0)) {
         return true; /* what ends next makes room */
     }

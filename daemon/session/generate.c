@@ -199,8 +199,8 @@ static void take_back(struct store *store, struct node *node)
     }
 }
 
-enum status generate_submit(struct store *store, struct generation *generation, struct node **nodes,
-                            struct error *error)
+static enum status submit_all(struct store *store, struct generation *generation,
+                              struct node **nodes, struct error *error)
 {
     for (uint32_t k = 0; k < generation->spec_count; k++) {
         struct node *node = nodes[k];
@@ -235,6 +235,18 @@ enum status generate_submit(struct store *store, struct generation *generation, 
         }
     }
     return STATUS_OK;
+}
+
+/* Siblings begin in one step, from the same row of logits. */
+enum status generate_submit(struct store *store, struct generation *generation, struct node **nodes,
+                            struct error *error)
+{
+    enum status status;
+
+    engine_hold(store->settings.engine, true);
+    status = submit_all(store, generation, nodes, error);
+    engine_hold(store->settings.engine, false);
+    return status;
 }
 
 /* ---- the journal's side ---- */
@@ -478,6 +490,18 @@ void generate_cancel(struct store *store, struct node *node)
         engine_cancel(store->settings.engine, sampled->slot) != STATUS_OK) {
         log_line(LOG_WARN, "session", "node %llu could not be cancelled now",
                  (unsigned long long)node->id);
+    }
+}
+
+void generate_cancel_request(struct store *store, struct reply_to to)
+{
+    for (uint32_t slot = 0; slot < BRANCH_COUNT_MAX; slot++) {
+        struct node *node = store->slots[slot];
+
+        if (node != NULL && node->sampled->generation->to.connection == to.connection &&
+            node->sampled->generation->to.request == to.request) {
+            generate_cancel(store, node);
+        }
     }
 }
 

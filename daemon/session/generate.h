@@ -63,6 +63,9 @@ void generate_commit(struct store *store, struct node *node, enum journal_told t
 /* Asks the engine to end it. Harmless when it has ended. */
 void generate_cancel(struct store *store, struct node *node);
 
+/* The same for all that this request made. */
+void generate_cancel_request(struct store *store, struct reply_to to);
+
 /* Parks branches that nobody has followed for BRANCH_UNFOLLOWED_MS_MAX. */
 void generate_park_unfollowed(struct store *store);
 void generate_follow(struct store *store, struct node *node);

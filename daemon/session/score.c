@@ -223,6 +223,21 @@ static enum status make_looks(const struct look_stand *stand, const struct conte
     return STATUS_OK;
 }
 
+/* In one batch: they share what is in front of them. */
+static enum status lend_all(struct store *store, const struct score *score, struct error *error)
+{
+    enum status status = STATUS_OK;
+
+    engine_hold(store->settings.engine, true);
+    for (uint32_t i = 0; i < score->item_count + score->option_count && status == STATUS_OK; i++) {
+        if (score->looks[i] != NULL) {
+            status = look_lend(store, score->looks[i], error);
+        }
+    }
+    engine_hold(store->settings.engine, false);
+    return status;
+}
+
 static enum status start(struct store *store, const struct request_score *asked,
                          struct look_stand *stands, struct score *score, struct error *error)
 {
@@ -244,12 +259,7 @@ static enum status start(struct store *store, const struct request_score *asked,
         look_count += score->looks[i] != NULL;
     }
     TRY(look_check(store, score->job.user, look_count, error));
-    for (uint32_t i = 0; i < score->item_count + score->option_count; i++) {
-        if (score->looks[i] != NULL) {
-            TRY(look_lend(store, score->looks[i], error));
-        }
-    }
-    return STATUS_OK;
+    return lend_all(store, score, error);
 }
 
 static enum status create(const struct request_score *asked, struct score **out)

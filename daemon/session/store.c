@@ -410,6 +410,7 @@ void store_node_unfollow(struct store *store, uint64_t node_id)
 
 void store_cancel_request(struct store *store, struct reply_to to)
 {
+    generate_cancel_request(store, to);
     look_cancel_request(store, to);
 }
 

@@ -71,7 +71,8 @@ MUST_USE enum status store_node_view(struct store *store, uint32_t uid, uint64_t
 void store_node_follow(struct store *store, uint64_t node);
 void store_node_unfollow(struct store *store, uint64_t node);
 
-/* Ends the computation behind a request that looks or expands; its last reply comes soon. Harmless
+/* Ends the computation behind a request, also before its nodes are named: who generates says Cancel
+ * of them to learn that the cut is final, who looks or expands gets its last reply soon. Harmless
  * where there is none. */
 void store_cancel_request(struct store *store, struct reply_to to);
 

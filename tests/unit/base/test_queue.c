@@ -136,6 +136,56 @@ static void test_one_wake_ends_one_wait(void **state)
     queue_destroy(queue);
 }
 
+static void test_what_is_pushed_while_it_is_held_comes_out_together(void **state)
+{
+    struct queue *queue = NULL;
+    uint32_t item = 5;
+    uint64_t start;
+
+    (void)state;
+    assert_int_equal(queue_create(sizeof(item), 2, &queue), STATUS_OK);
+    assert_int_equal(queue_push(queue, &item), STATUS_OK);
+    queue_hold(queue, true);
+    assert_int_equal(queue_pop(queue, &item), STATUS_AGAIN);
+    item = 6;
+    assert_int_equal(queue_push(queue, &item), STATUS_OK);
+    assert_int_equal(queue_push(queue, &item), STATUS_LIMIT);
+    start = clock_monotonic_ns();
+    queue_wait(queue, 20);
+    assert_true(clock_monotonic_ns() - start >= 20000000u);
+    queue_wake(queue);
+    queue_wait(queue, -1); /* a wake ends a wait all the same */
+    queue_hold(queue, false);
+    queue_wait(queue, -1);
+    for (uint32_t wanted = 5; wanted <= 6; wanted++) {
+        assert_int_equal(queue_pop(queue, &item), STATUS_OK);
+        assert_int_equal(item, wanted);
+    }
+    queue_destroy(queue);
+}
+
+static void *let_go(void *context)
+{
+    queue_hold(context, false);
+    return NULL;
+}
+
+static void test_letting_go_ends_a_sleep(void **state)
+{
+    struct queue *queue = NULL;
+    const uint32_t item = 5;
+    pthread_t thread;
+
+    (void)state;
+    assert_int_equal(queue_create(sizeof(item), 2, &queue), STATUS_OK);
+    queue_hold(queue, true);
+    assert_int_equal(queue_push(queue, &item), STATUS_OK);
+    assert_int_equal(pthread_create(&thread, NULL, let_go, queue), 0);
+    queue_wait(queue, -1); /* would hang */
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    queue_destroy(queue);
+}
+
 static void test_a_board_keeps_the_last_value_in_the_order_of_the_first(void **state)
 {
     struct board *board = NULL;
@@ -406,6 +456,8 @@ int main(void)
         cmocka_unit_test(test_the_hook_runs_after_every_entry_that_got_in),
         cmocka_unit_test(test_a_wait_ends_with_an_item_a_wake_or_the_time),
         cmocka_unit_test(test_one_wake_ends_one_wait),
+        cmocka_unit_test(test_what_is_pushed_while_it_is_held_comes_out_together),
+        cmocka_unit_test(test_letting_go_ends_a_sleep),
         cmocka_unit_test(test_a_board_keeps_the_last_value_in_the_order_of_the_first),
         cmocka_unit_test(test_two_producers_lose_double_and_reorder_nothing),
         cmocka_unit_test(test_the_order_check_sees_a_swap_and_a_loss),

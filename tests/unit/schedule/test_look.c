@@ -216,6 +216,50 @@ static void test_many_tokens_are_measured_at_one_place(void **state)
     engine_rig_close(&rig);
 }
 
+/* The frontier of an expansion: what is known in front of it is cached, and each look adds one
+ * token. Lent together they are one step of one row each. The twin lends them one by one. */
+static void test_looks_that_are_lent_together_are_one_step(void **state)
+{
+    enum { LOOKS = 6 };
+    struct engine_rig rig;
+    struct trial trial;
+
+    (void)state;
+    for (uint32_t together = 0; together < 2; together++) {
+        struct engine_rig_settings settings = engine_rig_defaults();
+        const struct branch_mark first = {CONTEXT - 1, PLAN_GIVEN_NONE};
+        const struct branch_mark behind = {CONTEXT, PLAN_GIVEN_NONE};
+        uint32_t ids[CONTEXT + 1];
+        struct engine_stats before, after;
+
+        settings.running_count_max = LOOKS + 1;
+        engine_rig_open(&rig, &settings, LOOKS + 1);
+        trial_make(&trial, 5);
+        struct engine_rig_request request = trial.request;
+        request.marks = &first;
+        request.mark_count = 1;
+        engine_rig_lend(&rig, &request);
+        assert_true(engine_rig_run(&rig, STEPS));
+        engine_stats(rig.engine, &before);
+        memcpy(ids, request.ids, CONTEXT * sizeof(uint32_t));
+        request.ids = ids;
+        request.count = CONTEXT + 1;
+        request.marks = &behind;
+        engine_hold(rig.engine, together != 0);
+        for (uint32_t i = 0; i < LOOKS; i++) {
+            ids[CONTEXT] = RIG_TOKEN_A + i;
+            engine_rig_lend(&rig, &request);
+            assert_int_equal(engine_rig_step(&rig), together != 0 ? STATUS_AGAIN : STATUS_OK);
+        }
+        engine_hold(rig.engine, false);
+        assert_true(engine_rig_run(&rig, STEPS));
+        engine_stats(rig.engine, &after);
+        assert_int_equal(after.row_count - before.row_count, LOOKS);
+        assert_int_equal(after.step_count - before.step_count, together != 0 ? 1 : LOOKS);
+        engine_rig_close(&rig);
+    }
+}
+
 static void test_a_look_is_cancelled_and_fails_as_a_branch_does(void **state)
 {
     struct engine_rig_settings settings = engine_rig_defaults();
@@ -270,6 +314,7 @@ int main(void)
         cmocka_unit_test(test_another_token_seed_or_history_is_noticed),
         cmocka_unit_test(test_looks_in_a_crowd_under_pressure_answer_the_same),
         cmocka_unit_test(test_many_tokens_are_measured_at_one_place),
+        cmocka_unit_test(test_looks_that_are_lent_together_are_one_step),
         cmocka_unit_test(test_a_look_is_cancelled_and_fails_as_a_branch_does),
         cmocka_unit_test(test_a_look_too_long_for_the_pool_is_refused),
     };

@@ -47,6 +47,7 @@ enum status engine_submit(struct engine *engine, const struct branch_spec *spec,
         CHECK(engine->branches[i].is_ended || engine->branches[i].slot != spec->slot);
     }
     engine->branch_count++;
+    engine->held_submit_count += engine->is_held;
     memset(branch, 0, sizeof(*branch));
     branch->spec = spec;
     branch->slot = spec->slot;
@@ -229,6 +230,12 @@ static struct fake_branch *find_slot(struct engine *engine, uint32_t slot)
         }
     }
     return NULL;
+}
+
+void engine_hold(struct engine *engine, bool is_held)
+{
+    CHECK(engine->is_held != is_held);
+    engine->is_held = is_held;
 }
 
 enum status engine_cancel(struct engine *engine, uint32_t slot)

@@ -34,6 +34,8 @@ struct engine {
     uint32_t branch_count;  /* ever submitted */
     uint32_t refused_after; /* submits from this one on answer LIMIT */
     uint32_t released_scope_count;
+    bool is_held;
+    uint32_t held_submit_count; /* while it was held */
 };
 
 struct engine *fake_engine_create(const struct tokenizer *tokenizer);

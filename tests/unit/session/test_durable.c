@@ -201,6 +201,30 @@ static void test_a_cancel_stops_at_once_what_is_not_stored_yet(void **state)
     assert_true(store_is_idle(rig.store));
 }
 
+/* The same of one request, whose nodes nobody could name yet. */
+static void test_a_cancel_by_request_stops_at_once_what_is_not_stored_yet(void **state)
+{
+    const uint64_t session = rig_open_session(&rig, rig_put(&rig, plain_card));
+
+    (void)state;
+    rig_execute(&rig, rig_append(session, "Once upon a time"));
+    execute_unsettled(rig_generate(session, 2));
+    execute_unsettled(rig_generate(session, 3));
+    store_cancel_request(rig.store, (struct reply_to){2, rig.next_request});
+    assert_int_equal(ended_count(), 0); /* another connection */
+    store_cancel_request(rig.store, (struct reply_to){1, rig.next_request});
+    assert_int_equal(ended_count(), 3);
+    rig_settle(&rig);
+    assert_int_equal(last_node()->finish, NODE_CUT);
+    assert_int_equal(fault_count, 0);
+    for (uint32_t i = 0; i < 2; i++) {
+        fake_engine_end(rig.engine, i, FINISH_END, STATUS_OK);
+    }
+    rig_settle(&rig);
+    assert_true(store_is_idle(rig.store));
+    store_cancel_request(rig.store, (struct reply_to){1, rig.next_request});
+}
+
 /* The same below a node that is deleted. */
 static void test_a_delete_stops_at_once_what_is_not_stored_yet(void **state)
 {
@@ -292,6 +316,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_nothing_is_shown_before_it_is_stored),
         TEST(test_a_cancel_stops_at_once_what_is_not_stored_yet),
+        TEST(test_a_cancel_by_request_stops_at_once_what_is_not_stored_yet),
         TEST(test_a_delete_stops_at_once_what_is_not_stored_yet),
         TEST(test_tokens_shown_before_their_intent_are_caught),
         TEST(test_given_text_shown_before_it_is_stored_is_caught),

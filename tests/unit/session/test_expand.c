@@ -138,7 +138,8 @@ static void test_a_level_is_lent_at_once_along_the_paths(void **state)
         assert_true(node->logprob == -0.75f * (float)(i + 1) && node->entropy == 40.0f / 16);
         assert_true(node->joint_logprob == (double)node->logprob);
     }
-    /* The level: all of it lent, each along the context and its own token. */
+    /* The level: all of it lent, in one batch, each along the context and its own token. */
+    assert_true(!rig.engine->is_held && rig.engine->held_submit_count == WIDTH);
     assert_int_equal(rig.engine->branch_count, 1 + WIDTH);
     for (uint32_t i = 0; i < WIDTH; i++) {
         const struct fake_branch *look = &rig.engine->branches[1 + i];
