@@ -109,7 +109,7 @@ static void fill_step(struct sample_steps_case *one, struct step *step, uint32_t
         step->values[0] = temperatures[sample_batch_random(seed) % 6];
         break;
     case STEP_MASK:
-    case STEP_DISTINCT: /* not among the types drawn above: only the CPU has it */
+    case STEP_DISTINCT: /* not among the types drawn above: test_distinct.c adds it */
         break;
     }
 }

@@ -242,6 +242,8 @@ static void plain_step(struct plain *plain, const struct step *step)
     case STEP_TEMPERATURE:
         plain_temperature(plain, step->values[0]);
         break;
+    case STEP_DISTINCT:
+        break; /* how it is drawn, not from what */
     default:
         plain_ids(plain, step);
         break;
@@ -267,12 +269,51 @@ static void plain_top(const float *logits, uint32_t count, uint32_t wanted, floa
     test_free(taken);
 }
 
+static uint32_t plain_pick(const struct plain *plain, float max, uint64_t left, uint64_t u)
+{
+    const uint64_t place = (uint64_t)((wide)u * left >> 64);
+    uint64_t running = 0;
+    uint32_t id = 0;
+
+    while ((running += steps_mass(plain->z[id], max)) <= place) {
+        id++;
+    }
+    return id;
+}
+
+/* *left becomes what the token was drawn from. */
+static uint32_t plain_draw(struct plain *plain, float max, uint64_t *left)
+{
+    const struct plan_sample *sample = plain->sample;
+    const uint32_t count = sample->steps->count;
+    const struct step *last = count > 0 ? &sample->steps->steps[count - 1] : NULL;
+    uint32_t alive = 0, id = 0;
+
+    if (last == NULL || last->type != STEP_DISTINCT || sample->index > 0) {
+        return plain_pick(plain, max, *left,
+                          philox_draw(sample->seed, sample->index, PHILOX_TOKEN, 0));
+    }
+    for (uint32_t i = 0; i < plain->count; i++) {
+        alive += steps_mass(plain->z[i], max) > 0;
+    }
+    for (uint32_t draw = last->count - last->count % alive; draw <= last->count; draw++) {
+        const uint64_t seed = (uint64_t)last->ids[1] << 32 | last->ids[0];
+
+        id = plain_pick(plain, max, *left, philox_draw(seed, 0, PHILOX_DISTINCT, draw));
+        if (draw < last->count) {
+            *left -= steps_mass(plain->z[id], max);
+            plain->z[id] = -INFINITY;
+        }
+    }
+    return id;
+}
+
 void sample_setup_plain(const float *logits, uint32_t vocabulary_count,
                         const struct plan_sample *sample, const struct sample_history *history,
                         struct sample_result *result)
 {
     struct plain plain = {.sample = sample, .history = history, .count = vocabulary_count};
-    uint64_t sum = 0, spread = 0, left = 0, running = 0;
+    uint64_t sum = 0, spread = 0, left = 0;
 
     memset(result, 0, sizeof *result);
     plain.z = test_malloc(vocabulary_count * sizeof *plain.z);
@@ -297,16 +338,8 @@ void sample_setup_plain(const float *logits, uint32_t vocabulary_count,
     for (uint32_t i = 0; i < vocabulary_count; i++) {
         left += steps_mass(plain.z[i], max_left);
     }
-    const uint64_t u = philox_draw(sample->seed, sample->index, PHILOX_TOKEN, 0);
-    const uint64_t place = (uint64_t)((wide)u * left >> 64);
-    for (uint32_t i = 0; i < vocabulary_count; i++) {
-        running += steps_mass(plain.z[i], max_left);
-        if (running > place) {
-            result->token = i;
-            result->logprob = steps_logprob(logits[i], max, sum);
-            result->logprob_sampler = steps_logprob(plain.z[i], max_left, left);
-            break;
-        }
-    }
+    result->token = plain_draw(&plain, max_left, &left);
+    result->logprob = steps_logprob(logits[result->token], max, sum);
+    result->logprob_sampler = steps_logprob(plain.z[result->token], max_left, left);
     test_free(plain.z);
 }
