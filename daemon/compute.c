@@ -80,6 +80,11 @@ static bool weights_fp8_of(const struct settings *settings)
     return settings->weights != NULL && strcmp(settings->weights, "fp8") == 0;
 }
 
+static bool is_precise(const struct settings *settings)
+{
+    return settings->numerics != NULL && strcmp(settings->numerics, "precise") == 0;
+}
+
 static enum status backend_open(struct compute *compute, const struct backend_ops *ops,
                                 struct error *error)
 {
@@ -97,6 +102,7 @@ static enum status backend_open(struct compute *compute, const struct backend_op
         .device = settings->device,
         .memory_bytes_max = (uint64_t)settings->gpu_memory << 20,
         .weights_fp8 = weights_fp8_of(settings),
+        .precise = is_precise(settings),
     };
     TRY(ops->create(&wanted, error, &compute->backend));
     compute->ops = ops;
@@ -211,6 +217,11 @@ static enum status load(struct compute *compute, const struct backend_ops *ops, 
 static enum status load_card(struct compute *compute, struct error *error)
 {
     const struct backend_ops *ops = NULL;
+    if (is_precise(compute->settings)) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "--numerics precise is the CPU's: a card multiplies in bf16; use "
+                         "--backend cpu, or --numerics fast");
+    }
     TRY(card_find(compute->settings, error, &ops));
     return load(compute, ops, error);
 }

@@ -48,6 +48,9 @@ static const struct setting table[] = {
     {"speculation", "NAME",
      "check guesses of the next tokens where that pays, which changes no bit: auto or off",
      TEXT(speculation)},
+    {"numerics", "NAME",
+     "how the CPU multiplies by quantised weights: fast (activations in 8 bits) or precise (in 16)",
+     TEXT(numerics)},
     {"isa", "NAME", "CPU instructions: auto, scalar, avx2 or avx512", TEXT(isa)},
     {"threads", "N", "threads that compute (0: as many as the affinity mask allows)",
      COUNT(threads, 0, 1024)},
@@ -239,22 +242,9 @@ static char *default_data(void)
                        home != NULL && home[0] == '/' ? ".local/share/personad" : "personad");
 }
 
-static enum status defaults_fill(struct settings *settings, struct error *error)
+/* The settings that are one of a few words. */
+static enum status names_check(const struct settings *settings, struct error *error)
 {
-    if (settings->model == NULL && !settings->list_devices) {
-        return error_set(
-            error, STATUS_BAD_INPUT,
-            "no model was named; start with --model FILE (a GGUF file or a Hugging Face folder)");
-    }
-    if (settings->socket == NULL) {
-        settings->socket = settings_default_socket();
-    }
-    if (settings->data == NULL) {
-        settings->data = default_data();
-    }
-    if (settings->socket == NULL || settings->data == NULL) {
-        return error_set(error, STATUS_MEMORY, "out of memory while reading the settings");
-    }
     if (settings->kv_type != NULL && strcmp(settings->kv_type, "f16") != 0 &&
         strcmp(settings->kv_type, "bf16") != 0 && strcmp(settings->kv_type, "fp8") != 0) {
         return error_set(error, STATUS_BAD_INPUT,
@@ -273,6 +263,12 @@ static enum status defaults_fill(struct settings *settings, struct error *error)
                          "speculation: '%s' is none that this daemon has; it has auto and off",
                          settings->speculation);
     }
+    if (settings->numerics != NULL && strcmp(settings->numerics, "fast") != 0 &&
+        strcmp(settings->numerics, "precise") != 0) {
+        return error_set(error, STATUS_BAD_INPUT,
+                         "numerics: '%s' is none that this daemon has; it has fast and precise",
+                         settings->numerics);
+    }
     if (settings->backend != NULL && strcmp(settings->backend, "auto") != 0 &&
         strcmp(settings->backend, "cpu") != 0 && strcmp(settings->backend, "cuda") != 0) {
         return error_set(error, STATUS_UNSUPPORTED,
@@ -280,6 +276,25 @@ static enum status defaults_fill(struct settings *settings, struct error *error)
                          settings->backend);
     }
     return STATUS_OK;
+}
+
+static enum status defaults_fill(struct settings *settings, struct error *error)
+{
+    if (settings->model == NULL && !settings->list_devices) {
+        return error_set(
+            error, STATUS_BAD_INPUT,
+            "no model was named; start with --model FILE (a GGUF file or a Hugging Face folder)");
+    }
+    if (settings->socket == NULL) {
+        settings->socket = settings_default_socket();
+    }
+    if (settings->data == NULL) {
+        settings->data = default_data();
+    }
+    if (settings->socket == NULL || settings->data == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory while reading the settings");
+    }
+    return names_check(settings, error);
 }
 
 static void options_make(struct argp_option *options)
@@ -341,10 +356,10 @@ enum status settings_parse(int argument_count, char **arguments, struct error *e
 
 void settings_finish(struct settings *settings)
 {
-    char *texts[] = {settings->model,        settings->socket,     settings->data,
-                     settings->socket_group, settings->personas,   settings->persona,
-                     settings->backend,      settings->isa,        settings->kv_type,
-                     settings->weights,      settings->speculation};
+    char *texts[] = {settings->model,        settings->socket,      settings->data,
+                     settings->socket_group, settings->personas,    settings->persona,
+                     settings->backend,      settings->isa,         settings->kv_type,
+                     settings->weights,      settings->speculation, settings->numerics};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         memory_free(texts[i]);
     }

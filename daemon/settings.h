@@ -24,6 +24,7 @@ struct settings {
     char *kv_type;        /* "f16", "bf16", "fp8"; NULL: f16 */
     char *weights;        /* "as-is", "fp8"; NULL: as-is */
     char *speculation;    /* "auto", "off"; NULL: auto */
+    char *numerics;       /* "fast", "precise"; NULL: fast */
     char *isa;            /* "auto", "scalar", "avx2", "avx512" */
     uint32_t threads;     /* 0: as many as the affinity mask allows */
     uint32_t context;     /* tokens; 0: what the model was trained for */

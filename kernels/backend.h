@@ -88,6 +88,7 @@ struct backend_settings {
     uint32_t device;            /* a card's number, as the driver counts */
     uint64_t memory_bytes_max;  /* of the card; 0: nine tenths of what is free */
     bool weights_fp8;           /* float weights as e4m3, a scale a row; CPU: UNSUPPORTED */
+    bool precise; /* CPU: activations in 16 bits where weights are quantised; cards ignore it */
 };
 
 /* ---- the plan: all that varies ---- */

@@ -123,6 +123,8 @@ static enum status fill_session(struct store *store, const struct journal_sessio
     session->is_open = true;
     session->is_foreign =
         memcmp(row->origin.model_hash, store->settings.model_hash, JOURNAL_DIGEST_BYTES) != 0;
+    session->is_elsewhere =
+        !bytes_equal(row->origin.numerics_id, bytes_of_text(store->settings.numerics_id));
     session->label = memory_copy_text((const char *)row->label.data, row->label.size);
     session->label_bytes = (uint32_t)row->label.size;
     session->stored_head = (struct position){row->head_node, row->head_offset};

@@ -45,8 +45,9 @@ struct session {
     uint32_t bookmark_count;
     uint32_t loan_count; /* computations beside its branches that borrow from its nodes */
     bool is_deleted;
-    bool is_foreign; /* made with another model: it can be read, and nothing can be added */
-    bool is_open;    /* its greetings are committed, so that it can be listed */
+    bool is_foreign;   /* made with another model: it can be read, and nothing can be added */
+    bool is_elsewhere; /* made under another numerics id: it can be looked into too */
+    bool is_open;      /* its greetings are committed, so that it can be listed */
 };
 
 /* A place inside a tree, checked. */

@@ -1,6 +1,6 @@
 /* How fast a matrix product runs: one line a type, shape and number of rows, for one thread.
  *
- *   bench_matmul [isa [repeats]]
+ *   bench_matmul [isa [repeats [precise [type]]]]
  *
  * Time is processor time, the smallest of the repeats. GB/s counts the packed weights once, GOP/s
  * two operations a multiply-add. The weights of one shape are many copies (as many as layers in a
@@ -24,6 +24,12 @@ enum {
 struct shape {
     uint32_t rows;
     uint32_t cols;
+};
+
+/* What is measured. */
+struct variant {
+    const struct cpu_kernels *kernels;
+    bool is_precise;
 };
 
 struct load {
@@ -62,7 +68,7 @@ static void fill_weights(uint32_t dtype, uint8_t *bytes, uint64_t size)
 }
 
 static int load_create(uint32_t dtype, const struct shape *shape, uint32_t row_count,
-                       const struct cpu_kernels *kernels, struct load *load)
+                       const struct variant *variant, struct load *load)
 {
     struct weight_source source = {
         .name = "bench", .dtype = dtype, .rows = shape->rows, .cols = shape->cols};
@@ -87,7 +93,7 @@ static int load_create(uint32_t dtype, const struct shape *shape, uint32_t row_c
             return 1;
         }
     }
-    if (cpu_rows_create(row_count, 1, &load->rows) != STATUS_OK ||
+    if (cpu_rows_create(row_count, 1, variant->is_precise, &load->rows) != STATUS_OK ||
         cpu_rows_reserve(load->rows, shape->cols) != STATUS_OK) {
         return 1;
     }
@@ -96,7 +102,7 @@ static int load_create(uint32_t dtype, const struct shape *shape, uint32_t row_c
         for (uint32_t c = 0; c < shape->cols; c++) {
             row[c] = (float)(int32_t)(next_random(&state) % 2001) / 1000.0f - 1.0f;
         }
-        kernels->pack_row(load->rows, r, row);
+        variant->kernels->pack_row(load->rows, r, row);
     }
     memory_free(bytes);
     memory_free(row);
@@ -135,20 +141,20 @@ static double run_once(const struct cpu_kernels *kernels, const struct load *loa
     return now_s() - begin;
 }
 
-static int bench(const struct cpu_kernels *kernels, uint32_t dtype, const struct shape *shape,
+static int bench(const struct variant *variant, uint32_t dtype, const struct shape *shape,
                  uint32_t row_count, uint32_t repeats)
 {
     struct load load = {0};
     double best = 1e9;
     double bytes, operations;
 
-    if (load_create(dtype, shape, row_count, kernels, &load) != 0) {
+    if (load_create(dtype, shape, row_count, variant, &load) != 0) {
         load_destroy(&load);
         fprintf(stderr, "bench_matmul: out of memory\n");
         return 1;
     }
     for (uint32_t i = 0; i < repeats; i++) {
-        const double seconds = run_once(kernels, &load);
+        const double seconds = run_once(variant->kernels, &load);
 
         best = seconds < best ? seconds : best;
     }
@@ -161,13 +167,31 @@ static int bench(const struct cpu_kernels *kernels, uint32_t dtype, const struct
     return 0;
 }
 
-int main(int argc, char **argv)
+static int bench_type(const struct variant *variant, uint32_t dtype, uint32_t repeats)
 {
     static const struct shape shapes[] = {{576, 576}, {1536, 576}, {576, 1536}, {2048, 2048}};
+    static const uint32_t row_counts[] = {1, 4, 6, 12, 16, 64};
+
+    for (size_t s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++) {
+        if (shapes[s].cols % dtype_block_elements(dtype) != 0) {
+            continue;
+        }
+        for (size_t r = 0; r < sizeof(row_counts) / sizeof(row_counts[0]); r++) {
+            if (bench(variant, dtype, &shapes[s], row_counts[r], repeats)) {
+                return 1;
+            }
+        }
+    }
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
     static const uint32_t dtypes[] = {DTYPE_Q4_0, DTYPE_Q4_1, DTYPE_Q8_0, DTYPE_Q5_0, DTYPE_Q5_1,
                                       DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K, DTYPE_F16,  DTYPE_BF16};
-    static const uint32_t row_counts[] = {1, 4, 6, 12, 16, 64};
     const uint32_t repeats = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 5;
+    const char *type = argc > 4 ? argv[4] : NULL;
+    struct variant variant = {.is_precise = argc > 3 && strcmp(argv[3], "precise") == 0};
     struct error error;
     enum cpu_isa isa;
 
@@ -175,16 +199,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "bench_matmul: %s\n", error.text);
         return 1;
     }
+    variant.kernels = cpu_isa_kernels(isa);
     for (size_t d = 0; d < sizeof(dtypes) / sizeof(dtypes[0]); d++) {
-        for (size_t s = 0; s < sizeof(shapes) / sizeof(shapes[0]); s++) {
-            if (shapes[s].cols % dtype_block_elements(dtypes[d]) != 0) {
-                continue;
-            }
-            for (size_t r = 0; r < sizeof(row_counts) / sizeof(row_counts[0]); r++) {
-                if (bench(cpu_isa_kernels(isa), dtypes[d], &shapes[s], row_counts[r], repeats)) {
-                    return 1;
-                }
-            }
+        if (type != NULL && strcmp(type, dtype_name(dtypes[d])) != 0) {
+            continue;
+        }
+        if (bench_type(&variant, dtypes[d], repeats) != 0) {
+            return 1;
         }
     }
     return 0;

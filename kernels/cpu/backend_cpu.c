@@ -119,8 +119,9 @@ static enum status cpu_create(const struct backend_settings *settings, struct er
         return error_set(error, STATUS_MEMORY, "out of memory for the CPU backend");
     }
     backend->settings.thread_count = backend->thread_count;
-    snprintf(backend->text, sizeof(backend->text), "cpu: %s, %u thread%s", isa_texts[isa],
-             backend->thread_count, backend->thread_count == 1 ? "" : "s");
+    snprintf(backend->text, sizeof(backend->text), "cpu: %s, %u thread%s%s", isa_texts[isa],
+             backend->thread_count, backend->thread_count == 1 ? "" : "s",
+             settings->precise ? ", precise" : "");
     *out = backend;
     return STATUS_OK;
 }
@@ -132,8 +133,7 @@ static const char *cpu_describe(const struct backend *backend)
 
 static const char *cpu_numerics_id(const struct backend *backend)
 {
-    (void)backend;
-    return "cpu/1/kv-f16";
+    return backend->settings.precise ? "cpu/1/kv-f16/x-i16" : "cpu/1/kv-f16";
 }
 
 static uint32_t cpu_step_slot_count(const struct backend *backend)

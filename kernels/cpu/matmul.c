@@ -16,14 +16,20 @@ static void read_codes(const struct backend_weight *weight, const uint8_t *panel
     }
 }
 
-/* Sum of code * x over the columns [from, to) of a block, less the offset's share. */
-static int32_t dot(uint8_t codes[CPU_BLOCK][CPU_PANEL_ROWS], uint32_t lane, const int8_t *x,
-                   uint32_t from, uint32_t to, int32_t minus_sum, int32_t offset)
+/* Sum of code * x over the columns [from, to) of a block, less the offset's share. `at`: which
+ * block of which row of the tile. */
+static int32_t dot(uint8_t codes[CPU_BLOCK][CPU_PANEL_ROWS], uint32_t lane,
+                   const struct cpu_tile *tile, uint64_t at, uint32_t from, uint32_t to,
+                   int32_t offset_sum)
 {
-    int32_t sum = offset * minus_sum;
+    const int8_t *x = tile->codes + at * CPU_BLOCK;
+    const int8_t *low = tile->low_codes == NULL ? NULL : tile->low_codes + at * CPU_BLOCK;
+    int32_t sum = offset_sum;
 
     for (uint32_t k = from; k < to; k++) {
-        sum += (int32_t)codes[k][lane] * x[k];
+        const int32_t value = low == NULL ? x[k] : CPU_CODE_RADIX * x[k] + low[k];
+
+        sum += (int32_t)codes[k][lane] * value;
     }
     return sum;
 }
@@ -51,8 +57,8 @@ static void block_times_rows(const struct backend_weight *weight, const uint8_t 
                     kind == SCALE_K6
                         ? tile->half_sums[(2 * (uint64_t)block + half) * tile->height + r]
                         : tile->code_sums[at];
-                const int32_t product = dot(codes, lane, tile->codes + at * CPU_BLOCK, from,
-                                            from + part, minus_sum, offset);
+                const int32_t product =
+                    dot(codes, lane, tile, at, from, from + part, offset * minus_sum);
                 float *acc = out + (uint64_t)r * out_stride + lane;
 
                 *acc = fmaf(w.scale * tile->scales[at], (float)product, *acc);

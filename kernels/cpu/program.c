@@ -20,7 +20,8 @@ enum status cpu_program_make(struct backend *backend, uint32_t row_count_max, st
     struct backend_program *program = memory_alloc(1, sizeof(*program));
 
     if (program == NULL ||
-        cpu_rows_create(packed_max, backend->thread_count, &program->rows) != STATUS_OK) {
+        cpu_rows_create(packed_max, backend->thread_count, backend->settings.precise,
+                        &program->rows) != STATUS_OK) {
         cpu_program_destroy(program);
         return error_set(error, STATUS_MEMORY, "out of memory for a program");
     }

@@ -6,7 +6,8 @@
 #include "base/memory.h"
 #include "kernels/cpu/weight.h"
 
-enum status cpu_rows_create(uint32_t row_count_max, uint32_t thread_count, struct cpu_rows **out)
+enum status cpu_rows_create(uint32_t row_count_max, uint32_t thread_count, bool is_precise,
+                            struct cpu_rows **out)
 {
     struct cpu_rows *rows = memory_alloc(1, sizeof(*rows));
 
@@ -15,6 +16,7 @@ enum status cpu_rows_create(uint32_t row_count_max, uint32_t thread_count, struc
     }
     rows->row_count_max = row_count_max;
     rows->thread_count = thread_count;
+    rows->is_precise = is_precise;
     *out = rows;
     return STATUS_OK;
 }
@@ -23,6 +25,7 @@ static void free_arrays(struct cpu_rows *rows)
 {
     memory_free(rows->values);
     memory_free(rows->codes);
+    memory_free(rows->low_codes);
     memory_free(rows->scales);
     memory_free(rows->sums);
     memory_free(rows->code_sums);
@@ -30,6 +33,7 @@ static void free_arrays(struct cpu_rows *rows)
     memory_free(rows->rows);
     rows->values = NULL;
     rows->codes = NULL;
+    rows->low_codes = NULL;
     rows->scales = NULL;
     rows->sums = NULL;
     rows->code_sums = NULL;
@@ -59,13 +63,17 @@ enum status cpu_rows_reserve(struct cpu_rows *rows, uint32_t cols)
     free_arrays(rows);
     rows->values = memory_alloc_aligned(64, count * padded, sizeof(rows->values[0]));
     rows->codes = memory_alloc_aligned(64, count * padded, sizeof(rows->codes[0]));
+    if (rows->is_precise) {
+        rows->low_codes = memory_alloc_aligned(64, count * padded, sizeof(rows->low_codes[0]));
+    }
     rows->scales = memory_alloc_aligned(64, count * block_count, sizeof(rows->scales[0]));
     rows->sums = memory_alloc_aligned(64, count * block_count, sizeof(rows->sums[0]));
     rows->code_sums = memory_alloc_aligned(64, count * block_count, sizeof(rows->code_sums[0]));
     rows->half_sums = memory_alloc_aligned(64, count * block_count * 2, sizeof(rows->half_sums[0]));
     rows->rows = memory_alloc_aligned(64, rows->thread_count * padded, sizeof(rows->rows[0]));
     if (rows->values == NULL || rows->codes == NULL || rows->scales == NULL || rows->sums == NULL ||
-        rows->code_sums == NULL || rows->half_sums == NULL || rows->rows == NULL) {
+        rows->code_sums == NULL || rows->half_sums == NULL || rows->rows == NULL ||
+        (rows->is_precise && rows->low_codes == NULL)) {
         free_arrays(rows);
         return STATUS_MEMORY;
     }
@@ -101,6 +109,7 @@ void cpu_rows_tile(const struct cpu_rows *rows, uint32_t tile, struct cpu_tile *
     out->block_count = rows->block_count;
     out->values = rows->values + (uint64_t)row * rows->cols;
     out->codes = rows->codes + block * CPU_BLOCK;
+    out->low_codes = rows->is_precise ? rows->low_codes + block * CPU_BLOCK : NULL;
     out->scales = rows->scales + block;
     out->sums = rows->sums + block;
     out->code_sums = rows->code_sums + block;

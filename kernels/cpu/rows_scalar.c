@@ -30,11 +30,11 @@ void cpu_rms_norm_scalar(const float *x, const float *norm, float epsilon, uint3
     }
 }
 
-void cpu_quantise_block_scalar(const float *x, struct cpu_block_codes *out)
+/* The block's largest magnitude, or 0 when `out` already says all: zero, or not finite. */
+static float largest_of(const float *x, struct cpu_block_codes *out)
 {
     uint32_t largest = 0;
-    float amax, factor;
-    int32_t half_sums[2] = {0, 0};
+    float amax;
 
     /* As integers, magnitudes order like the values, with infinity and NaN above all. */
     for (uint32_t i = 0; i < CPU_BLOCK; i++) {
@@ -47,19 +47,54 @@ void cpu_quantise_block_scalar(const float *x, struct cpu_block_codes *out)
     if (largest >= CPU_INFINITY_BITS) {
         out->scale = NAN;
         out->sum = NAN;
-        return;
+        return 0.0f;
     }
-    if (amax < CPU_QUANTISE_MIN) {
-        return;
-    }
-    out->scale = amax / 127.0f;
-    factor = 127.0f / amax;
-    for (uint32_t i = 0; i < CPU_BLOCK; i++) {
-        /* Adding 1.5 * 2^23 rounds to an integer, ties to even. */
-        const float rounded = (x[i] * factor + 12582912.0f) - 12582912.0f;
+    return amax < CPU_QUANTISE_MIN ? 0.0f : amax;
+}
 
-        out->codes[i] = (int8_t)rounded;
-        half_sums[i / (CPU_BLOCK / 2)] += out->codes[i];
+/* Adding 1.5 * 2^23 rounds to an integer, ties to even. */
+static int32_t nearest(float value)
+{
+    return (int32_t)((value + 12582912.0f) - 12582912.0f);
+}
+
+void cpu_quantise_block_scalar(const float *x, struct cpu_block_codes *out)
+{
+    const float amax = largest_of(x, out);
+    int32_t half_sums[2] = {0, 0};
+
+    if (amax == 0.0f) {
+        return;
+    }
+    out->scale = amax / (float)CPU_CODE_MAX;
+    for (uint32_t i = 0; i < CPU_BLOCK; i++) {
+        const int32_t code = nearest(x[i] * ((float)CPU_CODE_MAX / amax));
+
+        out->codes[i] = (int8_t)code;
+        half_sums[i / (CPU_BLOCK / 2)] += code;
+    }
+    out->sum = out->scale * (float)(half_sums[0] + half_sums[1]);
+    out->half_sums[0] = -half_sums[0];
+    out->half_sums[1] = -half_sums[1];
+}
+
+void cpu_quantise_precise_scalar(const float *x, struct cpu_block_codes *out)
+{
+    const float amax = largest_of(x, out);
+    int32_t half_sums[2] = {0, 0};
+
+    if (amax == 0.0f) {
+        return;
+    }
+    out->scale = amax / (float)CPU_PRECISE_CODE_MAX;
+    for (uint32_t i = 0; i < CPU_BLOCK; i++) {
+        const int32_t code = nearest(x[i] * ((float)CPU_PRECISE_CODE_MAX / amax));
+        /* Division cuts towards 0: this makes it round to the nearest, and there are no ties. */
+        const int32_t high = (code + (code < 0 ? -CPU_CODE_MAX : CPU_CODE_MAX)) / CPU_CODE_RADIX;
+
+        out->codes[i] = (int8_t)high;
+        out->low_codes[i] = (int8_t)(code - CPU_CODE_RADIX * high);
+        half_sums[i / (CPU_BLOCK / 2)] += code;
     }
     out->sum = out->scale * (float)(half_sums[0] + half_sums[1]);
     out->half_sums[0] = -half_sums[0];
@@ -67,7 +102,8 @@ void cpu_quantise_block_scalar(const float *x, struct cpu_block_codes *out)
 }
 
 void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
-                  void (*quantise)(const float *x, struct cpu_block_codes *out))
+                  void (*quantise)(const float *x, struct cpu_block_codes *out),
+                  void (*quantise_precise)(const float *x, struct cpu_block_codes *out))
 {
     struct cpu_row_place place;
 
@@ -84,7 +120,12 @@ void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
         const uint64_t at = (uint64_t)b * place.height;
         struct cpu_block_codes block;
 
-        quantise(x + (uint64_t)b * CPU_BLOCK, &block);
+        if (place.low_codes != NULL) {
+            quantise_precise(x + (uint64_t)b * CPU_BLOCK, &block);
+            memcpy(place.low_codes + at * CPU_BLOCK, block.low_codes, CPU_BLOCK);
+        } else {
+            quantise(x + (uint64_t)b * CPU_BLOCK, &block);
+        }
         memcpy(place.codes + at * CPU_BLOCK, block.codes, CPU_BLOCK);
         place.scales[at] = block.scale;
         place.sums[at] = block.sum;
@@ -96,7 +137,7 @@ void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
 
 void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x)
 {
-    cpu_pack_row(rows, row, x, cpu_quantise_block_scalar);
+    cpu_pack_row(rows, row, x, cpu_quantise_block_scalar, cpu_quantise_precise_scalar);
 }
 
 void cpu_row_place(const struct cpu_rows *rows, uint32_t row, struct cpu_row_place *out)
@@ -110,6 +151,7 @@ void cpu_row_place(const struct cpu_rows *rows, uint32_t row, struct cpu_row_pla
     out->height = left < rows->tile_rows ? left : rows->tile_rows;
     out->values = rows->values + (uint64_t)first * rows->cols + within;
     out->codes = rows->codes + block * CPU_BLOCK;
+    out->low_codes = rows->is_precise ? rows->low_codes + block * CPU_BLOCK : NULL;
     out->scales = rows->scales + block;
     out->sums = rows->sums + block;
     out->code_sums = rows->code_sums + block;

@@ -15,7 +15,8 @@
 
 /* One quantised block of 32; sums as struct cpu_rows has them (the code sums negated). */
 struct cpu_block_codes {
-    int8_t codes[CPU_BLOCK];
+    int8_t codes[CPU_BLOCK];     /* precise: the high parts */
+    int8_t low_codes[CPU_BLOCK]; /* written by precise quantising only */
     float scale;
     float sum;
     int32_t half_sums[2];
@@ -25,7 +26,8 @@ struct cpu_block_codes {
 struct cpu_row_place {
     uint32_t height;
     float *values;
-    int8_t *codes; /* blocks are 32 * height apart */
+    int8_t *codes;     /* blocks are 32 * height apart */
+    int8_t *low_codes; /* NULL: not precise */
     float *scales;
     float *sums;
     int32_t *code_sums;
@@ -37,10 +39,12 @@ void cpu_row_place(const struct cpu_rows *rows, uint32_t row, struct cpu_row_pla
 void cpu_rms_norm_scalar(const float *x, const float *norm, float epsilon, uint32_t cols,
                          float *out);
 void cpu_quantise_block_scalar(const float *x, struct cpu_block_codes *out);
+void cpu_quantise_precise_scalar(const float *x, struct cpu_block_codes *out);
 
-/* Packs a row (rows.h), its blocks quantised by the given function. */
+/* Packs a row (rows.h), its blocks quantised by one of the given functions. */
 void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
-                  void (*quantise)(const float *x, struct cpu_block_codes *out));
+                  void (*quantise)(const float *x, struct cpu_block_codes *out),
+                  void (*quantise_precise)(const float *x, struct cpu_block_codes *out));
 void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x);
 void cpu_silu_multiply_scalar(float *gate, const float *up, uint32_t count);
 void cpu_rotate_scalar(float *head, const float *cosines, const float *sines, uint32_t pair_count,

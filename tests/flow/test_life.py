@@ -256,6 +256,7 @@ def test_options_that_are_wrong_are_named():
             (("--model", "x", "--kv-type", "int3"), ["kv-type", "int3", "fp8"]),
             (("--model", "x", "--weights", "int3"), ["weights", "int3", "as-is", "fp8"]),
             (("--model", "x", "--speculation", "on"), ["speculation", "on", "auto and off"]),
+            (("--model", "x", "--numerics", "vague"), ["numerics", "vague", "fast", "precise"]),
             (("--model", "x", "--log", "loud"), ["loud"]),
             (("--model", "x", "--config", "/nowhere.ini"), ["/nowhere.ini"])]:
         code, out, err = run(*arguments)

@@ -45,10 +45,11 @@ static void dump_layer(const char *isa, const struct layer_shape *shape)
         return;
     }
     layer_run(&layer, 0, ROW_COUNT, NULL);
-    printf("%-6s %-5s head %3" PRIu32 "  q %016" PRIx64 "  kv %016" PRIx64 "  h %016" PRIx64
+    printf("%-6s %-5s%s head %3" PRIu32 "  q %016" PRIx64 "  kv %016" PRIx64 "  h %016" PRIx64
            "  x %016" PRIx64 "  logits %016" PRIx64 "\n",
-           isa, dtype_name(shape->dtype), shape->head_size, hash_buffer(layer.q), hash_kv(layer.kv),
-           hash_buffer(layer.h), hash_buffer(layer.x), hash_buffer(layer.logits));
+           isa, dtype_name(shape->dtype), shape->precise ? " i16" : "", shape->head_size,
+           hash_buffer(layer.q), hash_kv(layer.kv), hash_buffer(layer.h), hash_buffer(layer.x),
+           hash_buffer(layer.logits));
     layer_finish(&layer);
 }
 
@@ -86,11 +87,16 @@ int main(void)
     for (size_t i = 0; i < sizeof(instruction_sets) / sizeof(instruction_sets[0]); i++) {
         dump_rows(instruction_sets[i]);
         for (size_t d = 0; d < sizeof(dtypes) / sizeof(dtypes[0]); d++) {
-            const struct layer_shape halves = {dtypes[d], 4, 2, 64, 512, 70, 32, ROPE_HALVES, true};
-            const struct layer_shape pairs = {dtypes[d],     32,   8, 8, 256, 33, 4,
-                                              ROPE_ADJACENT, false};
+            const struct layer_shape halves = {dtypes[d], 4,  2,           64,   512,
+                                               70,        32, ROPE_HALVES, true, false};
+            const struct layer_shape pairs = {dtypes[d],     32,    8,    8, 256, 33, 4,
+                                              ROPE_ADJACENT, false, false};
 
+            struct layer_shape precise = halves;
+
+            precise.precise = true;
             dump_layer(instruction_sets[i], &halves);
+            dump_layer(instruction_sets[i], &precise);
             dump_layer(instruction_sets[i], &pairs);
         }
     }

@@ -16,7 +16,8 @@
 #include "support/layer.h"
 #include "support/random_weight.h"
 
-static const struct layer_shape shape = {DTYPE_Q4_1, 4, 2, 16, 64, 40, 8, ROPE_ADJACENT, false};
+static const struct layer_shape shape = {DTYPE_Q4_1,    4,     2,    16, 64, 40, 8,
+                                         ROPE_ADJACENT, false, false};
 static const struct backend_settings settings = {
     .thread_count = 2,
     .row_count_max = 8,

@@ -24,17 +24,19 @@ enum { ROWS = 27, WIDTH_MAX = 256, HIDDEN_MAX = 512 };
 
 /* Head sizes of whole panels and of half a panel more; ragged hidden sizes and vocabulary. */
 static const struct layer_shape shapes[] = {
-    {DTYPE_F32, 5, 1, 16, 40, 50, 8, ROPE_HALVES, true},
-    {DTYPE_F16, 3, 3, 24, 33, 17, 12, ROPE_ADJACENT, true},
-    {DTYPE_BF16, 4, 2, 40, 70, 31, 13, ROPE_HALVES, false},
-    {DTYPE_Q4_0, 4, 2, 24, 96, 50, 12, ROPE_ADJACENT, false},
-    {DTYPE_Q4_1, 9, 3, 32, 160, 101, 16, ROPE_ADJACENT, true},
-    {DTYPE_Q5_0, 4, 1, 16, 64, 40, 5, ROPE_HALVES, false},
-    {DTYPE_Q5_1, 2, 2, 80, 64, 19, 40, ROPE_ADJACENT, false},
-    {DTYPE_Q8_0, 1, 1, 96, 32, 16, 24, ROPE_HALVES, true},
-    {DTYPE_Q4_K, 4, 2, 64, 512, 33, 32, ROPE_ADJACENT, false},
-    {DTYPE_Q5_K, 2, 1, 128, 256, 20, 64, ROPE_HALVES, false},
-    {DTYPE_Q6_K, 8, 4, 32, 256, 47, 16, ROPE_ADJACENT, false},
+    {DTYPE_F32, 5, 1, 16, 40, 50, 8, ROPE_HALVES, true, false},
+    {DTYPE_F16, 3, 3, 24, 33, 17, 12, ROPE_ADJACENT, true, false},
+    {DTYPE_BF16, 4, 2, 40, 70, 31, 13, ROPE_HALVES, false, false},
+    {DTYPE_Q4_0, 4, 2, 24, 96, 50, 12, ROPE_ADJACENT, false, false},
+    {DTYPE_Q4_1, 9, 3, 32, 160, 101, 16, ROPE_ADJACENT, true, false},
+    {DTYPE_Q5_0, 4, 1, 16, 64, 40, 5, ROPE_HALVES, false, false},
+    {DTYPE_Q5_1, 2, 2, 80, 64, 19, 40, ROPE_ADJACENT, false, false},
+    {DTYPE_Q8_0, 1, 1, 96, 32, 16, 24, ROPE_HALVES, true, false},
+    {DTYPE_Q4_K, 4, 2, 64, 512, 33, 32, ROPE_ADJACENT, false, false},
+    {DTYPE_Q5_K, 2, 1, 128, 256, 20, 64, ROPE_HALVES, false, false},
+    {DTYPE_Q6_K, 8, 4, 32, 256, 47, 16, ROPE_ADJACENT, false, false},
+    {DTYPE_Q4_1, 9, 3, 32, 160, 101, 16, ROPE_ADJACENT, true, true},
+    {DTYPE_Q6_K, 8, 4, 32, 256, 47, 16, ROPE_HALVES, false, true},
 };
 
 enum { SHAPE_COUNT = sizeof(shapes) / sizeof(shapes[0]) };

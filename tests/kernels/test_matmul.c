@@ -1,8 +1,9 @@
 /* Goal: a product's bits are those of the scalar definition, whatever runs it and whatever else is
  * in the batch; and the definition is the product that it claims to be.
- * Method: random weights of every type in ragged shapes; AVX2 and AVX-512 against scalar, and a row
- * alone against the row among others, by memcmp; scalar against double over the dequantised weights
- * within a derived bound. A kernel whose order depends on the number of rows must be caught.
+ * Method: random weights of every type in ragged shapes, activations in 8 bits and in 16; AVX2 and
+ * AVX-512 against scalar, and a row alone against the row among others, by memcmp; scalar against
+ * double over the dequantised weights within a derived bound. A kernel whose order depends on the
+ * number of rows must be caught, and one that forgets the low half of 16 bits.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -34,18 +35,20 @@ enum { DTYPE_COUNT = sizeof(dtypes) / sizeof(dtypes[0]) };
 
 struct product {
     struct backend_weight *weight;
+    bool precise;
     float *dense; /* [rows][cols] */
     float *x;     /* [ROW_COUNT_MAX][cols] */
     float *out;   /* [ROW_COUNT_MAX][OUTPUT_COUNT_MAX] */
 };
 
-static void product_init(struct product *product, uint64_t seed, uint32_t dtype, uint32_t rows,
-                         uint32_t cols)
+static void product_init(struct product *product, uint64_t seed, uint32_t dtype, bool precise,
+                         uint32_t rows, uint32_t cols)
 {
     uint64_t state = seed;
     struct weight_source source = random_weight(&state, dtype, rows, cols);
     const uint64_t row_bytes = source.size_bytes / rows;
 
+    product->precise = precise;
     assert_int_equal(cpu_weight_create(&source, NULL, &product->weight), STATUS_OK);
     product->dense = memory_alloc((size_t)rows * cols, sizeof(float));
     product->x = memory_alloc((size_t)ROW_COUNT_MAX * cols, sizeof(float));
@@ -82,7 +85,7 @@ static void run(const struct cpu_kernels *kernels, const struct product *product
     struct cpu_rows *rows;
 
     assert_true(stride <= OUTPUT_COUNT_MAX);
-    assert_int_equal(cpu_rows_create(count, 1, &rows), STATUS_OK);
+    assert_int_equal(cpu_rows_create(count, 1, product->precise, &rows), STATUS_OK);
     assert_int_equal(cpu_rows_reserve(rows, weight->cols), STATUS_OK);
     cpu_rows_begin(rows, count, weight->cols, weight->format.code_bits == 0,
                    weight->format.code_bits != 0);
@@ -109,15 +112,15 @@ static const struct cpu_kernels *kernels_of(const char *name)
     return cpu_isa_choose(name, NULL, &isa) == STATUS_OK ? cpu_isa_kernels(isa) : NULL;
 }
 
-static bool same_in_all_shapes(const struct cpu_kernels *kernels, uint32_t dtype, uint32_t outputs,
-                               uint32_t cols)
+static bool same_in_all_shapes(const struct cpu_kernels *kernels, uint32_t dtype, bool precise,
+                               uint32_t outputs, uint32_t cols)
 {
     static const uint32_t counts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17, 25};
     float expected[ROW_COUNT_MAX * OUTPUT_COUNT_MAX];
     bool same = true;
     struct product product;
 
-    product_init(&product, 7 + dtype, dtype, outputs, cols);
+    product_init(&product, 7 + dtype, dtype, precise, outputs, cols);
     run(&cpu_kernels_scalar, &product, 0, ROW_COUNT_MAX, expected);
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++) {
         run(kernels, &product, 0, counts[i], product.out);
@@ -128,7 +131,7 @@ static bool same_in_all_shapes(const struct cpu_kernels *kernels, uint32_t dtype
     return same;
 }
 
-static void check_instruction_set(const char *name)
+static void check_instruction_set(const char *name, bool precise)
 {
     static const uint32_t outputs[] = {1, 15, 16, 17, 49, 64};
     static const uint32_t blocks[] = {1, 3};
@@ -144,7 +147,7 @@ static void check_instruction_set(const char *name)
             for (size_t b = 0; b < sizeof(blocks) / sizeof(blocks[0]); b++) {
                 const uint32_t cols = elements == 1 ? 37 * blocks[b] : elements * blocks[b];
 
-                if (!same_in_all_shapes(kernels, dtypes[d], outputs[o], cols)) {
+                if (!same_in_all_shapes(kernels, dtypes[d], precise, outputs[o], cols)) {
                     fail_msg("%s differs from scalar: %s, %u outputs, %u columns", name,
                              dtype_name(dtypes[d]), outputs[o], cols);
                 }
@@ -156,17 +159,19 @@ static void check_instruction_set(const char *name)
 static void test_avx2_equals_scalar_by_memcmp(void **state)
 {
     (void)state;
-    check_instruction_set("avx2");
+    check_instruction_set("avx2", false);
+    check_instruction_set("avx2", true);
 }
 
 static void test_avx512_equals_scalar_by_memcmp(void **state)
 {
     (void)state;
-    check_instruction_set("avx512");
+    check_instruction_set("avx512", false);
+    check_instruction_set("avx512", true);
 }
 
 /* True when every row alone has the bits that it has among the others. */
-static bool rows_are_independent(const struct cpu_kernels *kernels, uint32_t dtype)
+static bool rows_are_independent(const struct cpu_kernels *kernels, uint32_t dtype, bool precise)
 {
     const uint32_t cols = dtype_block_elements(dtype) == 256 ? 768 : 96;
     const uint32_t outputs = 33;
@@ -174,7 +179,7 @@ static bool rows_are_independent(const struct cpu_kernels *kernels, uint32_t dty
     bool same = true;
     struct product product;
 
-    product_init(&product, 99 + dtype, dtype, outputs, cols);
+    product_init(&product, 99 + dtype, dtype, precise, outputs, cols);
     run(kernels, &product, 0, ROW_COUNT_MAX, together);
     for (uint32_t r = 0; r < ROW_COUNT_MAX; r++) {
         run(kernels, &product, r, 1, product.out);
@@ -194,7 +199,8 @@ static void test_a_row_alone_has_the_bits_it_has_among_others(void **state)
         const struct cpu_kernels *kernels = kernels_of(names[i]);
 
         for (uint32_t d = 0; d < DTYPE_COUNT && kernels != NULL; d++) {
-            if (!rows_are_independent(kernels, dtypes[d])) {
+            if (!rows_are_independent(kernels, dtypes[d], false) ||
+                !rows_are_independent(kernels, dtypes[d], true)) {
                 fail_msg("%s: %s", names[i], dtype_name(dtypes[d]));
             }
         }
@@ -217,6 +223,9 @@ static void matmul_by_row_count(const struct backend_weight *weight, uint32_t pa
     first.block_count = 1;
     second.block_count -= 1;
     second.codes += (size_t)CPU_BLOCK * tile->height;
+    if (tile->low_codes != NULL) {
+        second.low_codes += (size_t)CPU_BLOCK * tile->height;
+    }
     second.scales += tile->height;
     second.sums += tile->height;
     second.code_sums += tile->height;
@@ -235,20 +244,24 @@ static void test_an_order_that_depends_on_the_row_count_is_caught(void **state)
     struct cpu_kernels broken = cpu_kernels_scalar;
 
     (void)state;
-    assert_true(rows_are_independent(&broken, DTYPE_Q4_1));
-    broken.matmul = matmul_by_row_count;
-    assert_false(rows_are_independent(&broken, DTYPE_Q4_1));
+    for (uint32_t precise = 0; precise < 2; precise++) {
+        broken.matmul = cpu_kernels_scalar.matmul;
+        assert_true(rows_are_independent(&broken, DTYPE_Q4_1, precise != 0));
+        broken.matmul = matmul_by_row_count;
+        assert_false(rows_are_independent(&broken, DTYPE_Q4_1, precise != 0));
+    }
 }
 
 /* Largest error that the definition allows against exact arithmetic: an int8 activation is off by
- * at most half a step, amax / 254, and by the rounding of x * (127 / amax), here taken as 1 % of
- * that; then 3 roundings a block (or one a column of floats) of at most 2^-24 of the sum of
- * magnitudes so far. */
+ * at most half a step, amax / 254 (one of 16 bits amax / 65024), and by the rounding of x * (127 /
+ * amax), here taken as 1 % of that; then 3 roundings a block (or one a column of floats) of at most
+ * 2^-24 of the sum of magnitudes so far. */
 static double error_bound(const struct product *product, const float *w, const float *x)
 {
     const struct backend_weight *weight = product->weight;
     const bool quantised = weight->format.code_bits != 0;
     const double rounds = quantised ? 6.0 * weight->cols / CPU_BLOCK : weight->cols;
+    const double codes = product->precise ? CPU_PRECISE_CODE_MAX : CPU_CODE_MAX;
     double magnitude = 0.0, steps = 0.0;
 
     for (uint32_t begin = 0; begin < weight->cols; begin += CPU_BLOCK) {
@@ -260,21 +273,23 @@ static double error_bound(const struct product *product, const float *w, const f
             magnitude += fabs((double)w[c] * x[c]);
         }
         /* A block below 2^-80 counts as zeros. */
-        steps += quantised ? (amax < 0x1p-80 ? amax : 1.01 * amax / 254.0) * sum : 0.0;
+        steps += quantised ? (amax < 0x1p-80 ? amax : 1.01 * amax / (2.0 * codes)) * sum : 0.0;
         /* Scales and minimums may cancel in a weight: count what they carry. */
         magnitude += quantised ? 8.0 * amax * sum : 0.0;
     }
     return steps + rounds * 0x1p-24 * magnitude + 1e-37;
 }
 
-static void check_against_double(uint32_t dtype)
+/* Whether all products of a kernel are as close to double as the definition allows. */
+static bool is_close_to_double(const struct cpu_kernels *kernels, uint32_t dtype, bool precise)
 {
     const uint32_t cols = dtype_block_elements(dtype) == 256 ? COLS_MAX : 160;
     const uint32_t outputs = 40;
     struct product product;
+    bool close = true;
 
-    product_init(&product, 1234 + dtype, dtype, outputs, cols);
-    run(&cpu_kernels_scalar, &product, 0, ROW_COUNT_MAX, product.out);
+    product_init(&product, 1234 + dtype, dtype, precise, outputs, cols);
+    run(kernels, &product, 0, ROW_COUNT_MAX, product.out);
     for (uint32_t r = 0; r < ROW_COUNT_MAX; r++) {
         for (uint32_t o = 0; o < outputs; o++) {
             const float *w = product.dense + (size_t)o * cols;
@@ -284,22 +299,50 @@ static void check_against_double(uint32_t dtype)
             for (uint32_t c = 0; c < cols; c++) {
                 exact += (double)w[c] * x[c];
             }
-            if (!(fabs(product.out[(size_t)r * outputs + o] - exact) <=
-                  error_bound(&product, w, x))) {
-                fail_msg("%s: row %u output %u is %g, exact %g, bound %g", dtype_name(dtype), r, o,
-                         (double)product.out[(size_t)r * outputs + o], exact,
-                         error_bound(&product, w, x));
-            }
+            close = close && fabs(product.out[(size_t)r * outputs + o] - exact) <=
+                                 error_bound(&product, w, x);
         }
     }
     product_finish(&product);
+    return close;
 }
 
 static void test_products_are_close_to_double(void **state)
 {
     (void)state;
     for (uint32_t d = 0; d < DTYPE_COUNT; d++) {
-        check_against_double(dtypes[d]);
+        for (uint32_t precise = 0; precise < 2; precise++) {
+            if (!is_close_to_double(&cpu_kernels_scalar, dtypes[d], precise != 0)) {
+                fail_msg("%s%s", dtype_name(dtypes[d]), precise != 0 ? " precise" : "");
+            }
+        }
+    }
+}
+
+/* Wrong on purpose: takes the high codes for all there is. */
+static void matmul_high_only(const struct backend_weight *weight, uint32_t panel_first,
+                             uint32_t panel_count, const struct cpu_tile *tile, float *out)
+{
+    static const int8_t zeros[CPU_TILE_ROWS_MAX * COLS_MAX];
+    struct cpu_tile high = *tile;
+
+    if (tile->low_codes != NULL) {
+        high.low_codes = zeros;
+    }
+    cpu_kernels_scalar.matmul(weight, panel_first, panel_count, &high, out);
+}
+
+static void test_low_codes_that_are_forgotten_are_caught(void **state)
+{
+    struct cpu_kernels broken = cpu_kernels_scalar;
+
+    (void)state;
+    broken.matmul = matmul_high_only;
+    for (uint32_t d = 0; d < DTYPE_COUNT; d++) {
+        const bool is_float = dtype_block_elements(dtypes[d]) == 1;
+
+        assert_true(is_close_to_double(&broken, dtypes[d], false));
+        assert_int_equal(is_close_to_double(&broken, dtypes[d], true), is_float);
     }
 }
 
@@ -311,6 +354,7 @@ int main(void)
         cmocka_unit_test(test_a_row_alone_has_the_bits_it_has_among_others),
         cmocka_unit_test(test_an_order_that_depends_on_the_row_count_is_caught),
         cmocka_unit_test(test_products_are_close_to_double),
+        cmocka_unit_test(test_low_codes_that_are_forgotten_are_caught),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,8 @@
 /* Goal: norm, quantising, activation and rotation give the scalar definition's bits on every
  * instruction set and length, and the definition is right at its edges.
  * Method: scalar against AVX2 and AVX-512 by memcmp over lengths 1 to 70 and values of every size;
- * blocks with zeros, tiny values, ties, infinities and NaNs against what rows.h says; silu against
- * double.
+ * blocks with zeros, tiny values, ties, infinities and NaNs against what rows.h says, in 8 bits and
+ * in 16; silu against double.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -104,23 +104,26 @@ static void test_rotations_are_equal_in_both_styles(void **state)
 
 /* All that packing one row of one block writes. */
 struct packed {
-    int8_t codes[CPU_BLOCK];
+    int8_t codes[CPU_BLOCK], low_codes[CPU_BLOCK];
     float scale, sum;
     int32_t code_sum, half_sums[2];
 };
 
 static void pack(void (*pack_row)(struct cpu_rows *rows, uint32_t row, const float *x),
-                 const float *x, struct packed *out)
+                 bool precise, const float *x, struct packed *out)
 {
     struct cpu_rows *rows;
 
-    assert_int_equal(cpu_rows_create(1, 1, &rows), STATUS_OK);
+    assert_int_equal(cpu_rows_create(1, 1, precise, &rows), STATUS_OK);
     assert_int_equal(cpu_rows_reserve(rows, CPU_BLOCK), STATUS_OK);
     cpu_rows_begin(rows, 1, CPU_BLOCK, true, true);
     pack_row(rows, 0, x);
     assert_memory_equal(rows->values, x, CPU_BLOCK * sizeof(float));
     memset(out, 0, sizeof(*out));
     memcpy(out->codes, rows->codes, CPU_BLOCK);
+    if (precise) {
+        memcpy(out->low_codes, rows->low_codes, CPU_BLOCK);
+    }
     out->scale = rows->scales[0];
     out->sum = rows->sums[0];
     out->code_sum = rows->code_sums[0];
@@ -129,24 +132,29 @@ static void pack(void (*pack_row)(struct cpu_rows *rows, uint32_t row, const flo
 }
 
 /* The scalar result, after the others have been found equal to it. */
-static void pack_on_all(const float *x, struct packed *out)
+static void pack_on_all(bool precise, const float *x, struct packed *out)
 {
     struct packed other;
 
-    pack(cpu_pack_row_scalar, x, out);
+    pack(cpu_pack_row_scalar, precise, x, out);
     for (size_t k = 0; k < 2 && kernels_of(k) != NULL; k++) {
-        pack(kernels_of(k)->pack_row, x, &other);
+        pack(kernels_of(k)->pack_row, precise, x, &other);
         assert_memory_equal(&other, out, sizeof(other));
     }
 }
 
-static void test_blocks_quantise_to_the_nearest_code(void **state)
+static int32_t code_of(const struct packed *packed, bool precise, uint32_t i)
 {
+    return precise ? CPU_CODE_RADIX * packed->codes[i] + packed->low_codes[i] : packed->codes[i];
+}
+
+static void check_nearest(bool precise)
+{
+    const int32_t code_max = precise ? CPU_PRECISE_CODE_MAX : CPU_CODE_MAX;
     float x[CPU_BLOCK];
     uint64_t seed = 4;
     struct packed packed;
 
-    (void)state;
     for (int32_t round = 0; round < 3000; round++) {
         float amax = 0.0f;
         int32_t sum = 0;
@@ -156,17 +164,51 @@ static void test_blocks_quantise_to_the_nearest_code(void **state)
             x[i] = ldexpf(x[i], round % 150 - 75);
             amax = fmaxf(amax, fabsf(x[i]));
         }
-        pack_on_all(x, &packed);
-        assert_true(packed.scale == (amax < 0x1p-80f ? 0.0f : amax / 127.0f));
+        pack_on_all(precise, x, &packed);
+        assert_true(packed.scale == (amax < 0x1p-80f ? 0.0f : amax / (float)code_max));
         for (uint32_t i = 0; i < CPU_BLOCK; i++) {
-            const double value = (double)packed.scale * packed.codes[i];
+            const int32_t code = code_of(&packed, precise, i);
+            const double value = (double)packed.scale * code;
 
-            sum += packed.codes[i];
-            assert_true(fabs(value - (double)x[i]) <= 0.50001 * (double)amax / 127.0 + 0x1p-80);
+            sum += code;
+            assert_in_range(code + code_max, 0, 2 * code_max);
+            assert_in_range(packed.codes[i] + CPU_CODE_MAX, 0, 2 * CPU_CODE_MAX);
+            assert_in_range(packed.low_codes[i] + CPU_CODE_MAX, 0, 2 * CPU_CODE_MAX);
+            /* Half a step, and the roundings of the scale, the factor and the product. */
+            assert_true(fabs(value - (double)x[i]) <=
+                        0.5 * (double)amax / code_max + 4 * 0x1p-24 * (double)amax + 0x1p-80);
         }
         assert_int_equal(packed.code_sum, -sum);
         assert_int_equal(packed.half_sums[0] + packed.half_sums[1], -sum);
         assert_true(packed.sum == packed.scale * (float)sum);
+    }
+}
+
+static void test_blocks_quantise_to_the_nearest_code(void **state)
+{
+    (void)state;
+    check_nearest(false);
+    check_nearest(true);
+}
+
+/* Every code of 16 bits, as a block whose scale is 1. */
+static void test_every_precise_code_has_one_pair(void **state)
+{
+    float x[CPU_BLOCK] = {(float)CPU_PRECISE_CODE_MAX};
+    struct packed packed;
+
+    (void)state;
+    for (int32_t first = -CPU_PRECISE_CODE_MAX; first <= CPU_PRECISE_CODE_MAX; first += 31) {
+        for (uint32_t i = 1; i < CPU_BLOCK; i++) {
+            const int32_t code = first + (int32_t)i - 1;
+
+            x[i] = (float)(code < CPU_PRECISE_CODE_MAX ? code : CPU_PRECISE_CODE_MAX);
+        }
+        pack_on_all(true, x, &packed);
+        assert_true(packed.scale == 1.0f);
+        for (uint32_t i = 0; i < CPU_BLOCK; i++) {
+            assert_true((float)code_of(&packed, true, i) == x[i]);
+        }
     }
 }
 
@@ -176,7 +218,7 @@ static void test_ties_go_to_even(void **state)
     struct packed packed;
 
     (void)state;
-    pack_on_all(x, &packed);
+    pack_on_all(false, x, &packed);
     assert_int_equal(packed.codes[0], 127);
     assert_int_equal(packed.codes[1], 0);
     assert_int_equal(packed.codes[2], 2);
@@ -194,13 +236,16 @@ static void test_nothing_and_less_than_nothing_quantise_to_zero(void **state)
     struct packed packed;
 
     (void)state;
-    pack_on_all(x, &packed);
-    assert_memory_equal(&packed, &zero, sizeof(zero));
-    x[3] = -0.0f;
-    x[9] = 0x1.fp-81f;
-    x[20] = 0x1p-149f;
-    pack_on_all(x, &packed);
-    assert_memory_equal(&packed, &zero, sizeof(zero));
+    for (uint32_t precise = 0; precise < 2; precise++) {
+        memset(x, 0, sizeof(x));
+        pack_on_all(precise != 0, x, &packed);
+        assert_memory_equal(&packed, &zero, sizeof(zero));
+        x[3] = -0.0f;
+        x[9] = 0x1.fp-81f;
+        x[20] = 0x1p-149f;
+        pack_on_all(precise != 0, x, &packed);
+        assert_memory_equal(&packed, &zero, sizeof(zero));
+    }
 }
 
 static void test_a_nan_or_an_infinity_makes_the_scale_a_nan(void **state)
@@ -216,7 +261,7 @@ static void test_a_nan_or_an_infinity_makes_the_scale_a_nan(void **state)
 
             random_floats(&seed, x, CPU_BLOCK);
             x[at] = bad[b];
-            pack_on_all(x, &packed);
+            pack_on_all(at % 2 == 0, x, &packed);
             assert_true(isnan(packed.scale) && isnan(packed.sum));
             assert_int_equal(packed.code_sum, 0);
         }
@@ -230,6 +275,7 @@ int main(void)
         cmocka_unit_test(test_activations_are_equal_and_close_to_double),
         cmocka_unit_test(test_rotations_are_equal_in_both_styles),
         cmocka_unit_test(test_blocks_quantise_to_the_nearest_code),
+        cmocka_unit_test(test_every_precise_code_has_one_pair),
         cmocka_unit_test(test_ties_go_to_even),
         cmocka_unit_test(test_nothing_and_less_than_nothing_quantise_to_zero),
         cmocka_unit_test(test_a_nan_or_an_infinity_makes_the_scale_a_nan),

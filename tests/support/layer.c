@@ -131,6 +131,7 @@ enum status layer_init(struct layer *layer, const struct layer_shape *shape, con
         .vocabulary_count = shape->vocabulary,
         .partial_count_max = rows,
         .isa = isa,
+        .precise = shape->precise,
     };
     uint64_t state = seed;
 

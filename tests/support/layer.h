@@ -20,7 +20,8 @@ struct layer_shape {
     uint32_t vocabulary;
     uint32_t rope_pair_count;
     enum rope_style rope_style;
-    bool biased; /* with biases and head norms */
+    bool biased;  /* with biases and head norms */
+    bool precise; /* as the backend's setting */
 };
 
 struct layer {

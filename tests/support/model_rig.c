@@ -34,6 +34,7 @@ void rig_open(struct rig *rig, struct model *model, const struct rig_settings *s
         .vocabulary_count = model_config(model)->vocabulary_count,
         .partial_count_max = settings->row_count_max * blocks,
         .isa = settings->isa,
+        .precise = settings->precise,
     };
     const struct forward_settings forward = {
         .row_count_max = settings->row_count_max,

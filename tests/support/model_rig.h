@@ -5,6 +5,7 @@
 #ifndef PERSONAD_TESTS_SUPPORT_MODEL_RIG_H
 #define PERSONAD_TESTS_SUPPORT_MODEL_RIG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/bytes.h"
@@ -21,6 +22,7 @@ struct rig_settings {
     uint32_t page_count;
     const char *isa;
     const struct backend_ops *ops; /* NULL: the CPU's */
+    bool precise;                  /* as the backend's setting */
 };
 
 struct rig {

@@ -27,6 +27,7 @@ struct shape {
     uint32_t run;
     uint32_t offset_shift;
     enum cpu_scale scale;
+    bool precise; /* rows of two codes a column */
     uint32_t rows;
 };
 
@@ -131,6 +132,13 @@ static CPU_EXPAND __m256i first_dot(const struct shape *shape, int32_t minus_sum
     return times_power(_mm256_set1_epi32(minus_sum), shape->offset_shift);
 }
 
+/* From the products of the high codes to where those of the low ones go on: times 255. */
+static CPU_EXPAND __m256i after_high(const struct shape *shape, __m256i dot, int32_t minus_sum)
+{
+    return _mm256_add_epi32(_mm256_sub_epi32(_mm256_slli_epi32(dot, 8), dot),
+                            first_dot(shape, minus_sum));
+}
+
 /* Products of a group in pairs. 8-bit codes become signed, and their sign moves to the rows'. */
 static CPU_EXPAND __m256i pair_products(const struct shape *shape, __m256i w, __m256i x)
 {
@@ -174,7 +182,8 @@ static CPU_EXPAND void dot_groups(const struct shape *shape, const uint8_t *code
 
 /* What the rows of this expansion read: the tile from row `first` on. */
 struct rows {
-    const int8_t *codes;
+    const int8_t *high_codes; /* precise only */
+    const int8_t *codes;      /* precise: the low ones */
     const float *scales;
     const float *sums;
     const int32_t *minus_sums;
@@ -220,12 +229,21 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
     for (uint32_t b = 0; b < block_count; b++) {
         CPU_UNROLL(2)
         for (uint32_t part = 0; part < parts; part++) {
+            const uint32_t from = part * 4, to = parts == 2 ? part * 4 + 4 : 8;
+
             CPU_UNROLL(4)
             for (uint32_t r = 0; r < shape.rows; r++) {
-                dot[r] = first_dot(&shape, rows.minus_sums[r]);
+                dot[r] =
+                    shape.precise ? _mm256_setzero_si256() : first_dot(&shape, rows.minus_sums[r]);
             }
-            dot_groups(&shape, panel, lane, rows.codes, part * 4, parts == 2 ? part * 4 + 4 : 8,
-                       dot);
+            if (shape.precise) {
+                dot_groups(&shape, panel, lane, rows.high_codes, from, to, dot);
+                CPU_UNROLL(4)
+                for (uint32_t r = 0; r < shape.rows; r++) {
+                    dot[r] = after_high(&shape, dot[r], rows.minus_sums[r]);
+                }
+            }
+            dot_groups(&shape, panel, lane, rows.codes, from, to, dot);
             add_block(&shape, scales, b, part, lane, &rows, dot, acc);
             rows.minus_sums += rows.height;
         }
@@ -235,6 +253,7 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
         }
         panel += block_bytes;
         rows.codes += (size_t)rows.height * CPU_BLOCK;
+        rows.high_codes += shape.precise ? (size_t)rows.height * CPU_BLOCK : 0;
         rows.scales += rows.height;
         rows.sums += rows.height;
     }
@@ -244,24 +263,28 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
     }
 }
 
-#define ROWS(bits, run, shift, scale, count)                                                       \
-    case count:                                                                                    \
-        multiply((struct shape){bits, run, shift, scale, count}, weight, panel, block_count, lane, \
-                 *rows, out, stride);                                                              \
+#define ROWS(bits, run, shift, scale, precise, count)                                    \
+    case count:                                                                          \
+        multiply((struct shape){bits, run, shift, scale, precise, count}, weight, panel, \
+                 block_count, lane, *rows, out, stride);                                 \
         break;
 
-#define FORMAT(name, bits, run, shift, scale)                                      \
+#define FUNCTION(name, bits, run, shift, scale, precise)                           \
     static void name(const struct backend_weight *weight, const uint8_t *panel,    \
                      uint32_t block_count, uint32_t lane, const struct rows *rows, \
                      uint32_t row_count, float *out, uint32_t stride)              \
     {                                                                              \
         switch (row_count) {                                                       \
-            ROWS(bits, run, shift, scale, 1)                                       \
-            ROWS(bits, run, shift, scale, 2)                                       \
-            ROWS(bits, run, shift, scale, 3)                                       \
-            ROWS(bits, run, shift, scale, 4)                                       \
+            ROWS(bits, run, shift, scale, precise, 1)                              \
+            ROWS(bits, run, shift, scale, precise, 2)                              \
+            ROWS(bits, run, shift, scale, precise, 3)                              \
+            ROWS(bits, run, shift, scale, precise, 4)                              \
         }                                                                          \
     }
+
+#define FORMAT(name, bits, run, shift, scale)      \
+    FUNCTION(name, bits, run, shift, scale, false) \
+    FUNCTION(name##_precise, bits, run, shift, scale, true)
 
 FORMAT(q4_0, 4, 8, 3, SCALE_HALF)
 FORMAT(q4_1, 4, 8, 0, SCALE_HALF_MIN)
@@ -278,32 +301,39 @@ struct function {
                 uint32_t stride);
 };
 
-static struct function function_of(uint32_t dtype)
+#define CHOICE(name)                    \
+    return (struct function)            \
+    {                                   \
+        precise ? name##_precise : name \
+    }
+
+static struct function function_of(uint32_t dtype, bool precise)
 {
     switch (dtype) {
     case DTYPE_Q4_0:
-        return (struct function){q4_0};
+        CHOICE(q4_0);
     case DTYPE_Q4_1:
-        return (struct function){q4_1};
+        CHOICE(q4_1);
     case DTYPE_Q5_0:
-        return (struct function){q5_0};
+        CHOICE(q5_0);
     case DTYPE_Q5_1:
-        return (struct function){q5_1};
+        CHOICE(q5_1);
     case DTYPE_Q8_0:
-        return (struct function){q8_0};
+        CHOICE(q8_0);
     case DTYPE_Q4_K:
-        return (struct function){q4_k};
+        CHOICE(q4_k);
     case DTYPE_Q5_K:
-        return (struct function){q5_k};
+        CHOICE(q5_k);
     default:
-        return (struct function){q6_k};
+        CHOICE(q6_k);
     }
 }
 
 void avx2_matmul_codes(const struct backend_weight *weight, uint32_t panel_first,
                        uint32_t panel_count, const struct cpu_tile *tile, float *out)
 {
-    const struct function function = function_of(weight->dtype);
+    const bool precise = tile->low_codes != NULL;
+    const struct function function = function_of(weight->dtype, precise);
     const bool in_parts = weight->format.scale == SCALE_K6;
     const uint32_t stride = panel_count * CPU_PANEL_ROWS;
 
@@ -313,7 +343,8 @@ void avx2_matmul_codes(const struct backend_weight *weight, uint32_t panel_first
         for (uint32_t r = 0; r < tile->height; r += ROWS_MAX) {
             const uint32_t left = tile->height - r;
             const struct rows rows = {
-                .codes = tile->codes + (size_t)r * CPU_BLOCK,
+                .high_codes = tile->codes + (size_t)r * CPU_BLOCK,
+                .codes = (precise ? tile->low_codes : tile->codes) + (size_t)r * CPU_BLOCK,
                 .scales = tile->scales + r,
                 .sums = tile->sums + r,
                 .minus_sums = (in_parts ? tile->half_sums : tile->code_sums) + r,

@@ -62,45 +62,86 @@ static __m128i narrow(__m256i low, __m256i high)
     return _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 }
 
-static void quantise_block(const float *x, struct cpu_block_codes *out)
+/* The values of a block; answers the bits of its largest magnitude. */
+static uint32_t load_block(const float *x, __m256 values[4])
 {
     const __m256 magnitude = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-    __m256 values[4], factor;
     __m256i largest = _mm256_setzero_si256();
-    __m256i codes[4];
-    uint32_t bits;
-    int32_t sums[2];
-    float amax;
 
     for (uint32_t i = 0; i < 4; i++) {
         values[i] = _mm256_loadu_ps(x + (size_t)i * LANES);
         largest =
             _mm256_max_epu32(largest, _mm256_castps_si256(_mm256_and_ps(values[i], magnitude)));
     }
-    bits = largest_of(largest);
-    amax = steps_float_from_bits(bits);
+    return largest_of(largest);
+}
+
+static void set_sums(const __m256i codes[4], struct cpu_block_codes *out)
+{
+    const int32_t first = sum_of(_mm256_add_epi32(codes[0], codes[1]));
+    const int32_t second = sum_of(_mm256_add_epi32(codes[2], codes[3]));
+
+    out->sum = out->scale * (float)(first + second);
+    out->half_sums[0] = -first;
+    out->half_sums[1] = -second;
+}
+
+static void store_codes(const __m256i codes[4], int8_t *to)
+{
+    _mm_storeu_si128((__m128i *)to, narrow(codes[0], codes[1]));
+    _mm_storeu_si128((__m128i *)(to + CPU_BLOCK / 2), narrow(codes[2], codes[3]));
+}
+
+static void quantise_block(const float *x, struct cpu_block_codes *out)
+{
+    __m256 values[4];
+    __m256i codes[4];
+    const uint32_t bits = load_block(x, values);
+    const float amax = steps_float_from_bits(bits);
+
     if (bits >= CPU_INFINITY_BITS || amax < CPU_QUANTISE_MIN) {
         cpu_quantise_block_scalar(x, out);
         return;
     }
-    factor = _mm256_set1_ps(127.0f / amax);
     for (uint32_t i = 0; i < 4; i++) {
         /* The default rounding mode is nearest, ties to even: what the scalar form does. */
-        codes[i] = _mm256_cvtps_epi32(_mm256_mul_ps(values[i], factor));
+        codes[i] = _mm256_cvtps_epi32(
+            _mm256_mul_ps(values[i], _mm256_set1_ps((float)CPU_CODE_MAX / amax)));
     }
-    _mm_storeu_si128((__m128i *)out->codes, narrow(codes[0], codes[1]));
-    _mm_storeu_si128((__m128i *)(out->codes + CPU_BLOCK / 2), narrow(codes[2], codes[3]));
-    sums[0] = sum_of(_mm256_add_epi32(codes[0], codes[1]));
-    sums[1] = sum_of(_mm256_add_epi32(codes[2], codes[3]));
-    out->scale = amax / 127.0f;
-    out->sum = out->scale * (float)(sums[0] + sums[1]);
-    out->half_sums[0] = -sums[0];
-    out->half_sums[1] = -sums[1];
+    out->scale = amax / (float)CPU_CODE_MAX;
+    store_codes(codes, out->codes);
+    set_sums(codes, out);
+}
+
+static void quantise_precise(const float *x, struct cpu_block_codes *out)
+{
+    __m256 values[4];
+    __m256i codes[4], high[4], low[4];
+    const uint32_t bits = load_block(x, values);
+    const float amax = steps_float_from_bits(bits);
+
+    if (bits >= CPU_INFINITY_BITS || amax < CPU_QUANTISE_MIN) {
+        cpu_quantise_precise_scalar(x, out);
+        return;
+    }
+    for (uint32_t i = 0; i < 4; i++) {
+        codes[i] = _mm256_cvtps_epi32(
+            _mm256_mul_ps(values[i], _mm256_set1_ps((float)CPU_PRECISE_CODE_MAX / amax)));
+        /* No code lies near the middle between two multiples of 255: any rounding is right. */
+        high[i] = _mm256_cvtps_epi32(
+            _mm256_mul_ps(_mm256_cvtepi32_ps(codes[i]), _mm256_set1_ps(1.0f / CPU_CODE_RADIX)));
+        low[i] =
+            _mm256_sub_epi32(codes[i], _mm256_sub_epi32(_mm256_slli_epi32(high[i], 8), high[i]));
+    }
+    out->scale = amax / (float)CPU_PRECISE_CODE_MAX;
+    store_codes(high, out->codes);
+    store_codes(low, out->low_codes);
+    set_sums(codes, out);
 }
 
 void avx2_pack_row(struct cpu_rows *rows, uint32_t row, const float *x)
 {
-    cpu_pack_row(rows, row, x, quantise_block);
+    cpu_pack_row(rows, row, x, quantise_block, quantise_precise);
 }
 
 void avx2_silu_multiply(float *gate, const float *up, uint32_t count)

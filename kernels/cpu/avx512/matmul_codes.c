@@ -24,6 +24,7 @@ struct shape {
     uint32_t bits;
     uint32_t offset_shift;
     enum cpu_scale scale;
+    bool precise; /* rows of two codes a column */
     uint32_t panels;
     uint32_t rows;
 };
@@ -112,6 +113,13 @@ static CPU_EXPAND __m512i first_dot(const struct shape *shape, int32_t minus_sum
     return times_power(_mm512_set1_epi32(minus_sum), shape->offset_shift);
 }
 
+/* From the products of the high codes to where those of the low ones go on: times 255. */
+static CPU_EXPAND __m512i after_high(const struct shape *shape, __m512i dot, int32_t minus_sum)
+{
+    return _mm512_add_epi32(_mm512_sub_epi32(_mm512_slli_epi32(dot, 8), dot),
+                            first_dot(shape, minus_sum));
+}
+
 /* dot[p][r] += codes . x over the groups [from, to) of four columns of a block. */
 static CPU_EXPAND void dot_groups(const struct shape *shape, const uint8_t *const *codes,
                                   const int8_t *x, uint32_t from, uint32_t to,
@@ -190,7 +198,8 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
     const uint32_t block_bytes = shape.bits == 4 ? NIBBLE_BLOCK_BYTES : BYTE_BLOCK_BYTES;
     const uint32_t halves = shape.scale == SCALE_K6 ? 2 : 1;
     const int32_t *minus_sums = halves == 2 ? tile->half_sums : tile->code_sums;
-    const int8_t *x = tile->codes;
+    const int8_t *x = shape.precise ? tile->low_codes : tile->codes;
+    const int8_t *high = tile->codes;
     const float *x_scales = tile->scales;
     const float *x_sums = tile->sums;
     const uint8_t *codes[2], *scales[2];
@@ -213,7 +222,18 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
             for (uint32_t r = 0; r < shape.rows; r++) {
                 CPU_UNROLL(2)
                 for (uint32_t p = 0; p < shape.panels; p++) {
-                    dot[p][r] = first_dot(&shape, minus_sums[r]);
+                    dot[p][r] =
+                        shape.precise ? _mm512_setzero_si512() : first_dot(&shape, minus_sums[r]);
+                }
+            }
+            if (shape.precise) {
+                dot_groups(&shape, codes, high, half * 4, halves == 2 ? half * 4 + 4 : 8, dot);
+                CPU_UNROLL(12)
+                for (uint32_t r = 0; r < shape.rows; r++) {
+                    CPU_UNROLL(2)
+                    for (uint32_t p = 0; p < shape.panels; p++) {
+                        dot[p][r] = after_high(&shape, dot[p][r], minus_sums[r]);
+                    }
                 }
             }
             dot_groups(&shape, codes, x, half * 4, halves == 2 ? half * 4 + 4 : 8, dot);
@@ -226,6 +246,7 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
             codes[p] += block_bytes;
         }
         x += (size_t)shape.rows * CPU_BLOCK;
+        high += (size_t)shape.rows * CPU_BLOCK;
         x_scales += shape.rows;
         x_sums += shape.rows;
     }
@@ -238,44 +259,48 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
     }
 }
 
-#define ROWS(name, bits, shift, scale, panels, rows)                                         \
-    case rows:                                                                               \
-        multiply((struct shape){bits, shift, scale, panels, rows}, weight, panel, tile, out, \
-                 stride);                                                                    \
+#define ROWS(bits, shift, scale, precise, panels, rows)                                          \
+    case rows:                                                                                   \
+        multiply((struct shape){bits, shift, scale, precise, panels, rows}, weight, panel, tile, \
+                 out, stride);                                                                   \
         break;
 
 /* One panel at any height, two panels up to PAIR_ROWS_MAX rows. */
-#define FORMAT(name, bits, shift, scale)                                              \
+#define FUNCTIONS(name, bits, shift, scale, precise)                                  \
     static void name##_pair(const struct backend_weight *weight, uint32_t panel,      \
                             const struct cpu_tile *tile, float *out, uint32_t stride) \
     {                                                                                 \
         switch (tile->height) {                                                       \
-            ROWS(name, bits, shift, scale, 2, 1)                                      \
-            ROWS(name, bits, shift, scale, 2, 2)                                      \
-            ROWS(name, bits, shift, scale, 2, 3)                                      \
-            ROWS(name, bits, shift, scale, 2, 4)                                      \
-            ROWS(name, bits, shift, scale, 2, 5)                                      \
-            ROWS(name, bits, shift, scale, 2, 6)                                      \
+            ROWS(bits, shift, scale, precise, 2, 1)                                   \
+            ROWS(bits, shift, scale, precise, 2, 2)                                   \
+            ROWS(bits, shift, scale, precise, 2, 3)                                   \
+            ROWS(bits, shift, scale, precise, 2, 4)                                   \
+            ROWS(bits, shift, scale, precise, 2, 5)                                   \
+            ROWS(bits, shift, scale, precise, 2, 6)                                   \
         }                                                                             \
     }                                                                                 \
     static void name##_one(const struct backend_weight *weight, uint32_t panel,       \
                            const struct cpu_tile *tile, float *out, uint32_t stride)  \
     {                                                                                 \
         switch (tile->height) {                                                       \
-            ROWS(name, bits, shift, scale, 1, 1)                                      \
-            ROWS(name, bits, shift, scale, 1, 2)                                      \
-            ROWS(name, bits, shift, scale, 1, 3)                                      \
-            ROWS(name, bits, shift, scale, 1, 4)                                      \
-            ROWS(name, bits, shift, scale, 1, 5)                                      \
-            ROWS(name, bits, shift, scale, 1, 6)                                      \
-            ROWS(name, bits, shift, scale, 1, 7)                                      \
-            ROWS(name, bits, shift, scale, 1, 8)                                      \
-            ROWS(name, bits, shift, scale, 1, 9)                                      \
-            ROWS(name, bits, shift, scale, 1, 10)                                     \
-            ROWS(name, bits, shift, scale, 1, 11)                                     \
-            ROWS(name, bits, shift, scale, 1, 12)                                     \
+            ROWS(bits, shift, scale, precise, 1, 1)                                   \
+            ROWS(bits, shift, scale, precise, 1, 2)                                   \
+            ROWS(bits, shift, scale, precise, 1, 3)                                   \
+            ROWS(bits, shift, scale, precise, 1, 4)                                   \
+            ROWS(bits, shift, scale, precise, 1, 5)                                   \
+            ROWS(bits, shift, scale, precise, 1, 6)                                   \
+            ROWS(bits, shift, scale, precise, 1, 7)                                   \
+            ROWS(bits, shift, scale, precise, 1, 8)                                   \
+            ROWS(bits, shift, scale, precise, 1, 9)                                   \
+            ROWS(bits, shift, scale, precise, 1, 10)                                  \
+            ROWS(bits, shift, scale, precise, 1, 11)                                  \
+            ROWS(bits, shift, scale, precise, 1, 12)                                  \
         }                                                                             \
     }
+
+#define FORMAT(name, bits, shift, scale)       \
+    FUNCTIONS(name, bits, shift, scale, false) \
+    FUNCTIONS(name##_precise, bits, shift, scale, true)
 
 FORMAT(q4_0, 4, 3, SCALE_HALF)
 FORMAT(q4_1, 4, 0, SCALE_HALF_MIN)
@@ -293,32 +318,39 @@ struct functions {
                  float *out, uint32_t stride);
 };
 
-static struct functions functions_of(uint32_t dtype)
+#define CHOICE(name)                                                             \
+    return precise ? (struct functions){name##_precise_one, name##_precise_pair} \
+                   : (struct functions)                                          \
+    {                                                                            \
+        name##_one, name##_pair                                                  \
+    }
+
+static struct functions functions_of(uint32_t dtype, bool precise)
 {
     switch (dtype) {
     case DTYPE_Q4_0:
-        return (struct functions){q4_0_one, q4_0_pair};
+        CHOICE(q4_0);
     case DTYPE_Q4_1:
-        return (struct functions){q4_1_one, q4_1_pair};
+        CHOICE(q4_1);
     case DTYPE_Q5_0:
-        return (struct functions){q5_0_one, q5_0_pair};
+        CHOICE(q5_0);
     case DTYPE_Q5_1:
-        return (struct functions){q5_1_one, q5_1_pair};
+        CHOICE(q5_1);
     case DTYPE_Q8_0:
-        return (struct functions){q8_0_one, q8_0_pair};
+        CHOICE(q8_0);
     case DTYPE_Q4_K:
-        return (struct functions){q4_k_one, q4_k_pair};
+        CHOICE(q4_k);
     case DTYPE_Q5_K:
-        return (struct functions){q5_k_one, q5_k_pair};
+        CHOICE(q5_k);
     default:
-        return (struct functions){q6_k_one, q6_k_pair};
+        CHOICE(q6_k);
     }
 }
 
 void avx512_matmul_codes(const struct backend_weight *weight, uint32_t panel_first,
                          uint32_t panel_count, const struct cpu_tile *tile, float *out)
 {
-    const struct functions functions = functions_of(weight->dtype);
+    const struct functions functions = functions_of(weight->dtype, tile->low_codes != NULL);
     const uint32_t stride = panel_count * CPU_PANEL_ROWS;
     uint32_t p = 0;
 

@@ -45,14 +45,20 @@ static int32_t sum_of(__m128i codes)
     return _mm512_reduce_add_epi32(_mm512_cvtepi8_epi32(codes));
 }
 
-static void quantise_block(const float *x, struct cpu_block_codes *out)
+static uint32_t largest_of(__m512 low, __m512 high)
 {
     const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    const __m512 low = _mm512_loadu_ps(x);
-    const __m512 high = _mm512_loadu_ps(x + LANES);
-    const uint32_t largest = _mm512_reduce_max_epu32(
+
+    return _mm512_reduce_max_epu32(
         _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(low), magnitude),
                          _mm512_and_si512(_mm512_castps_si512(high), magnitude)));
+}
+
+static void quantise_block(const float *x, struct cpu_block_codes *out)
+{
+    const __m512 low = _mm512_loadu_ps(x);
+    const __m512 high = _mm512_loadu_ps(x + LANES);
+    const uint32_t largest = largest_of(low, high);
     const float amax = steps_float_from_bits(largest);
     __m512 factor;
     __m128i codes[2];
@@ -75,9 +81,40 @@ static void quantise_block(const float *x, struct cpu_block_codes *out)
     out->half_sums[1] = -sums[1];
 }
 
+static void quantise_precise(const float *x, struct cpu_block_codes *out)
+{
+    const __m512 values[2] = {_mm512_loadu_ps(x), _mm512_loadu_ps(x + LANES)};
+    const uint32_t largest = largest_of(values[0], values[1]);
+    const float amax = steps_float_from_bits(largest);
+    int32_t sums[2];
+
+    if (largest >= CPU_INFINITY_BITS || amax < CPU_QUANTISE_MIN) {
+        cpu_quantise_precise_scalar(x, out);
+        return;
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        const __m512 factor = _mm512_set1_ps((float)CPU_PRECISE_CODE_MAX / amax);
+        const __m512i codes = _mm512_cvtps_epi32(_mm512_mul_ps(values[i], factor));
+        /* No code lies near the middle between two multiples of 255: any rounding is right. */
+        const __m512i high = _mm512_cvtps_epi32(
+            _mm512_mul_ps(_mm512_cvtepi32_ps(codes), _mm512_set1_ps(1.0f / CPU_CODE_RADIX)));
+        const __m512i low =
+            _mm512_sub_epi32(codes, _mm512_sub_epi32(_mm512_slli_epi32(high, 8), high));
+
+        _mm_storeu_si128((__m128i *)(out->codes + (size_t)LANES * i), _mm512_cvtepi32_epi8(high));
+        _mm_storeu_si128((__m128i *)(out->low_codes + (size_t)LANES * i),
+                         _mm512_cvtepi32_epi8(low));
+        sums[i] = _mm512_reduce_add_epi32(codes);
+    }
+    out->scale = amax / (float)CPU_PRECISE_CODE_MAX;
+    out->sum = out->scale * (float)(sums[0] + sums[1]);
+    out->half_sums[0] = -sums[0];
+    out->half_sums[1] = -sums[1];
+}
+
 void avx512_pack_row(struct cpu_rows *rows, uint32_t row, const float *x)
 {
-    cpu_pack_row(rows, row, x, quantise_block);
+    cpu_pack_row(rows, row, x, quantise_block, quantise_precise);
 }
 
 void avx512_silu_multiply(float *gate, const float *up, uint32_t count)
