@@ -9,6 +9,7 @@ endif()
 
 option(PERSONAD_TESTS "Build the tests (needs cmocka)" ${cmocka_FOUND})
 option(PERSONAD_WERROR "Treat warnings as errors" ON)
+option(PERSONAD_KERNELS_ONLY "Build the CPU's kernels and their tests alone" OFF)
 option(PERSONAD_FUZZ "Build the fuzz targets with libFuzzer (needs clang)" OFF)
 set(PERSONAD_SANITIZE "" CACHE STRING "address (with undefined), thread, or nothing")
 set_property(CACHE PERSONAD_SANITIZE PROPERTY STRINGS "" address thread)

@@ -51,7 +51,7 @@ static const struct setting table[] = {
     {"numerics", "NAME",
      "how the CPU multiplies by quantised weights: fast (activations in 8 bits) or precise (in 16)",
      TEXT(numerics)},
-    {"isa", "NAME", "CPU instructions: auto, scalar, avx2 or avx512", TEXT(isa)},
+    {"isa", "NAME", "CPU instructions: auto, scalar; avx2, avx512; neon, dotprod, i8mm", TEXT(isa)},
     {"threads", "N", "threads that compute (0: as many as the affinity mask allows)",
      COUNT(threads, 0, 1024)},
     {"context", "TOKENS", "longest context and reply of a session (0: as the model was trained)",

@@ -25,7 +25,7 @@ struct settings {
     char *weights;        /* "as-is", "fp8"; NULL: as-is */
     char *speculation;    /* "auto", "off"; NULL: auto */
     char *numerics;       /* "fast", "precise"; NULL: fast */
-    char *isa;            /* "auto", "scalar", "avx2", "avx512" */
+    char *isa;            /* "auto" or a name of kernels/cpu/isa.h */
     uint32_t threads;     /* 0: as many as the affinity mask allows */
     uint32_t context;     /* tokens; 0: what the model was trained for */
     uint32_t kv_memory;   /* MiB; 0: an eighth of the machine's memory, or what a card has left */

@@ -84,7 +84,7 @@ struct backend_settings {
     uint32_t vocabulary_count;
     uint32_t partial_count_max; /* attention partials of one plan (row x block) */
     enum kv_type kv_type;       /* UNSUPPORTED where the backend has another only; CPU: F16 */
-    const char *isa;            /* CPU: NULL or "auto", "scalar", "avx2", "avx512" */
+    const char *isa;            /* CPU: NULL or "auto", or a name of kernels/cpu/isa.h */
     uint32_t device;            /* a card's number, as the driver counts */
     uint64_t memory_bytes_max;  /* of the card; 0: nine tenths of what is free */
     bool weights_fp8;           /* float weights as e4m3, a scale a row; CPU: UNSUPPORTED */

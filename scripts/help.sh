@@ -12,6 +12,8 @@ usage: ./dev COMMAND
   cuda [find]         fetch the CUDA compiler where there is none; prints its path
   test [--quick]      all tests; ends in one line "N passed, N failed, N skipped"
                       (--quick: the release build only)
+  aarch64 [--long]    run the CPU's kernels for ARM under an emulator, and compare their bits
+                      with this machine's
   check               format, clang-tidy, the source's own rules, scripts, spelling
   fuzz NAME [SECONDS] run a fuzz target (60 seconds unless told)
   sim [SEEDS [FIRST]] play the simulations (1000 seeds from 1 unless told)

@@ -34,6 +34,8 @@ packages_check="$packages_clang clang-format clang-tidy git shellcheck codespell
 packages_test="$packages_check python3-protobuf protobuf-compiler python3-hypothesis
     python3-numpy python3-pytest-timeout g++"
 
+packages_aarch64="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+
 # Installs those of the packages given that are missing. Uses no network when none is.
 packages_need()
 {

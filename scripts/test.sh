@@ -133,6 +133,13 @@ run_bits()
     fi
 }
 
+# The kernels for ARM, on another architecture only: there the tests above run them. Each look is a
+# result of its own.
+run_aarch64()
+{
+    sh "$root/scripts/aarch64.sh" --results "$results" || grep -q '^aarch64 .* failed' "$results"
+}
+
 fetch_model()
 {
     PERSONAD_MODEL=$(sh "$root/scripts/model.sh") || return 1
@@ -160,6 +167,11 @@ stage build-release run_build_release && released=true
 if $released; then
     stage ctest-release run_ctest release || :
     stage pytest-scripts run_pytest scripts tests/tidy tests/dev || :
+    if [ "$(uname -m)" = aarch64 ]; then
+        skip aarch64 all "this is such a machine: its kernels ran natively"
+    else
+        stage aarch64 run_aarch64 || :
+    fi
     stage tiny-models make_tiny_models || :
     stage flows-release run_flows release || :
     stage flows-cuda run_flows_cuda || :

@@ -156,6 +156,10 @@ static const struct attention_kernels *kernels_of(enum cpu_isa isa)
     if (isa == CPU_AVX2) {
         return &attention_kernels_avx2;
     }
+#elif defined(__aarch64__)
+    if (isa != CPU_SCALAR) {
+        return &attention_kernels_neon;
+    }
 #else
     (void)isa;
 #endif

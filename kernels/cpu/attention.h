@@ -72,6 +72,7 @@ struct attention_kernels {
 extern const struct attention_kernels attention_kernels_scalar;
 extern const struct attention_kernels attention_kernels_avx2;
 extern const struct attention_kernels attention_kernels_avx512;
+extern const struct attention_kernels attention_kernels_neon;
 
 /* The factors of a fold; updates max and sum. */
 static inline void attention_factors(float *max, float *sum, float more_max, float more_sum,

@@ -14,7 +14,8 @@
 
 enum { ALIGNMENT = 64 };
 
-static const char *const isa_texts[] = {"scalar", "AVX2", "AVX-512 VNNI"};
+static const char *const isa_texts[] = {"scalar", "AVX2",         "AVX-512 VNNI",
+                                        "NEON",   "NEON dotprod", "NEON i8mm"};
 
 static enum status allocate(struct backend *backend)
 {

@@ -1,7 +1,7 @@
 /* Inside the CPU backend: what its files share. Thread: the engine thread and the pool's workers.
  *
- * Scalar C in kernels/cpu/ defines the bits; avx2/ and avx512/ equal it by memcmp. Which one runs
- * is chosen once, at create, by `backend.isa`.
+ * Scalar C in kernels/cpu/ defines the bits; avx2/, avx512/ and neon/ equal it by memcmp. Which one
+ * runs is chosen once, at create, by `backend.isa`.
  *
  * A program is a list of (kind, copy of the args). cpu_OP() checks the args and records them,
  * cpu_OP_run() runs them over the plan of a step. Nothing is allocated by a run: whatever an
@@ -13,7 +13,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/pool.h"
 
-enum cpu_isa { CPU_SCALAR, CPU_AVX2, CPU_AVX512 };
+enum cpu_isa { CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_NEON, CPU_DOTPROD, CPU_I8MM };
 
 enum {
     CPU_THREAD_COUNT_MAX = 256,

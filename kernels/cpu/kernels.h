@@ -38,5 +38,8 @@ struct cpu_kernels {
 extern const struct cpu_kernels cpu_kernels_scalar;
 extern const struct cpu_kernels cpu_kernels_avx2;
 extern const struct cpu_kernels cpu_kernels_avx512;
+extern const struct cpu_kernels cpu_kernels_neon;
+extern const struct cpu_kernels cpu_kernels_dotprod;
+extern const struct cpu_kernels cpu_kernels_i8mm;
 
 #endif

@@ -121,6 +121,10 @@ static const struct sample_kernels *kernels_of(enum cpu_isa isa)
     if (isa == CPU_AVX2) {
         return &sample_kernels_avx2;
     }
+#elif defined(__aarch64__)
+    if (isa != CPU_SCALAR) {
+        return &sample_kernels_neon;
+    }
 #else
     (void)isa;
 #endif

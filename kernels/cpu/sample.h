@@ -58,6 +58,7 @@ struct sample_kernels {
 extern const struct sample_kernels sample_kernels_scalar;
 extern const struct sample_kernels sample_kernels_avx2;
 extern const struct sample_kernels sample_kernels_avx512;
+extern const struct sample_kernels sample_kernels_neon;
 
 /* One draw. */
 struct sample_item {

@@ -8,6 +8,7 @@
 
 #include "base/memory.h"
 #include "kernels/cpu/isa.h"
+#include "support/isa_names.h"
 #include "support/layer.h"
 #include "support/random_weight.h"
 
@@ -45,7 +46,7 @@ static void dump_layer(const char *isa, const struct layer_shape *shape)
         return;
     }
     layer_run(&layer, 0, ROW_COUNT, NULL);
-    printf("%-6s %-5s%s head %3" PRIu32 "  q %016" PRIx64 "  kv %016" PRIx64 "  h %016" PRIx64
+    printf("%-7s %-5s%s head %3" PRIu32 "  q %016" PRIx64 "  kv %016" PRIx64 "  h %016" PRIx64
            "  x %016" PRIx64 "  logits %016" PRIx64 "\n",
            isa, dtype_name(shape->dtype), shape->precise ? " i16" : "", shape->head_size,
            hash_buffer(layer.q), hash_kv(layer.kv), hash_buffer(layer.h), hash_buffer(layer.x),
@@ -70,22 +71,21 @@ static void dump_rows(const char *name)
         gate[i] *= 60.0f;
     }
     kernels->rms_norm(gate, up, 1e-5f, VALUE_COUNT, out);
-    printf("%-6s rms_norm %016" PRIx64 "\n", name, hash_of(1, out, sizeof(out)));
+    printf("%-7s rms_norm %016" PRIx64 "\n", name, hash_of(1, out, sizeof(out)));
     kernels->silu_multiply(gate, up, VALUE_COUNT);
-    printf("%-6s silu     %016" PRIx64 "\n", name, hash_of(1, gate, sizeof(gate)));
+    printf("%-7s silu     %016" PRIx64 "\n", name, hash_of(1, gate, sizeof(gate)));
 }
 
 int main(void)
 {
-    static const char *const instruction_sets[] = {"scalar", "avx2", "avx512"};
     static const uint32_t dtypes[] = {
 #define X(name, number, elements, bytes) number,
         DTYPE_MAP(X)
 #undef X
     };
 
-    for (size_t i = 0; i < sizeof(instruction_sets) / sizeof(instruction_sets[0]); i++) {
-        dump_rows(instruction_sets[i]);
+    for (size_t i = 0; i < ISA_NAME_COUNT; i++) {
+        dump_rows(isa_names[i]);
         for (size_t d = 0; d < sizeof(dtypes) / sizeof(dtypes[0]); d++) {
             const struct layer_shape halves = {dtypes[d], 4,  2,           64,   512,
                                                70,        32, ROPE_HALVES, true, false};
@@ -95,9 +95,9 @@ int main(void)
             struct layer_shape precise = halves;
 
             precise.precise = true;
-            dump_layer(instruction_sets[i], &halves);
-            dump_layer(instruction_sets[i], &precise);
-            dump_layer(instruction_sets[i], &pairs);
+            dump_layer(isa_names[i], &halves);
+            dump_layer(isa_names[i], &precise);
+            dump_layer(isa_names[i], &pairs);
         }
     }
     return memory_live_count() == 0 ? 0 : 1;

@@ -17,10 +17,9 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu.h"
 #include "tests/support/attention_setup.h"
+#include "tests/support/isa_names.h"
 
 enum { WIDTH_MAX = 16 * 256, ROWS = 14 };
-
-static const char *const isas[] = {"scalar", "avx2", "avx512"};
 
 static const struct attention_shape shapes[] = {
     {9, 3, 64}, {4, 4, 80}, {6, 2, 96}, {2, 1, 128}, {1, 1, 256}, {16, 1, 8}, {10, 2, 40},
@@ -171,14 +170,14 @@ static void test_a_row_has_the_same_bits_alone_and_in_every_batch(void **state)
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         const uint32_t width = shapes[s].head_count * shapes[s].head_size;
         reference_rows(shapes[s], want);
-        for (size_t isa = 0; isa < 3; isa++) {
-            if (!attention_setup_has(isas[isa])) {
-                print_message("skipped: this machine has no %s\n", isas[isa]);
+        for (size_t isa = 0; isa < ISA_NAME_COUNT; isa++) {
+            if (!attention_setup_has(isa_names[isa])) {
+                print_message("skipped: this machine has no %s\n", isa_names[isa]);
                 continue;
             }
             struct attention_setup setup;
             struct scene scene;
-            attention_setup_init(&setup, shapes[s], isas[isa], 1 + (uint32_t)s % 3,
+            attention_setup_init(&setup, shapes[s], isa_names[isa], 1 + (uint32_t)s % 3,
                                  (uint32_t)isa + 2);
             scene_init(&scene, &setup);
             for (size_t g = 0; g < sizeof groupings / sizeof *groupings; g++) {
@@ -235,13 +234,13 @@ static void test_a_tall_prefill_equals_its_rows_alone(void **state)
     static float got[COUNT * 9 * 64];
     const struct attention_shape shape = {9, 3, 64};
 
-    for (size_t isa = 0; isa < 3; isa++) {
+    for (size_t isa = 0; isa < ISA_NAME_COUNT; isa++) {
         struct attention_setup setup;
         struct attention_query queries[COUNT];
-        if (!attention_setup_has(isas[isa])) {
+        if (!attention_setup_has(isa_names[isa])) {
             continue;
         }
-        attention_setup_init(&setup, shape, isas[isa], 2, 0);
+        attention_setup_init(&setup, shape, isa_names[isa], 2, 0);
         const struct attention_sequence sequence = sequence_of(8, 560, 1, 1);
         attention_setup_write(&setup, &sequence, 0, sequence.length);
         for (uint32_t i = 0; i < COUNT; i++) {

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
+#include "support/isa_names.h"
 #include "support/layer.h"
 #include "support/random_weight.h"
 
@@ -46,14 +47,12 @@ static void test_an_unknown_instruction_set_is_refused(void **state)
 
 static void test_the_arithmetic_has_one_name_on_every_instruction_set(void **state)
 {
-    static const char *const names[] = {"auto", "scalar", "avx2", "avx512"};
-
     (void)state;
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+    for (size_t i = 0; i <= ISA_NAME_COUNT; i++) {
         struct backend_settings with = settings;
         struct backend *backend;
 
-        with.isa = names[i];
+        with.isa = i == 0 ? "auto" : isa_names[i - 1];
         if (backend_cpu_ops.create(&with, NULL, &backend) != STATUS_OK) {
             continue;
         }

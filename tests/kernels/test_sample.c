@@ -18,9 +18,8 @@
 #include "kernels/cpu/sample.h"
 #include "kernels/steps/masses.h"
 #include "kernels/steps/philox.h"
+#include "tests/support/isa_names.h"
 #include "tests/support/sample_batch.h"
-
-static const char *const isas[] = {"scalar", "avx2", "avx512"};
 
 static void test_draws_equal_the_plain_sampler_bit_for_bit(void **state)
 {
@@ -32,13 +31,13 @@ static void test_draws_equal_the_plain_sampler_bit_for_bit(void **state)
     for (uint32_t round = 0; round < 28; round++) {
         const uint32_t vocabulary_count = vocabularies[round % 14];
         struct sample_batch *batch = sample_batch_create(vocabulary_count, round + 1);
-        for (uint32_t isa = 0; isa < 3; isa++) {
+        for (uint32_t isa = 0; isa < ISA_NAME_COUNT; isa++) {
             struct sample_setup setup;
-            if (!sample_setup_has(isas[isa])) {
-                print_message("skipped: this machine has no %s\n", isas[isa]);
+            if (!sample_setup_has(isa_names[isa])) {
+                print_message("skipped: this machine has no %s\n", isa_names[isa]);
                 continue;
             }
-            sample_setup_init(&setup, vocabulary_count, isas[isa], 1 + round % 3);
+            sample_setup_init(&setup, vocabulary_count, isa_names[isa], 1 + round % 3);
             for (int repeat = 0; repeat < 2; repeat++) {
                 sample_setup_run(&setup, batch->logits, SAMPLE_BATCH_ITEMS, batch->samples,
                                  SAMPLE_BATCH_ITEMS, batch->histories, got);
@@ -83,6 +82,8 @@ static void test_vector_exp_equals_the_scalar_one(void **state)
 #if defined(__x86_64__)
         sample_setup_has("avx2") ? &sample_kernels_avx2 : NULL,
         sample_setup_has("avx512") ? &sample_kernels_avx512 : NULL,
+#elif defined(__aarch64__)
+        sample_setup_has("neon") ? &sample_kernels_neon : NULL,
 #endif
         &sample_kernels_scalar,
     };

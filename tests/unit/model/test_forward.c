@@ -18,6 +18,7 @@
 
 #include "base/memory.h"
 #include "kernels/dtype.h"
+#include "support/isa_names.h"
 #include "support/model_rig.h"
 #include "support/reference_forward.h"
 #include "support/tiny_model.h"
@@ -270,14 +271,12 @@ static void bits_do_not_depend_on_chunks_pages_or_strangers(void **state)
 
 static void bits_do_not_depend_on_threads_or_instructions(void **state)
 {
-    static const char *const isas[] = {"scalar", "avx2", "avx512"};
-
     (void)state;
     for (size_t i = 0; i < DTYPE_COUNT; i++) {
         const struct tiny_spec spec = tiny_spec_of(dtypes[i], VOCABULARY_SPM, 31);
         struct bits first = {0};
         struct trial trial;
-        for (uint32_t j = 0; j < 3; j++) {
+        for (uint32_t j = 0; j < ISA_NAME_COUNT; j++) {
             struct error error = {0};
             struct backend *probe = NULL;
             const struct backend_settings settings = {.row_count_max = 1,
@@ -287,13 +286,13 @@ static void bits_do_not_depend_on_threads_or_instructions(void **state)
                                                       .vocabulary_count = 1,
                                                       .partial_count_max = 1,
                                                       .thread_count = 1,
-                                                      .isa = isas[j]};
+                                                      .isa = isa_names[j]};
             if (backend_cpu_ops.create(&settings, &error, &probe) != STATUS_OK) {
-                print_message("%s: %s\n", isas[j], error.text);
+                print_message("%s: %s\n", isa_names[j], error.text);
                 continue;
             }
             backend_cpu_ops.destroy(probe);
-            trial_open(&trial, &spec, j + 1, isas[j], NULL);
+            trial_open(&trial, &spec, j + 1, isa_names[j], NULL);
             const struct bits bits = bits_alone(&trial.rig, 0, 33);
             if (first.size_bytes == 0) {
                 first = bits;
