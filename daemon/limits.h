@@ -67,6 +67,12 @@ enum {
     LIST_PAGE_COUNT_MAX = 1024,
     MARK_NODE_COUNT_MAX = 4096, /* nodes of one Delete, Undelete or Purge */
     BOOKMARK_COUNT_MAX = 4096,  /* of a session */
+    NOTE_COUNT_MAX = 4096,      /* likewise: places where one is set */
+    NOTE_BYTES_MAX = 64 * 1024,
+    INSERT_DEPTH_MAX = 1000000,
+    LORE_ENTRY_COUNT_MAX = 4096,     /* of a card */
+    LORE_KEY_COUNT_MAX = 8192,       /* likewise */
+    LORE_SCAN_BYTES_MAX = 16 * 1024, /* of the last turns, where keys are looked for */
 
     /* schedule */
     BRANCH_COUNT_MAX = 4096, /* alive at once: waiting or generating */

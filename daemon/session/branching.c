@@ -122,6 +122,7 @@ static uint32_t flags_of(const struct segment *segment)
         return BRANCH_RUN_PROMPT;
     case SEGMENT_FRAME:
     case SEGMENT_START:
+    case SEGMENT_INSERT:
         return BRANCH_RUN_FRAME;
     default:
         return 0;

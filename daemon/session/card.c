@@ -5,6 +5,7 @@
 
 #include "base/memory.h"
 #include "limits.h"
+#include "session/card_book.h"
 #include "session/card_settings.h"
 
 enum { CARD_ARENA_BYTES_MAX = 8 * PERSONA_CARD_BYTES_MAX };
@@ -126,6 +127,23 @@ static enum status read_greetings(struct card *card, const json_t *fields, struc
     return STATUS_OK;
 }
 
+/* What the conversation gets from the card; is_stored: none where it cannot be read. */
+static enum status read_inserts(struct card *card, const json_t *fields, bool is_stored,
+                                struct error *error)
+{
+    enum status status = card_read_book(card, fields, error);
+
+    if (status == STATUS_OK) {
+        status = card_read_note(card, json_object_get(fields, "extensions"), error);
+    }
+    if (status == STATUS_OK || status == STATUS_MEMORY || !is_stored) {
+        return status;
+    }
+    card->note = (struct card_note){0};
+    card->lore_count = 0;
+    return STATUS_OK;
+}
+
 static enum status read_fields(struct card *card, const json_t *fields, struct error *error)
 {
     const struct {
@@ -170,7 +188,7 @@ static enum status hash_canonical(const json_t *root, struct error *error, uint8
     return STATUS_OK;
 }
 
-enum status card_parse(struct bytes json, struct error *error, struct card **out)
+static enum status parse(struct bytes json, bool is_stored, struct error *error, struct card **out)
 {
     struct card *card = NULL;
     json_t *root = NULL;
@@ -200,6 +218,9 @@ enum status card_parse(struct bytes json, struct error *error, struct card **out
         status = read_fields(card, fields, error);
     }
     if (status == STATUS_OK) {
+        status = read_inserts(card, fields, is_stored, error);
+    }
+    if (status == STATUS_OK) {
         *out = card;
         card = NULL; /* handed over */
     }
@@ -207,6 +228,16 @@ done:
     card_destroy(card);
     json_decref(root);
     return status;
+}
+
+enum status card_parse(struct bytes json, struct error *error, struct card **out)
+{
+    return parse(json, false, error, out);
+}
+
+enum status card_parse_stored(struct bytes json, struct error *error, struct card **out)
+{
+    return parse(json, true, error, out);
 }
 
 void card_destroy(struct card *card)

@@ -4,7 +4,8 @@
  *
  *   name, nickname (V3: what {{char}} becomes), description, personality, scenario,
  *   first_mes and alternate_greetings, mes_example, system_prompt, post_history_instructions,
- *   creator_notes, extensions.personad
+ *   creator_notes, character_book (lore), extensions.depth_prompt (a note),
+ *   extensions.personad
  *
  *   extensions.personad   an object; a key that is not listed is refused, since it is a mistake
  *     play       "chat" (default), "transcript" or "plain"
@@ -32,8 +33,30 @@
 #include "base/status.h"
 #include "sample/sampler.h"
 #include "session/render.h"
+#include "session/template.h"
 
 enum card_play { CARD_PLAY_CHAT, CARD_PLAY_TRANSCRIPT, CARD_PLAY_PLAIN };
+
+/* A text that the conversation calls up. */
+enum card_lore_place { CARD_LORE_BEFORE, CARD_LORE_AFTER, CARD_LORE_DEPTH };
+
+struct card_lore {
+    const struct bytes *keys, *secondary;
+    uint32_t key_count, secondary_count; /* secondary 0: one of the keys is enough */
+    struct bytes content;                /* without decorators */
+    bool is_enabled, is_constant, is_case_sensitive, has_scan_depth;
+    enum card_lore_place place;
+    enum insert_role role;
+    uint32_t depth, scan_depth; /* turns from the end */
+    int64_t order, priority;
+};
+
+/* A text that stands some turns before the end. */
+struct card_note {
+    struct bytes text;
+    uint32_t depth;
+    enum insert_role role;
+};
 
 struct card {
     struct arena arena;         /* owns all below */
@@ -53,10 +76,25 @@ struct card {
     const struct bytes *cues;
     uint32_t cue_count;
     struct sampler_settings sampler; /* stops and biases lie in the arena */
+    struct card_note note;
+    const struct card_lore *lore;
+    uint32_t lore_count, lore_key_count;
+    uint32_t lore_scan_depth, lore_budget; /* turns; tokens */
+    bool has_lore_budget;
 };
+
+/* Whether it is always there, so that it belongs to the prompt. */
+static inline bool card_lore_is_in_prompt(const struct card_lore *lore)
+{
+    return lore->is_constant && lore->place != CARD_LORE_DEPTH;
+}
 
 /* BAD_INPUT, LIMIT, UNSUPPORTED or MEMORY. */
 MUST_USE enum status card_parse(struct bytes json, struct error *error, struct card **out);
+
+/* One that was stored: a note and lore that are damaged count as absent, since a daemon that did
+ * not read them may have taken the card. */
+MUST_USE enum status card_parse_stored(struct bytes json, struct error *error, struct card **out);
 void card_destroy(struct card *card); /* NULL is fine */
 
 /* A name that can stand in a cue: one line, at most PERSONA_NAME_BYTES_MAX bytes. */

@@ -177,11 +177,10 @@ static bool is_own_side(const struct cast *cast, uint32_t a, uint32_t b)
                       bytes_equal(cast->members[a].name, cast->members[b].name));
 }
 
-static struct template_end end_of(const struct cast *cast, const struct prompt *prompt,
-                                  uint32_t viewpoint, uint32_t speaker)
+struct template_end cast_end(const struct cast *cast, uint32_t viewpoint, uint32_t speaker)
 {
     if (speaker == CAST_START) {
-        return prompt->end;
+        return cast_prompt(cast, viewpoint)->end;
     }
     const bool is_own = is_own_side(cast, viewpoint, speaker);
 
@@ -196,19 +195,13 @@ static enum status make_frame(struct cast *cast, struct encoder *encoder, struct
                               struct error *error)
 {
     const struct prompt *prompt = cast_prompt(cast, frame->viewpoint);
-    const struct prompt *own = cast->members[frame->viewpoint].prompt;
-    const struct template_end from = end_of(cast, prompt, frame->viewpoint, frame->from);
-    const struct template_end to = end_of(cast, prompt, frame->viewpoint, frame->to);
+    const struct template_end from = cast_end(cast, frame->viewpoint, frame->from);
+    const struct template_end to = cast_end(cast, frame->viewpoint, frame->to);
     const bool is_open = frame->from == CAST_START && prompt->is_open;
     struct id_list ids = {0};
-    enum status status;
+    const enum status status =
+        template_frame(&prompt->template, encoder, &from, &to, is_open, error, &ids);
 
-    if (frame->has_insert) {
-        status = template_insert(&prompt->template, encoder, &from, &to, is_open,
-                                 buffer_bytes(&own->post_history), error, &ids);
-    } else {
-        status = template_frame(&prompt->template, encoder, &from, &to, is_open, error, &ids);
-    }
     if (status != STATUS_OK) {
         id_list_finish(&ids);
         return status;
@@ -219,7 +212,7 @@ static enum status make_frame(struct cast *cast, struct encoder *encoder, struct
 }
 
 enum status cast_frame_find(struct cast *cast, struct encoder *encoder, uint32_t viewpoint,
-                            uint32_t from, uint32_t to, bool has_insert, struct error *error,
+                            uint32_t from, uint32_t to, struct error *error,
                             const struct cast_frame **out)
 {
     struct cast_frame *frame;
@@ -227,8 +220,7 @@ enum status cast_frame_find(struct cast *cast, struct encoder *encoder, uint32_t
 
     for (uint32_t i = 0; i < cast->frame_count; i++) {
         frame = cast->frames[i];
-        if (frame->viewpoint == viewpoint && frame->from == from && frame->to == to &&
-            frame->has_insert == has_insert) {
+        if (frame->viewpoint == viewpoint && frame->from == from && frame->to == to) {
             *out = frame;
             return STATUS_OK;
         }
@@ -247,8 +239,7 @@ enum status cast_frame_find(struct cast *cast, struct encoder *encoder, uint32_t
     if (frame == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory while a frame was made");
     }
-    *frame = (struct cast_frame){
-        .viewpoint = viewpoint, .from = from, .to = to, .has_insert = has_insert};
+    *frame = (struct cast_frame){.viewpoint = viewpoint, .from = from, .to = to};
     status = make_frame(cast, encoder, frame, error);
     if (status != STATUS_OK) {
         memory_free(frame);

@@ -44,7 +44,6 @@ struct cast_joint {
  * persona `viewpoint` sees it. */
 struct cast_frame {
     uint32_t viewpoint, from, to;
-    uint32_t has_insert; /* with the instruction after the history in it */
     uint32_t count;
     uint32_t *ids; /* owned */
 };
@@ -100,8 +99,11 @@ uint32_t cast_first_persona(const struct cast *cast);
 
 /* *out is valid until the cast changes. */
 MUST_USE enum status cast_frame_find(struct cast *cast, struct encoder *encoder, uint32_t viewpoint,
-                                     uint32_t from, uint32_t to, bool has_insert,
-                                     struct error *error, const struct cast_frame **out);
+                                     uint32_t from, uint32_t to, struct error *error,
+                                     const struct cast_frame **out);
+
+/* One end of a frame, as the persona `viewpoint` sees it. */
+struct template_end cast_end(const struct cast *cast, uint32_t viewpoint, uint32_t speaker);
 
 /* The blank in front of text that enters as a turn of `speaker` after `from`. */
 struct bytes cast_lead(const struct cast *cast, uint32_t from, uint32_t speaker);

@@ -4,7 +4,11 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "session/inserting.h"
 #include "session/window.h"
+
+/* Where the window is placed, an insert counts so many tokens more. */
+enum { INSERT_FRAME_TOKEN_COUNT = 8 };
 
 /* A turn of the path. */
 struct turn {
@@ -28,7 +32,9 @@ struct building {
     uint32_t first_turn;
     const struct cast_frame *reply_frame; /* opens the reply's turn; NULL when it goes on */
     struct context *ancestor;             /* of the same lineage, borrowed */
-    struct segment *segments;             /* owned */
+    struct insert_list inserts;           /* owned */
+    struct id_list made;                  /* owned: ids of inserts and of the frames behind them */
+    struct segment *segments;             /* owned; those without ids lie in `made`, at `from` */
     uint32_t segment_count;
     uint32_t scope_count;
     struct error *error;
@@ -64,38 +70,62 @@ static enum status find_turns(struct building *building)
 }
 
 static enum status find_frame(const struct building *building, uint32_t from, uint32_t to,
-                              bool has_insert, const struct cast_frame **out)
+                              const struct cast_frame **out)
 {
     return cast_frame_find(&building->query->session->cast, building->query->encoder,
-                           building->viewpoint, from, to, has_insert, building->error, out);
+                           building->viewpoint, from, to, building->error, out);
 }
 
-/* The instruction after the history stands in the frame of the turn that is being written. */
 static enum status find_frames(struct building *building)
 {
     const struct context_query *query = building->query;
-    const bool has_insert =
-        building->own->post_history.size > 0 && query->speaker == building->viewpoint;
     const uint32_t count = building->turn_count;
 
     for (uint32_t i = 0; i < count; i++) {
         struct turn *turn = &building->turns[i];
-        const bool is_open = !query->opens_turn && i + 1 == count;
 
-        TRY(find_frame(building, CAST_START, turn->speaker, has_insert && is_open,
-                       &turn->after_start));
+        TRY(find_frame(building, CAST_START, turn->speaker, &turn->after_start));
         turn->after_turn = turn->after_start;
         if (i > 0) {
             TRY(find_frame(building, building->turns[i - 1].speaker, turn->speaker,
-                           has_insert && is_open, &turn->after_turn));
+                           &turn->after_turn));
         }
     }
     if (query->opens_turn) {
         const uint32_t last = count > 0 ? building->turns[count - 1].speaker : CAST_START;
 
-        TRY(find_frame(building, last, query->speaker, has_insert, &building->reply_frame));
+        TRY(find_frame(building, last, query->speaker, &building->reply_frame));
     }
     return STATUS_OK;
+}
+
+static enum status find_inserts(struct building *building)
+{
+    const struct context_query *query = building->query;
+    const uint32_t count = building->turn_count;
+    uint32_t *turns = memory_alloc(count, sizeof(*turns));
+    const struct inserting inserting = {
+        .session = query->session,
+        .encoder = query->encoder,
+        .path = &building->path,
+        .turns = turns,
+        .turn_count = count,
+        .written = query->opens_turn ? count : count - 1,
+        .viewpoint = building->viewpoint,
+        .has_instruction = query->speaker == building->viewpoint,
+        .error = building->error,
+    };
+    enum status status;
+
+    if (turns == NULL) {
+        return out_of_memory(building);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        turns[i] = building->turns[i].first_step;
+    }
+    status = inserting_collect(&inserting, &building->inserts);
+    memory_free(turns);
+    return status;
 }
 
 static void sum_suffixes(struct building *building)
@@ -154,10 +184,20 @@ static bool starts_with_start(const struct building *building)
     return at == building->path.count || building->path.steps[at].node->sampled != NULL;
 }
 
+/* Tokens that stand whatever the window does; what stands around inserts is a guess. */
+static uint32_t front_count(const struct building *building)
+{
+    const uint64_t count = building->prompt->ids.count + starts_with_start(building) +
+                           building->inserts.token_count +
+                           (uint64_t)building->inserts.count * INSERT_FRAME_TOKEN_COUNT;
+
+    return count < UINT32_MAX ? (uint32_t)count : UINT32_MAX;
+}
+
 static enum status place_window(struct building *building)
 {
     const struct context_query *query = building->query;
-    const uint32_t prompt_count = building->prompt->ids.count + starts_with_start(building);
+    const uint32_t prompt_count = front_count(building);
     const uint32_t kept_max = query->opens_turn ? 1 : 2;
     const struct window_lengths lengths = {tokens_from, building};
     const uint32_t length = query->session->context_tokens;
@@ -173,8 +213,9 @@ static enum status place_window(struct building *building)
         const uint32_t last = building->turn_count - window.kept_turn_count;
 
         return error_set_limit(building->error, "context_tokens", length,
-                               "the persona's prompt (%u tokens) and the last turns (%llu tokens) "
-                               "leave no room for a reply in the session's context of %u tokens",
+                               "the persona's prompt and what is inserted (%u tokens) and the "
+                               "last turns (%llu tokens) leave no room for a reply in the "
+                               "session's context of %u tokens",
                                prompt_count, (unsigned long long)tokens_from(building, last),
                                length);
     }
@@ -196,25 +237,90 @@ static void add_frame(struct building *building, const struct cast_frame *frame)
                 (struct segment){.kind = SEGMENT_FRAME, .count = frame->count, .ids = frame->ids});
 }
 
-static void add_turn(struct building *building, uint32_t index)
+/* The inserts in front of a turn: *first and how many. Those of turns that were left out stand in
+ * front of the first one that stays. */
+static uint32_t inserts_at(const struct building *building, uint32_t turn, uint32_t *first)
+{
+    const struct insert_list *list = &building->inserts;
+    uint32_t end = 0;
+
+    while (end < list->count && list->items[end].turn <= turn) {
+        end++;
+    }
+    *first = end;
+    while (*first > 0 && (list->items[*first - 1].turn == turn || turn == building->first_turn)) {
+        (*first)--;
+    }
+    return end - *first;
+}
+
+/* What was made since then becomes a segment; its ids move while more is made. */
+static void add_made(struct building *building, enum segment_kind kind, uint32_t from)
+{
+    add_segment(building,
+                (struct segment){.kind = kind, .count = building->made.count - from, .from = from});
+}
+
+/* What stands between the turn before and that one, which `speaker` speaks. */
+static enum status add_gap(struct building *building, uint32_t turn, uint32_t speaker,
+                           const struct cast_frame *frame)
+{
+    const struct cast *cast = &building->query->session->cast;
+    const struct template *template = &building->prompt->template;
+    const uint32_t before =
+        turn == building->first_turn ? CAST_START : building->turns[turn - 1].speaker;
+    const struct template_end from = cast_end(cast, building->viewpoint, before);
+    const struct template_end to = cast_end(cast, building->viewpoint, speaker);
+    struct template_gap gap =
+        template_gap_begin(template, &from, before == CAST_START && building->prompt->is_open);
+    uint32_t first = 0;
+    const uint32_t count = inserts_at(building, turn, &first);
+    uint32_t at;
+
+    if (count == 0) {
+        add_frame(building, frame);
+        return STATUS_OK;
+    }
+    for (uint32_t i = first; i < first + count; i++) {
+        at = building->made.count;
+        TRY(template_gap_insert(template, building->query->encoder, &gap,
+                                building->inserts.items[i].role, &building->inserts.items[i].ids,
+                                building->error, &building->made));
+        add_made(building, SEGMENT_INSERT, at);
+    }
+    at = building->made.count;
+    TRY(template_gap_end(template, building->query->encoder, &gap, &to, building->error,
+                         &building->made));
+    add_made(building, SEGMENT_FRAME, at);
+    return STATUS_OK;
+}
+
+static enum status add_turn(struct building *building, uint32_t index)
 {
     const bool is_last = index + 1 == building->turn_count;
     const struct turn *turn = &building->turns[index];
     const uint32_t end = is_last ? building->path.count : turn[1].first_step;
 
-    add_frame(building, index == building->first_turn ? turn->after_start : turn->after_turn);
+    TRY(add_gap(building, index, turn->speaker,
+                index == building->first_turn ? turn->after_start : turn->after_turn));
     for (uint32_t i = turn->first_step; i < end; i++) {
         const struct tree_step *step = &building->path.steps[i];
 
         add_segment(building, (struct segment){
                                   .kind = SEGMENT_NODE, .count = step->count, .node = step->node});
     }
+    return STATUS_OK;
 }
 
 /* A whole greeting directly behind the prompt of the persona that gave it. */
 static bool starts_with_greeting(const struct building *building)
 {
     const struct tree_step *step = building->path.steps;
+    uint32_t first = 0;
+
+    if (building->turn_count > 0 && inserts_at(building, building->first_turn, &first) > 0) {
+        return false; /* what a session inserts is not for others to share */
+    }
 
     return building->path.count > 0 && building->first_turn == 0 && step->node->is_greeting &&
            (step->node->speaker == building->viewpoint ||
@@ -222,15 +328,38 @@ static bool starts_with_greeting(const struct building *building)
            step->count == step->node->id_count;
 }
 
-static enum status add_segments(struct building *building)
+/* The ids of what was made lie where they stay now. */
+static uint64_t settle(struct building *building)
+{
+    uint64_t token_count = 0;
+
+    for (uint32_t i = 0; i < building->segment_count; i++) {
+        struct segment *segment = &building->segments[i];
+
+        if (segment->ids == NULL && segment->kind != SEGMENT_NODE &&
+            segment->kind != SEGMENT_PROMPT) {
+            segment->ids = building->made.ids + segment->from;
+            segment->from = 0;
+        }
+        token_count += segment->count;
+    }
+    return token_count;
+}
+
+static enum status add_segments(struct building *building, uint64_t *token_count)
 {
     const struct id_list *ids = &building->prompt->ids;
-    const uint32_t most = building->path.count + building->turn_count + 4;
+    const uint32_t most =
+        building->path.count + building->turn_count + 4 + 2 * building->inserts.count;
 
-    building->segments = memory_alloc(most, sizeof(*building->segments));
+    if (building->segments == NULL) {
+        building->segments = memory_alloc(most, sizeof(*building->segments));
+    }
     if (building->segments == NULL) {
         return out_of_memory(building);
     }
+    building->segment_count = 0;
+    building->made.count = 0;
     add_segment(building,
                 (struct segment){.kind = SEGMENT_PROMPT, .count = ids->count, .ids = ids->ids});
     building->scope_count = ids->count;
@@ -244,13 +373,36 @@ static enum status add_segments(struct building *building)
                                                .ids = &building->prompt->template.start_id});
     }
     for (uint32_t i = building->first_turn; i < building->turn_count; i++) {
-        add_turn(building, i);
+        TRY(add_turn(building, i));
     }
     if (building->reply_frame != NULL) {
-        add_frame(building, building->reply_frame);
+        TRY(add_gap(building, building->turn_count, building->query->speaker,
+                    building->reply_frame));
     }
     CHECK(building->segment_count <= most);
+    *token_count = settle(building);
     return STATUS_OK;
+}
+
+/* Where the guess about inserts was too low, a turn more goes. */
+static enum status fit_segments(struct building *building)
+{
+    const uint32_t kept_max = building->query->opens_turn ? 1 : 2;
+    const uint32_t length = building->query->session->context_tokens;
+    uint64_t token_count = 0;
+
+    TRY(add_segments(building, &token_count));
+    while (token_count + 1 > length && building->inserts.count > 0 &&
+           building->first_turn + kept_max < building->turn_count) {
+        building->first_turn++;
+        TRY(add_segments(building, &token_count));
+    }
+    return token_count + 1 <= length || building->inserts.count == 0
+               ? STATUS_OK
+               : error_set_limit(building->error, "context_tokens", length,
+                                 "what is inserted leaves no room for a reply in the session's "
+                                 "context of %u tokens",
+                                 length);
 }
 
 /* Frames of a context that was loaded lie elsewhere than the cast's: their ids decide. */
@@ -289,7 +441,7 @@ static enum status count_shared(const struct building *building, uint32_t *out)
 /* Whose ids the context keeps itself: the cast's frames go when it changes. */
 static bool is_kept(const struct segment *segment)
 {
-    return segment->kind == SEGMENT_FRAME;
+    return segment->kind == SEGMENT_FRAME || segment->kind == SEGMENT_INSERT;
 }
 
 /* Into the place behind the context's segments, which is large enough. */
@@ -352,10 +504,11 @@ static enum status build(struct building *building, struct context **out)
     }
     TRY(find_turns(building));
     TRY(find_frames(building));
+    TRY(find_inserts(building));
     sum_suffixes(building);
     find_ancestor(building);
     TRY(place_window(building));
-    TRY(add_segments(building));
+    TRY(fit_segments(building));
     return store(building, out);
 }
 
@@ -374,6 +527,8 @@ enum status context_create(const struct context_query *query, struct error *erro
     tree_path_finish(&building.path);
     memory_free(building.turns);
     memory_free(building.segments);
+    inserting_finish(&building.inserts);
+    id_list_finish(&building.made);
     return status;
 }
 

@@ -22,8 +22,9 @@
 enum segment_kind {
     SEGMENT_PROMPT, /* of the viewpoint's persona */
     SEGMENT_NODE,   /* tokens [from, from + count) of a node's content */
-    SEGMENT_FRAME,  /* of a template; may hold an insert */
+    SEGMENT_FRAME,  /* of a template */
     SEGMENT_START,  /* one token, where nothing stands before the first sampled token */
+    SEGMENT_INSERT, /* a text between turns, and what its template puts around it */
 };
 
 struct segment {

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "session/answer.h"
+#include "session/author_note.h"
 #include "session/casting.h"
 #include "session/expansion.h"
 #include "session/key.h"
@@ -18,6 +19,7 @@
 /* Out of the table of nodes, and out of what its user has stored. */
 static void forget_nodes(struct store *store, struct session *session)
 {
+    state_account_bytes(store, session, 0 - author_note_bytes(session));
     for (struct node *node = tree_next_of_all(&session->root, &session->root); node != NULL;
          node = tree_next_of_all(&session->root, node)) {
         state_account(store, node, false);

@@ -74,7 +74,7 @@ static enum status next_segment(const struct filling *filling, const struct prom
     const size_t left = stored.size - *at;
     size_t size = 8;
 
-    if (left < size || bytes_load_u32(data) > SEGMENT_START) {
+    if (left < size || bytes_load_u32(data) > SEGMENT_INSERT) {
         return STATUS_BAD_INPUT;
     }
     *out = (struct segment){.kind = (enum segment_kind)bytes_load_u32(data),

@@ -45,10 +45,9 @@ struct inspecting {
 static enum context_part part_of(enum segment_kind kind)
 {
     static const enum context_part parts[] = {
-        [SEGMENT_PROMPT] = CONTEXT_PROMPT,
-        [SEGMENT_NODE] = CONTEXT_NODE,
-        [SEGMENT_FRAME] = CONTEXT_FRAME,
-        [SEGMENT_START] = CONTEXT_START,
+        [SEGMENT_PROMPT] = CONTEXT_PROMPT, [SEGMENT_NODE] = CONTEXT_NODE,
+        [SEGMENT_FRAME] = CONTEXT_FRAME,   [SEGMENT_START] = CONTEXT_START,
+        [SEGMENT_INSERT] = CONTEXT_INSERT,
     };
 
     return parts[kind];
@@ -69,12 +68,14 @@ static enum status show(struct inspecting *inspecting, const uint32_t *ids, uint
     return STATUS_OK;
 }
 
-/* A frame may hold the instruction after the history, so it is the persona's too. */
+/* An insert may be the instruction after the history, so it is the persona's; a frame was that in
+ * older journals. */
 static bool is_hidden(const struct inspecting *inspecting, const struct segment *segment)
 {
     const struct context *context = inspecting->node->sampled->context;
 
-    return (segment->kind == SEGMENT_PROMPT || segment->kind == SEGMENT_FRAME) &&
+    return (segment->kind == SEGMENT_PROMPT || segment->kind == SEGMENT_FRAME ||
+            segment->kind == SEGMENT_INSERT) &&
            !inspect_may_see(inspecting->node->session, context->prompt);
 }
 

@@ -41,7 +41,7 @@ static enum status on_persona(void *context, const struct journal_persona *row, 
     struct user *user = NULL;
 
     TRY(state_user(store, row->owner_uid, error, &user));
-    TRY(card_parse(row->card, error, &card));
+    TRY(card_parse_stored(row->card, error, &card));
     if (persona_create(card, &persona) != STATUS_OK) {
         card_destroy(card);
         return error_set(error, STATUS_MEMORY, "out of memory while personas were loaded");

@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "session/author_note.h"
 #include "session/bookmark.h"
 #include "session/context.h"
 #include "session/cue_list.h"
@@ -405,6 +406,14 @@ static enum status apply_notes(const struct filling *filling)
             return filling_failed(filling, status, "a note about", filling->rows->notes[i].id);
         }
     }
+    for (uint32_t i = 0; i < filling->rows->author_note_count; i++) {
+        const struct journal_author_note *note = &filling->rows->author_notes[i];
+        const enum status status = author_note_load(filling->store, filling->session, note);
+
+        if (status != STATUS_OK) {
+            return filling_failed(filling, status, "a note at node", note->node_id);
+        }
+    }
     return STATUS_OK;
 }
 
@@ -454,6 +463,7 @@ static void undo(struct filling *filling)
         (void)table_remove(&filling->store->nodes, filling->rows->nodes[i].node.id);
     }
     bookmark_finish(filling->session);
+    author_note_finish(filling->session);
     tree_finish(filling->session);
     memset(&filling->session->root.children, 0, sizeof(filling->session->root.children));
     filling->session->node_count = 0;
@@ -483,6 +493,7 @@ enum status load_tree(struct store *store, struct session *session, const struct
     if (status == STATUS_OK) {
         place_head(store, session);
         session->residence = SESSION_RESIDENT;
+        state_account_bytes(store, session, author_note_bytes(session));
         for (uint32_t i = 0; i < rows->node_count; i++) {
             struct node *node = table_find(&store->nodes, rows->nodes[i].node.id);
 

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "session/answer.h"
+#include "session/author_note.h"
 #include "session/bookmark.h"
 #include "session/expansion.h"
 #include "session/generate.h"
@@ -175,6 +176,7 @@ static void apply_purge(struct store *store, struct node *top)
         }
     }
     bookmark_drop_purged(session);
+    author_note_drop_purged(store, session);
     expansion_forget_session(store, session->id);
 }
 

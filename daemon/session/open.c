@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "session/answer.h"
+#include "session/author_note.h"
 #include "session/bookmark.h"
 #include "session/casting.h"
 #include "session/catalog.h"
@@ -185,6 +186,7 @@ void open_session_destroy(struct store *store, struct session *session)
         return;
     }
     bookmark_finish(session);
+    author_note_finish(session);
     tree_finish(session);
     cast_finish(&session->cast, state_prompt_release, store);
     memory_free(session->label);

@@ -41,8 +41,9 @@ void pending_destroy(struct pending *pending)
 static bool is_note(enum request_type type)
 {
     return type == REQUEST_DELETE || type == REQUEST_UNDELETE || type == REQUEST_PURGE ||
-           type == REQUEST_LABEL || type == REQUEST_BOOKMARK || type == REQUEST_SESSION_DELETE ||
-           type == REQUEST_PERSONA_DELETE || type == REQUEST_BACKUP;
+           type == REQUEST_LABEL || type == REQUEST_NOTE || type == REQUEST_BOOKMARK ||
+           type == REQUEST_SESSION_DELETE || type == REQUEST_PERSONA_DELETE ||
+           type == REQUEST_BACKUP;
 }
 
 static void complete(struct store *store, struct pending *pending)

@@ -97,17 +97,50 @@ static enum status add_line(struct making *making, const char *label, struct byt
     return status;
 }
 
+/* What is always there, in the order that the card gives it. */
+static enum status add_lore(struct making *making, enum card_lore_place place)
+{
+    const struct card *card = making->prompt->persona->card;
+    int64_t done = INT64_MIN;
+
+    for (uint32_t count = 0; count < card->lore_count; count++) {
+        int64_t next = INT64_MAX;
+
+        for (uint32_t i = 0; i < card->lore_count; i++) {
+            const int64_t order = card->lore[i].order;
+
+            next = order > done && order < next ? order : next;
+        }
+        if (next == INT64_MAX) {
+            break;
+        }
+        for (uint32_t i = 0; i < card->lore_count; i++) {
+            const struct card_lore *lore = &card->lore[i];
+
+            if (lore->order == next && lore->is_enabled && lore->place == place &&
+                card_lore_is_in_prompt(lore)) {
+                TRY(add_line(making, NULL, lore->content));
+            }
+        }
+        done = next;
+    }
+    return STATUS_OK;
+}
+
 static enum status render_system(struct making *making)
 {
     const struct card *card = making->prompt->persona->card;
     const bool is_plain = card->play == CARD_PLAY_PLAIN;
 
     TRY(add_line(making, NULL, card->system_prompt));
+    TRY(add_lore(making, CARD_LORE_BEFORE));
     TRY(add_line(making, NULL, card->description));
     TRY(add_line(making, is_plain ? NULL : "{{char}}'s personality: ", card->personality));
     TRY(add_line(making, is_plain ? NULL : "Scenario: ", card->scenario));
+    TRY(add_lore(making, CARD_LORE_AFTER));
     TRY(render_text(&making->render, card->examples, &making->examples));
-    return render_text(&making->render, card->post_history, &making->prompt->post_history);
+    TRY(render_text(&making->render, card->post_history, &making->prompt->post_history));
+    return prompt_insert_render(&making->render, card, &making->prompt->inserts);
 }
 
 /* A sample dialogue that names its speakers becomes turns; any other is text of the preamble. */
@@ -205,6 +238,7 @@ static uint64_t scope_of(const struct prompt *prompt, uint32_t owner_uid)
                                       prompt->greetings[i].count * sizeof(uint32_t)));
     }
     sha256_update(&hash, buffer_bytes(&prompt->post_history));
+    sha256_update(&hash, buffer_bytes(&prompt->inserts.stored));
     bytes_store_u64(number, prompt->character.size);
     sha256_update(&hash, bytes_of(number, 8));
     sha256_update(&hash, buffer_bytes(&prompt->names));
@@ -417,6 +451,7 @@ static enum status restore(struct prompt *prompt, const struct journal_prompt *r
     TRY(buffer_append(&prompt->post_history, row->post_history));
     TRY(id_list_append_bytes(&prompt->ids, row->ids));
     TRY(restore_greetings(prompt, row->greetings));
+    TRY(prompt_insert_restore(row->inserts, prompt->persona->card, &prompt->inserts));
     prompt->end.side = (enum template_side)row->end_side;
     if (prompt->end.side != TEMPLATE_START) {
         prompt->end.name = prompt->end.side == TEMPLATE_PERSONA ? prompt->character : prompt->user;
@@ -462,6 +497,7 @@ void prompt_destroy(struct prompt *prompt)
     memory_free(prompt->greetings);
     id_list_finish(&prompt->ids);
     buffer_finish(&prompt->post_history);
+    prompt_insert_finish(&prompt->inserts);
     buffer_finish(&prompt->names);
     memory_free(prompt);
 }
@@ -471,5 +507,5 @@ bool prompt_is_bare(const struct prompt *prompt)
     const bool is_empty = prompt->ids.count == 0 ||
                           (prompt->ids.count == 1 && prompt->ids.ids[0] == prompt->template.bos);
 
-    return is_empty && prompt->post_history.size == 0;
+    return is_empty && prompt->post_history.size == 0 && prompt->inserts.stored.size == 0;
 }

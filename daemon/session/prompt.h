@@ -29,6 +29,7 @@
 #include "base/status.h"
 #include "session/encoder.h"
 #include "session/persona.h"
+#include "session/prompt_insert.h"
 #include "session/template.h"
 
 struct prompt_greeting {
@@ -46,6 +47,7 @@ struct prompt {
     struct id_list ids;      /* owned */
     struct prompt_greeting *greetings; /* owned; [persona's greeting_count] */
     struct buffer post_history;        /* owned; rendered text */
+    struct prompt_inserts inserts;     /* owned */
     struct buffer names;               /* owned; character, then user */
     struct bytes character, user;
     uint8_t digest[SHA256_BYTES]; /* its name in the journal, once it was recorded or restored */

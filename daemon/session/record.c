@@ -67,6 +67,9 @@ static void digest_prompt(struct journal_prompt *row)
     hash_part(&hash, row->post_history);
     hash_part(&hash, row->ids);
     hash_part(&hash, row->greetings);
+    if (row->inserts.size > 0) { /* so that prompts of version 1 keep their digest */
+        hash_part(&hash, row->inserts);
+    }
     sha256_finish(&hash, row->digest);
 }
 
@@ -95,6 +98,7 @@ static enum status add_prompt(struct journal_batch *batch, struct prompt *prompt
                 .user = prompt->user,
                 .post_history = buffer_bytes(&prompt->post_history),
                 .ids = ids_of(prompt->ids.ids, prompt->ids.count),
+                .inserts = buffer_bytes(&prompt->inserts.stored),
             },
     };
     struct buffer greetings;

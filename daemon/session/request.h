@@ -61,6 +61,7 @@ enum request_type {
     REQUEST_EDIT,
     REQUEST_EXPAND,
     REQUEST_KEEP,
+    REQUEST_NOTE,
     REQUEST_COUNT, /* stays last: numbers are stored with client keys, so append */
 };
 
@@ -254,6 +255,17 @@ struct request_bookmark {
     bool remove;
 };
 
+/* Sets a note (has_text), takes one away (clear), or asks for the one in force. */
+struct request_note {
+    uint64_t session;
+    bool has_position;
+    struct position position;
+    bool has_text, clear; /* not both */
+    struct bytes text;    /* valid UTF-8, at most NOTE_BYTES_MAX; empty: none from there on */
+    uint32_t depth;       /* at most INSERT_DEPTH_MAX */
+    uint32_t role;        /* enum insert_role */
+};
+
 /* A page by number: BOOKMARK_LIST. */
 struct request_bookmark_list {
     uint64_t session;
@@ -310,6 +322,7 @@ struct request {
         struct request_session_delete session_delete;
         struct request_session_set session_set;
         struct request_bookmark bookmark;
+        struct request_note note;
         struct request_bookmark_list bookmark_list;
         struct request_nodes nodes;
         struct request_edit edit;
@@ -407,6 +420,14 @@ struct bookmark_view {
     uint64_t created_us;
 };
 
+struct note_view {
+    bool is_there;
+    struct position position;
+    uint32_t depth, role;
+    uint64_t created_us;
+    struct bytes text;
+};
+
 enum context_part {
     CONTEXT_PROMPT = 0,
     CONTEXT_NODE = 1,
@@ -461,6 +482,7 @@ enum reply_type {
     REPLY_DONE,
     REPLY_BOOKMARK_LIST,
     REPLY_CONTEXT,
+    REPLY_NOTE,
 };
 
 struct reply {
@@ -514,6 +536,7 @@ struct reply {
             bool end;
         } bookmarks;
         struct context_view context;
+        struct note_view note;
         struct distribution_view distribution;
         struct score_view score;
         struct compare_view compare;

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "journal/rows.h"
+#include "session/author_note.h"
 #include "session/bookmark.h"
 #include "session/expansion.h"
 #include "session/key.h"
@@ -29,6 +30,9 @@ static struct naming naming_of_look(const struct store *store, const struct requ
     struct naming naming = {0};
 
     switch (request->type) {
+    case REQUEST_NOTE:
+        naming.session_id = request->u.note.session;
+        break;
     case REQUEST_DISTRIBUTION:
         naming.session_id = request->u.distribution.place.session;
         break;
@@ -324,6 +328,8 @@ static void let_go(struct store *store, struct session *session)
         CHECK(table_remove(&store->nodes, node->id) == node);
     }
     count = session->node_count;
+    state_account_bytes(store, session, 0 - author_note_bytes(session));
+    author_note_finish(session);
     bookmark_finish(session);
     tree_finish(session);
     memset(&session->root.children, 0, sizeof(session->root.children));

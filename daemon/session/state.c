@@ -259,7 +259,8 @@ static bool is_same_prompt(const struct prompt *a, const struct prompt *b)
             memcmp(a->ids.ids, b->ids.ids, a->ids.count * sizeof(uint32_t)) == 0) &&
            bytes_equal(buffer_bytes(&a->names), buffer_bytes(&b->names)) &&
            bytes_equal(a->character, b->character) &&
-           bytes_equal(buffer_bytes(&a->post_history), buffer_bytes(&b->post_history));
+           bytes_equal(buffer_bytes(&a->post_history), buffer_bytes(&b->post_history)) &&
+           bytes_equal(buffer_bytes(&a->inserts.stored), buffer_bytes(&b->inserts.stored));
 }
 
 enum status state_prompt_share(struct store *store, struct prompt *made, struct error *error,

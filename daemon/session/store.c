@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "session/answer.h"
+#include "session/author_note.h"
 #include "session/bookmark.h"
 #include "session/catalog.h"
 #include "session/change.h"
@@ -303,6 +304,7 @@ static void dispatch(struct store *store, const struct request *request, struct 
         [REQUEST_SESSION_DELETE] = discard_session,
         [REQUEST_SESSION_SET] = discard_set_session,
         [REQUEST_BOOKMARK] = bookmark_execute,
+        [REQUEST_NOTE] = author_note_execute,
         [REQUEST_BOOKMARK_LIST] = bookmark_answer_list,
         [REQUEST_DELETE] = mark_delete,
         [REQUEST_UNDELETE] = mark_undelete,

@@ -378,71 +378,145 @@ enum status template_frame(const struct template *template, struct encoder *enco
     return status;
 }
 
-/* Up to the inserted text. *is_in_turn: it stands inside a user turn, which has to be closed. */
-static enum status add_insert_open(const struct template *template, const struct template_end *from,
-                                   bool is_open, struct buffer *text, bool *is_in_turn)
+/* ---- inserts ---- */
+
+struct template_gap template_gap_begin(const struct template *template,
+                                       const struct template_end *from, bool is_open)
+{
+    const bool is_preamble = from->side == TEMPLATE_START && is_open;
+
+    return (struct template_gap){
+        .open = is_preamble && has_system_in_turn(template) ? TEMPLATE_USER : from->side,
+        .is_preamble = is_preamble,
+    };
+}
+
+/* Where the system text lies inside a user turn. */
+static enum status open_in_turn(const struct template *template, struct template_gap *gap,
+                                enum insert_role role, struct buffer *text)
 {
     const struct template_end user = {.side = TEMPLATE_USER};
-    const bool goes_on = from->side == TEMPLATE_USER || (from->side == TEMPLATE_START && is_open);
 
-    *is_in_turn = has_system_in_turn(template);
-    if (*is_in_turn && goes_on) {
-        return buffer_append_text(text, "\n\n");
+    if (role == INSERT_PERSONA) {
+        const struct template_end persona = {.side = TEMPLATE_PERSONA};
+
+        TRY(add_close(template, gap->open, text));
+        TRY(add_open(template, &persona, text));
+        return buffer_append(text, template_lead(template, TEMPLATE_PERSONA, false));
     }
-    if (from->side == TEMPLATE_START && is_open) {
-        return buffer_append_text(text, "\n\n("); /* a transcript after its preamble */
+    if (gap->open == TEMPLATE_USER) {
+        /* The system text of llama2 ends with a blank line already. */
+        const bool has_line = gap->is_preamble && template->format == TEMPLATE_LLAMA2;
+
+        gap->is_inserted = gap->is_inserted || gap->is_preamble;
+        return buffer_append_text(text, has_line ? "" : "\n\n");
     }
-    TRY(add_close(template, from->side, text));
-    if (*is_in_turn) {
-        return add_open(template, &user, text);
-    }
-    return template->format == TEMPLATE_TRANSCRIPT ? buffer_append_text(text, "(")
-                                                   : add_system_open(template, text);
+    TRY(add_close(template, gap->open, text));
+    TRY(add_open(template, &user, text));
+    gap->is_inserted = true;
+    return buffer_append(text, template_lead(template, TEMPLATE_USER, false));
 }
 
-static enum status add_insert_close(const struct template *template, const struct template_end *to,
-                                    bool is_in_turn, struct buffer *text)
+static enum status open_block(const struct template *template, enum insert_role role,
+                              struct buffer *text)
 {
-    if (is_in_turn) {
-        TRY(add_close(template, TEMPLATE_USER, text));
-    } else if (template->format == TEMPLATE_TRANSCRIPT) {
-        TRY(buffer_append_text(text, ")\n"));
-    } else {
-        TRY(add_system_close(template, text));
-    }
-    return add_open(template, to, text);
+    const struct template_end end = {.side =
+                                         role == INSERT_USER ? TEMPLATE_USER : TEMPLATE_PERSONA};
+
+    return role == INSERT_SYSTEM ? add_system_open(template, text) : add_open(template, &end, text);
 }
 
-enum status template_insert(const struct template *template, struct encoder *encoder,
-                            const struct template_end *from, const struct template_end *to,
-                            bool is_open, struct bytes inserted, struct error *error,
-                            struct id_list *out)
+/* What stands in front of an insert. */
+static enum status add_insert_open(const struct template *template, struct template_gap *gap,
+                                   enum insert_role role, struct buffer *text)
 {
+    if (template->format == TEMPLATE_TRANSCRIPT) {
+        TRY(gap->is_preamble ? buffer_append_text(text, "\n\n")
+                             : add_close(template, gap->open, text));
+        return buffer_append_text(text, "(");
+    }
+    if (has_system_in_turn(template)) {
+        return open_in_turn(template, gap, role, text);
+    }
+    TRY(add_close(template, gap->open, text));
+    return open_block(template, role, text);
+}
+
+/* What stands behind it, and what is open then. */
+static enum status add_insert_close(const struct template *template, struct template_gap *gap,
+                                    enum insert_role role, struct buffer *text)
+{
+    const enum template_side side = role == INSERT_USER ? TEMPLATE_USER : TEMPLATE_PERSONA;
+
+    gap->is_preamble = false;
+    if (has_system_in_turn(template) && role != INSERT_PERSONA) {
+        gap->open = TEMPLATE_USER;
+        return STATUS_OK;
+    }
+    gap->open = TEMPLATE_START;
+    gap->is_inserted = false;
+    if (template->format == TEMPLATE_TRANSCRIPT) {
+        return buffer_append_text(text, ")\n");
+    }
+    return role == INSERT_SYSTEM ? add_system_close(template, text)
+                                 : add_close(template, side, text);
+}
+
+enum status template_gap_insert(const struct template *template, struct encoder *encoder,
+                                struct template_gap *gap, enum insert_role role,
+                                const struct id_list *inserted, struct error *error,
+                                struct id_list *out)
+{
+    const bool at_start = gap->open == TEMPLATE_START && !gap->is_preamble;
     struct buffer text;
-    bool is_in_turn = false;
     enum status status;
 
-    if (inserted.size == 0 || template->format == TEMPLATE_PLAIN) {
-        return template_frame(template, encoder, from, to, is_open, error, out);
+    if (inserted->count == 0 || template->format == TEMPLATE_PLAIN) {
+        return STATUS_OK;
     }
     buffer_init(&text, FRAME_BYTES_MAX);
-    status = add_insert_open(template, from, is_open, &text, &is_in_turn);
+    status = add_insert_open(template, gap, role, &text);
     if (status == STATUS_OK) {
-        const bool at_start = from->side == TEMPLATE_START && !is_open;
-
         status = flush(template, encoder, &text, at_start, error, out);
     }
     if (status == STATUS_OK) {
-        status = encoder_text(encoder, inserted, false, error, out);
+        status = id_list_append(out, inserted->ids, inserted->count);
     }
     if (status == STATUS_OK) {
-        status = add_insert_close(template, to, is_in_turn, &text);
+        status = add_insert_close(template, gap, role, &text);
+    }
+    if (status == STATUS_OK) {
+        status = flush(template, encoder, &text, false, error, out);
+    }
+    if (status == STATUS_MEMORY) {
+        error_set(error, status, "out of memory while a frame was made");
+    }
+    buffer_finish(&text);
+    return status;
+}
+
+enum status template_gap_end(const struct template *template, struct encoder *encoder,
+                             const struct template_gap *gap, const struct template_end *to,
+                             struct error *error, struct id_list *out)
+{
+    const bool goes_on = gap->is_inserted && to->side == TEMPLATE_USER;
+    struct buffer text;
+    enum status status;
+
+    buffer_init(&text, FRAME_BYTES_MAX);
+    if (goes_on) {
+        status = buffer_append_text(&text, "\n\n");
+    } else {
+        status = add_close(template, gap->open, &text);
+        if (status == STATUS_OK) {
+            status = add_open(template, to, &text);
+        }
     }
     if (status == STATUS_OK) {
         status = flush(template, encoder, &text, false, error, out);
     }
     if (status == STATUS_OK) {
-        status = add_name(template, encoder, to, false, error, out);
+        status = add_name(template, encoder, to, goes_on, error, out);
     }
     if (status == STATUS_MEMORY) {
         error_set(error, status, "out of memory while a frame was made");

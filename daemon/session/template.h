@@ -94,12 +94,31 @@ MUST_USE enum status template_frame(const struct template *template, struct enco
                                     const struct template_end *from, const struct template_end *to,
                                     bool is_open, struct error *error, struct id_list *out);
 
-/* The same with a text that the model shall read between the two turns (a note, the instruction
- * after the history). */
-MUST_USE enum status template_insert(const struct template *template, struct encoder *encoder,
-                                     const struct template_end *from, const struct template_end *to,
-                                     bool is_open, struct bytes text, struct error *error,
-                                     struct id_list *out);
+/* As whom the model reads what is inserted between turns. */
+enum insert_role { INSERT_SYSTEM = 0, INSERT_USER = 1, INSERT_PERSONA = 2 };
+
+/* What stands open between two turns while texts are inserted there. */
+struct template_gap {
+    enum template_side open; /* START: nothing */
+    bool is_preamble;        /* what the prompt left open */
+    bool is_inserted;        /* a user turn that an insert opened */
+};
+
+/* Behind a turn of `from`; is_open as for template_frame(). */
+struct template_gap template_gap_begin(const struct template *template,
+                                       const struct template_end *from, bool is_open);
+
+/* Appends a text and what it needs around it: a block of its role; inside the user's turn where a
+ * format keeps the system text there; in brackets in a transcript. Plain: nothing. */
+MUST_USE enum status template_gap_insert(const struct template *template, struct encoder *encoder,
+                                         struct template_gap *gap, enum insert_role role,
+                                         const struct id_list *text, struct error *error,
+                                         struct id_list *out);
+
+/* Appends what opens the next turn. */
+MUST_USE enum status template_gap_end(const struct template *template, struct encoder *encoder,
+                                      const struct template_gap *gap, const struct template_end *to,
+                                      struct error *error, struct id_list *out);
 
 /* The blank that text gets in front when it enters as a turn, or nothing. is_open: it goes on a
  * turn that the prompt left open. */

@@ -43,6 +43,8 @@ struct session {
     uint32_t node_count;
     struct bookmark *bookmarks; /* owned, by name (bookmark.h) */
     uint32_t bookmark_count;
+    struct author_note *author_notes; /* owned (author_note.h) */
+    uint32_t author_note_count;
     uint32_t loan_count; /* computations beside its branches that borrow from its nodes */
     bool is_deleted;
     bool is_foreign;   /* made with another model: it can be read, and nothing can be added */

@@ -388,6 +388,8 @@ static enum status reply_build(const struct reply *reply, const struct codec_dae
         return codec_build_tokenize(reply, arena, out);
     case REPLY_TEXT:
         return codec_build_detokenize(reply, arena, out);
+    case REPLY_NOTE:
+        return codec_build_note(reply, arena, out);
     case REPLY_BOOKMARK_LIST:
         return codec_build_bookmarks(reply, arena, out);
     case REPLY_CONTEXT:

@@ -126,6 +126,8 @@ MUST_USE enum status codec_decode_tree(const Personad__V1__Request *from, struct
                                        struct error *error, struct request *out);
 MUST_USE enum status codec_build_bookmarks(const struct reply *reply, struct arena *arena,
                                            Personad__V1__Reply *out);
+MUST_USE enum status codec_build_note(const struct reply *reply, struct arena *arena,
+                                      Personad__V1__Reply *out);
 MUST_USE enum status codec_build_context(const struct reply *reply, struct arena *arena,
                                          Personad__V1__Reply *out);
 

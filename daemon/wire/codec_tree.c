@@ -55,6 +55,32 @@ static enum status session_set_decode(const Personad__V1__SessionSetRequest *fro
                             error, &asked->label);
 }
 
+_Static_assert((int)PERSONAD__V1__INSERT_ROLE__INSERT_ASSISTANT == 2, "roles");
+
+enum { NOTE_DEPTH_DEFAULT = 4 };
+
+static enum status note_decode(const Personad__V1__NoteRequest *from, struct error *error,
+                               struct request *out)
+{
+    struct request_note *asked = &out->u.note;
+    out->type = REQUEST_NOTE;
+    asked->session = from->session;
+    codec_position(from->position, &asked->has_position, &asked->position);
+    asked->has_text = from->has_text;
+    asked->clear = from->has_clear && from->clear;
+    asked->depth = from->has_depth ? from->depth : NOTE_DEPTH_DEFAULT;
+    /* Unknown numbers stand for what a later version adds. */
+    asked->role = from->has_role && from->role <= PERSONAD__V1__INSERT_ROLE__INSERT_ASSISTANT
+                      ? (uint32_t)from->role
+                      : 0;
+    if (asked->has_text && asked->clear) {
+        return error_set(error, STATUS_BAD_INPUT, "note: either a text or clear, not both");
+    }
+    TRY(codec_check_count(asked->depth, INSERT_DEPTH_MAX, "INSERT_DEPTH_MAX", "note.depth", error));
+    return codec_check_text(from->text, NOTE_BYTES_MAX, "NOTE_BYTES_MAX", "note.text", error,
+                            &asked->text);
+}
+
 static enum status bookmark_decode(const Personad__V1__BookmarkRequest *from, struct error *error,
                                    struct request *out)
 {
@@ -123,6 +149,8 @@ enum status codec_decode_tree(const Personad__V1__Request *from, struct arena *a
         return session_delete_decode(from->session_delete, error, out);
     case PERSONAD__V1__REQUEST__OP_SESSION_SET:
         return session_set_decode(from->session_set, arena, error, out);
+    case PERSONAD__V1__REQUEST__OP_NOTE:
+        return note_decode(from->note, error, out);
     case PERSONAD__V1__REQUEST__OP_BOOKMARK:
         return bookmark_decode(from->bookmark, error, out);
     case PERSONAD__V1__REQUEST__OP_BOOKMARK_LIST:
@@ -185,6 +213,31 @@ enum status codec_build_bookmarks(const struct reply *reply, struct arena *arena
     out->result_case = PERSONAD__V1__REPLY__RESULT_BOOKMARK_LIST;
     out->bookmark_list = body;
     return STATUS_OK;
+}
+
+enum status codec_build_note(const struct reply *reply, struct arena *arena,
+                             Personad__V1__Reply *out)
+{
+    const struct note_view *view = &reply->u.note;
+    Personad__V1__NoteReply *body = codec_new(arena, &personad__v1__note_reply__descriptor);
+    if (body == NULL) {
+        return STATUS_MEMORY;
+    }
+    out->result_case = PERSONAD__V1__REPLY__RESULT_NOTE;
+    out->note = body;
+    if (!view->is_there) {
+        return STATUS_OK;
+    }
+    body->note = codec_new(arena, &personad__v1__note__descriptor);
+    if (body->note == NULL) {
+        return STATUS_MEMORY;
+    }
+    CODEC_SET(body->note, depth, view->depth);
+    CODEC_SET(body->note, role, (Personad__V1__InsertRole)view->role);
+    CODEC_SET(body->note, created_us, view->created_us);
+    CODEC_SET_BYTES(body->note, text, view->text);
+    body->note->position = codec_build_position(view->position, arena);
+    return body->note->position != NULL ? STATUS_OK : STATUS_MEMORY;
 }
 
 static void segment_fill(const struct segment_view *view, Personad__V1__ContextSegment *out)

@@ -53,6 +53,7 @@ static const char *const request_names[] = {
     [REQUEST_EDIT] = "Edit",
     [REQUEST_EXPAND] = "Expand",
     [REQUEST_KEEP] = "Keep",
+    [REQUEST_NOTE] = "Note",
 };
 static_assert(sizeof request_names / sizeof *request_names == REQUEST_COUNT, "every request");
 

@@ -196,6 +196,57 @@ static void test_gemma(void **state)
     stop();
 }
 
+/* The second reply of a conversation with a note in front of the user's last turn. */
+static const char *converse_with_note(const char *persona)
+{
+    const uint64_t session = rig_open_session(&rig, rig_put(&rig, persona));
+    struct request note = rig_request(REQUEST_NOTE);
+
+    note.u.note.session = session;
+    note.u.note.has_text = true;
+    note.u.note.text = bytes_of_text("It rains.");
+    note.u.note.depth = 1;
+    rig_execute(&rig, note);
+    assert_int_equal(rig.reply.type, REPLY_DONE);
+    rig_execute(&rig, rig_say(session, "Hello"));
+    fake_engine_emit_text(rig.engine, rig.engine->branch_count - 1, "Good day");
+    fake_engine_end(rig.engine, rig.engine->branch_count - 1, FINISH_END, STATUS_OK);
+    rig_settle(&rig);
+    rig_execute(&rig, rig_say(session, "And now?"));
+    return rig_context(&rig, rig.engine->branch_count - 1);
+}
+
+/* Formats that keep the system text in the user's turn keep notes there. */
+static void test_notes_stand_where_the_format_has_system_text(void **state)
+{
+    (void)state;
+    start("llama3", "llama3");
+    assert_string_equal(
+        converse_with_note(bare_card),
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\nGood day<|eot_id|>"
+        "<|start_header_id|>system<|end_header_id|>\n\nIt rains.<|eot_id|>"
+        "<|start_header_id|>user<|end_header_id|>\n\nAnd now?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n");
+    stop();
+    start("spm", "llama2");
+    assert_string_equal(converse_with_note(card),
+                        "<s> [INST] <<SYS>>\nBe kind to User.\n<</SYS>>\n\nHello [/INST]Good day"
+                        "</s><s> [INST] It rains.\n\n And now? [/INST]");
+    stop();
+    start("llama3", "mistral");
+    assert_string_equal(converse_with_note(card),
+                        "<|begin_of_text|>[INST]Be kind to User.\n\nHello[/INST]Good day"
+                        "<|end_of_text|>[INST]It rains.\n\nAnd now?[/INST]");
+    stop();
+    start("spm", "gemma");
+    assert_string_equal(converse_with_note(card),
+                        "<s><start_of_turn>user\nBe kind to User.\n\nHello<end_of_turn>\n"
+                        "<start_of_turn>model\nGood day<end_of_turn>\n<start_of_turn>user\n"
+                        "It rains.\n\nAnd now?<end_of_turn>\n<start_of_turn>model\n");
+    stop();
+}
+
 static void test_transcripts_name_the_speakers(void **state)
 {
     (void)state;
@@ -434,6 +485,7 @@ int main(void)
         cmocka_unit_test(test_llama2),
         cmocka_unit_test(test_mistral),
         cmocka_unit_test(test_gemma),
+        cmocka_unit_test(test_notes_stand_where_the_format_has_system_text),
         cmocka_unit_test(test_transcripts_name_the_speakers),
         cmocka_unit_test(test_a_name_in_a_transcript_is_only_text),
         cmocka_unit_test(test_formats_are_recognised_by_the_models_template),
