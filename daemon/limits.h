@@ -65,9 +65,9 @@ enum {
     VERIFY_NODE_COUNT_MAX = 1024,           /* that one request tells of */
     VERIFY_OTHER_TOKEN_COUNT_MAX = 64,      /* places that it tells of a node */
     LIST_PAGE_COUNT_MAX = 1024,
-    MARK_NODE_COUNT_MAX = 4096, /* nodes of one Delete, Undelete or Purge */
-    BOOKMARK_COUNT_MAX = 4096,  /* of a session */
-    NOTE_COUNT_MAX = 4096,      /* likewise: places where one is set */
+    MARK_NODE_COUNT_MAX = 4096,   /* nodes of one Delete, Undelete or Purge */
+    BOOKMARK_COUNT_MAX = 4096,    /* of a session */
+    AUTHOR_NOTE_COUNT_MAX = 4096, /* likewise: places where one is set */
     NOTE_BYTES_MAX = 64 * 1024,
     INSERT_DEPTH_MAX = 1000000,
     LORE_ENTRY_COUNT_MAX = 4096,     /* of a card */

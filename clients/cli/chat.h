@@ -66,6 +66,7 @@ int chat_go(struct chat *chat, char *arguments);
 int chat_edit(struct chat *chat, char *arguments);
 int chat_prefill(struct chat *chat, char *arguments);
 int chat_as(struct chat *chat, char *arguments);
+int chat_note(struct chat *chat, char *arguments);
 int chat_save(struct chat *chat, char *arguments);
 int chat_saved(struct chat *chat, char *arguments);
 

@@ -382,6 +382,8 @@ static const struct chat_row {
     {"save", "NAME: put a bookmark here", chat_save, false},
     {"saved", "list the bookmarks", chat_saved, true},
     {"edit", "TEXT: this instead of your last turn, and a new reply to it", chat_edit, false},
+    {"note", "[DEPTH] TEXT: the model reads it so many turns back; off; alone: show it", chat_note,
+     false},
     {"prefill", "TEXT: the next reply begins so; alone: as it likes", chat_prefill, false},
     {"expand", "[DEPTH [WIDTH]]: what this reply could have been, as a tree", chat_expand, true},
     {"keep", "PATH: take one of these as the reply", chat_keep, false},

@@ -47,8 +47,8 @@ static enum status append(struct session *session, const struct author_note *not
 {
     struct author_note *notes;
 
-    if (session->author_note_count >= NOTE_COUNT_MAX) {
-        return error_set_limit(error, "NOTE_COUNT_MAX", NOTE_COUNT_MAX,
+    if (session->author_note_count >= AUTHOR_NOTE_COUNT_MAX) {
+        return error_set_limit(error, "AUTHOR_NOTE_COUNT_MAX", AUTHOR_NOTE_COUNT_MAX,
                                "the session has %u notes, which is the most",
                                session->author_note_count);
     }
@@ -283,7 +283,7 @@ enum status author_note_load(const struct store *store, struct session *session,
         return STATUS_BAD_INPUT;
     }
     if (node == NULL || node->session != session || node->is_purged ||
-        session->author_note_count >= NOTE_COUNT_MAX) {
+        session->author_note_count >= AUTHOR_NOTE_COUNT_MAX) {
         return STATUS_OK;
     }
     copy = memory_copy_text((const char *)row->text.data, row->text.size);

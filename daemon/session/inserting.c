@@ -4,6 +4,7 @@
 
 #include "base/memory.h"
 #include "session/author_note.h"
+#include "session/lore.h"
 
 static enum status out_of_memory(const struct inserting *inserting)
 {
@@ -104,6 +105,7 @@ enum status inserting_collect(const struct inserting *inserting, struct insert_l
     if (prompt->template.format == TEMPLATE_PLAIN) {
         return STATUS_OK;
     }
+    TRY(add_cards(inserting, lore_add, out));
     TRY(add_cards(inserting, add_card_note, out));
     TRY(add_author_note(inserting, out));
     return inserting->has_instruction

@@ -10,6 +10,7 @@
 #include "limits.h"
 #include "session/card.h"
 #include "session/example.h"
+#include "session/prompt_insert.h"
 #include "session/render.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t byte_count);
@@ -41,6 +42,35 @@ static void check_examples(const struct card *card)
     CHECK(size <= card->examples.size);
 }
 
+/* What is rendered is what is read back from the journal. */
+static void check_inserts(struct render *render, const struct card *card)
+{
+    struct prompt_inserts made = {0};
+    struct prompt_inserts read = {0};
+    uint32_t key_count = 0;
+
+    CHECK(card->lore_count <= LORE_ENTRY_COUNT_MAX && card->note.depth <= INSERT_DEPTH_MAX);
+    for (uint32_t i = 0; i < card->lore_count; i++) {
+        const struct card_lore *lore = &card->lore[i];
+
+        CHECK(lore->depth <= INSERT_DEPTH_MAX && (uint32_t)lore->role <= INSERT_PERSONA);
+        key_count += lore->key_count + lore->secondary_count;
+        for (uint32_t k = 0; k < lore->key_count; k++) {
+            CHECK(lore->keys[k].size > 0);
+        }
+    }
+    CHECK(key_count <= LORE_KEY_COUNT_MAX);
+    if (prompt_insert_render(render, card, &made) == STATUS_OK) {
+        CHECK(prompt_insert_restore(buffer_bytes(&made.stored), card, &read) == STATUS_OK);
+        CHECK(bytes_equal(made.note, read.note));
+        for (uint32_t i = 0; i < card->lore_count; i++) {
+            CHECK(bytes_equal(made.lore[i], read.lore[i]));
+        }
+    }
+    prompt_insert_finish(&made);
+    prompt_insert_finish(&read);
+}
+
 static void check_card(const struct card *card)
 {
     struct render render = {
@@ -67,6 +97,7 @@ static void check_card(const struct card *card)
         check_text(&render, card->greetings[i]);
     }
     check_examples(card);
+    check_inserts(&render, card);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t byte_count)

@@ -338,6 +338,29 @@ int personad_bookmark_remove(personad_client *client, uint64_t session, struct p
 int personad_bookmark_list(personad_client *client, uint64_t session, uint32_t skip,
                            const struct personad_bookmark **out, size_t *count, bool *end);
 
+enum personad_insert_role { PERSONAD_AS_SYSTEM, PERSONAD_AS_USER, PERSONAD_AS_ASSISTANT };
+
+/* A note that the model reads `depth` turns before the one that it writes. */
+struct personad_note {
+    bool is_there;
+    struct personad_position position; /* where it was set */
+    uint32_t depth;
+    int role; /* enum personad_insert_role */
+    uint64_t created_us;
+    struct personad_text text;
+};
+
+/* The note in force at a position (NULL: the session's head, here and below). */
+int personad_note(personad_client *client, uint64_t session,
+                  const struct personad_position *position, struct personad_note *out);
+/* Sets one, in force there and below; text of size 0: none from there on. */
+int personad_note_set(personad_client *client, uint64_t session,
+                      const struct personad_position *position, struct personad_text text,
+                      uint32_t depth, int role);
+/* Takes away what was set at exactly that position. */
+int personad_note_clear(personad_client *client, uint64_t session,
+                        const struct personad_position *position);
+
 enum personad_segment_kind {
     PERSONAD_SEGMENT_PROMPT,
     PERSONAD_SEGMENT_NODE,

@@ -231,3 +231,71 @@ int personad_context(personad_client *client, uint64_t node, uint32_t skip,
     };
     return PERSONAD_OK;
 }
+
+/* ---------------------------------------------------------------- notes */
+
+/* A position that is NULL leaves the field out. */
+static Personad__V1__NoteRequest note_request(uint64_t session,
+                                              const struct personad_position *position,
+                                              Personad__V1__Position *place)
+{
+    Personad__V1__NoteRequest body = PERSONAD__V1__NOTE_REQUEST__INIT;
+    body.has_session = true;
+    body.session = session;
+    if (position != NULL) {
+        *place = client_position(position);
+        body.position = place;
+    }
+    return body;
+}
+
+int personad_note(personad_client *client, uint64_t session,
+                  const struct personad_position *position, struct personad_note *out)
+{
+    Personad__V1__Position place;
+    Personad__V1__NoteRequest body = note_request(session, position, &place);
+    const Personad__V1__Reply *reply = NULL;
+    const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_NOTE, &body,
+                                PERSONAD__V1__REPLY__RESULT_NOTE, &reply);
+    if (code != PERSONAD_OK) {
+        return code;
+    }
+    *out = (struct personad_note){0};
+    const Personad__V1__Note *note = reply->note->note;
+    if (note != NULL) {
+        *out = (struct personad_note){
+            .is_there = true,
+            .position = position_of(note->position),
+            .depth = note->depth,
+            .role = (int)note->role,
+            .created_us = note->created_us,
+            .text = text_of(note->has_text, note->text),
+        };
+    }
+    return PERSONAD_OK;
+}
+
+int personad_note_set(personad_client *client, uint64_t session,
+                      const struct personad_position *position, struct personad_text text,
+                      uint32_t depth, int role)
+{
+    Personad__V1__Position place;
+    Personad__V1__NoteRequest body = note_request(session, position, &place);
+    body.has_text = true;
+    body.text = data_of_text(text);
+    body.has_depth = true;
+    body.depth = depth;
+    body.has_role = true;
+    body.role = (Personad__V1__InsertRole)role;
+    return ask_done(client, PERSONAD__V1__REQUEST__OP_NOTE, &body);
+}
+
+int personad_note_clear(personad_client *client, uint64_t session,
+                        const struct personad_position *position)
+{
+    Personad__V1__Position place;
+    Personad__V1__NoteRequest body = note_request(session, position, &place);
+    body.has_clear = true;
+    body.clear = true;
+    return ask_done(client, PERSONAD__V1__REQUEST__OP_NOTE, &body);
+}

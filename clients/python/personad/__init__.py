@@ -7,10 +7,10 @@ from .aio import AsyncClient, AsyncSession
 from .blocking import Client, Session
 from .connection import default_socket
 from .types import (Alternative, Compared, ConnectionLost, Difference, Distribution, Expanded,
-                    Expansion, Group, Human, Member, Node, Numbers, PersonadError, Piece, Position,
-                    Scored, Verification)
+                    Expansion, Group, Human, Member, Node, Note, Numbers, PersonadError, Piece,
+                    Position, Scored, Verification)
 
 __all__ = ["Alternative", "AsyncClient", "AsyncSession", "Client", "Compared", "ConnectionLost",
            "Difference", "Distribution", "Expanded", "Expansion", "Group", "Human", "Member",
-           "Node", "Numbers", "PersonadError", "Piece", "Position", "Scored", "Session",
+           "Node", "Note", "Numbers", "PersonadError", "Piece", "Position", "Scored", "Session",
            "Verification", "default_socket"]

@@ -21,7 +21,7 @@ from typing import AsyncIterator, Dict, Iterable, List, Optional, Sequence, Unio
 from .connection import Connection
 from .schema import ENUMS, MESSAGES
 from .types import (Alternative, Compared, Distribution, Expansion, Group, Human, Member, Node,
-                    Piece, Position, Scored, Verification)
+                    Note, Piece, Position, Scored, Verification)
 
 Text = Union[str, bytes]
 Place = Union[Position, Node, None]
@@ -34,6 +34,9 @@ _SAMPLER_NAMES = set(MESSAGES["Sampler"].DESCRIPTOR.fields_by_name)
 _GENERATION_NAMES = {"n", "seed", "raw_seed", "prefix", "numbers", "choices", "distinct_first",
                      "at_byte"}
 _WALKS = {name.lower(): number for name, number in ENUMS["WalkWhat"].items()}
+
+
+_ROLES = ["system", "user", "assistant"]
 
 
 def _bytes(text: Text) -> bytes:
@@ -240,6 +243,39 @@ class AsyncSession:
             _set_place(body, to)
         reply = await self._client.connection.call("head", fill)
         return Position(reply.position.node, reply.position.offset)
+
+    # ---- notes
+
+    async def note(self, at: Place = None) -> Optional[Note]:
+        """The note in force at a place."""
+        def fill(body):
+            body.session = self.id
+            _set_place(body, at)
+        reply = await self._client.connection.call("note", fill)
+        if not reply.HasField("note"):
+            return None
+        one = reply.note
+        return Note(one.text.decode("utf-8", "replace"), one.depth, _ROLES[one.role],
+                    Position(one.position.node, one.position.offset))
+
+    async def set_note(self, text: Text, depth: int = 4, role: str = "system",
+                       at: Place = None) -> None:
+        """A note in force at a place and below; an empty text: none from there on."""
+        def fill(body):
+            body.session = self.id
+            body.text = _bytes(text)
+            body.depth = depth
+            body.role = _ROLES.index(role)
+            _set_place(body, at)
+        await self._client.connection.call("note", fill)
+
+    async def clear_note(self, at: Place = None) -> None:
+        """Takes away what was set at exactly that place."""
+        def fill(body):
+            body.session = self.id
+            body.clear = True
+            _set_place(body, at)
+        await self._client.connection.call("note", fill)
 
     # ---- looking
 

@@ -55,6 +55,15 @@ class Member:
     persona: Optional[int]
 
 
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """What the model reads `depth` turns before the one that it writes."""
+    text: str
+    depth: int
+    role: str            # "system", "user" or "assistant"
+    position: Position   # where it was set
+
+
 @dataclasses.dataclass
 class Numbers:
     """One entry a sampled token, the one that ended the node included. Nats."""

@@ -329,6 +329,145 @@ static void test_what_a_note_refuses(void **state)
     stop();
 }
 
+/* ---- lore ---- */
+
+#define BOOK(more, entries)                                                                \
+    "{\"spec\":\"chara_card_v2\",\"data\":{\"name\":\"Ada\",\"description\":\"Be kind.\"," \
+    "\"character_book\":{" more "\"entries\":[" entries "]}}}"
+
+static const char lore_card[] = BOOK(
+    "\"scan_depth\":2,",
+    "{\"keys\":[\"lamp\",\"Lantern\"],\"content\":\"The lamp is "
+    "{{char}}'s.\",\"insertion_order\":2},"
+    "{\"keys\":[\"SEA\"],\"content\":\"The sea is cold.\",\"insertion_order\":1,"
+    "\"position\":\"after_char\"},"
+    "{\"keys\":[\"Fog\"],\"case_sensitive\":true,\"content\":\"Fog hides.\"},"
+    "{\"keys\":[\"dog\"],\"selective\":true,\"secondary_keys\":[\"black\"],"
+    "\"content\":\"The dog is Rex.\"},"
+    "{\"keys\":[\"rain\"],\"enabled\":false,\"content\":\"Never.\"},"
+    "{\"keys\":[],\"constant\":true,\"content\":\"Always before.\",\"insertion_order\":5},"
+    "{\"keys\":[],\"constant\":true,\"content\":\"Always first.\",\"insertion_order\":4},"
+    "{\"keys\":[],\"constant\":true,\"content\":\"Always after.\",\"position\":\"after_char\"},"
+    "{\"keys\":[\"bell\"],\"content\":\"@@depth 0\\n@@role user\\nThe bell rings.\"},"
+    "{\"keys\":[\"gull\"],\"content\":\"A gull cries.\",\"extensions\":{\"position\":4,"
+    "\"depth\":1,\"role\":2,\"scan_depth\":4}}");
+
+static const char lore_front[] = "<|im_start|>system\nAlways first.\nAlways before.\nBe kind.\n"
+                                 "Always after.<|im_end|>\n";
+
+static void expect_lore(const char *text, const char *context)
+{
+    char expected[1024];
+    const uint64_t session = rig_open_session(&rig, rig_put(&rig, lore_card));
+
+    snprintf(expected, sizeof(expected), "%s%s", lore_front, context);
+    assert_string_equal(say(session, text, "Hm"), expected);
+}
+
+static void test_lore_is_called_up_by_its_keys(void **state)
+{
+    (void)state;
+    start("chatml");
+    expect_lore("Nothing", "<|im_start|>user\nNothing<|im_end|>\n<|im_start|>assistant\n");
+    expect_lore("A LAMP", "<|im_start|>system\nThe lamp is Ada's.<|im_end|>\n"
+                          "<|im_start|>user\nA LAMP<|im_end|>\n<|im_start|>assistant\n");
+    expect_lore("lanterns at sea",
+                "<|im_start|>system\nThe sea is cold.<|im_end|>\n"
+                "<|im_start|>system\nThe lamp is Ada's.<|im_end|>\n"
+                "<|im_start|>user\nlanterns at sea<|im_end|>\n<|im_start|>assistant\n");
+    expect_lore("fog", "<|im_start|>user\nfog<|im_end|>\n<|im_start|>assistant\n");
+    expect_lore("Fog", "<|im_start|>system\nFog hides.<|im_end|>\n"
+                       "<|im_start|>user\nFog<|im_end|>\n<|im_start|>assistant\n");
+    expect_lore("a dog", "<|im_start|>user\na dog<|im_end|>\n<|im_start|>assistant\n");
+    expect_lore("a black dog", "<|im_start|>system\nThe dog is Rex.<|im_end|>\n"
+                               "<|im_start|>user\na black dog<|im_end|>\n<|im_start|>assistant\n");
+    expect_lore("rain", "<|im_start|>user\nrain<|im_end|>\n<|im_start|>assistant\n");
+    expect_lore("a bell", "<|im_start|>user\na bell<|im_end|>\n<|im_start|>user\nThe bell rings."
+                          "<|im_end|>\n<|im_start|>assistant\n");
+    expect_lore("a gull", "<|im_start|>assistant\nA gull cries.<|im_end|>\n"
+                          "<|im_start|>user\na gull<|im_end|>\n<|im_start|>assistant\n");
+    stop();
+}
+
+/* Two turns back by default, four for the gull. */
+static void test_lore_looks_only_so_far_back(void **state)
+{
+    (void)state;
+    start("chatml");
+    const uint64_t session = rig_open_session(&rig, rig_put(&rig, lore_card));
+
+    say(session, "lamp and gull", "Hm");
+    assert_non_null(strstr(say(session, "Two", "Hm"), "cries"));
+    assert_null(strstr(rig_context(&rig, 1), "Ada's"));
+    assert_null(strstr(say(session, "Three", "The lamp"), "cries"));
+    assert_non_null(strstr(say(session, "Four", "Hm"), "Ada's"));
+    stop();
+}
+
+/* "ten words" costs some tokens; the budget holds two of three, and the least important goes. */
+static void test_a_budget_leaves_out_the_least_important(void **state)
+{
+    static const char budget_card[] = BOOK(
+        "\"token_budget\":24,", "{\"keys\":[\"x\"],\"priority\":1,\"insertion_order\":1,"
+                                "\"content\":\"one one one one one one one one one one\"},"
+                                "{\"keys\":[\"x\"],\"priority\":3,\"insertion_order\":3,"
+                                "\"content\":\"two two two two two two two two two two\"},"
+                                "{\"keys\":[\"x\"],\"priority\":2,\"insertion_order\":2,"
+                                "\"content\":\"three three three three three three three three\"}");
+
+    (void)state;
+    start("chatml");
+    const char *context = say(rig_open_session(&rig, rig_put(&rig, budget_card)), "x", "Hm");
+
+    assert_null(strstr(context, "one"));
+    assert_non_null(strstr(context, "three three"));
+    assert_non_null(strstr(context, "two two"));
+    assert_true(strstr(context, "three") < strstr(context, "two"));
+    stop();
+}
+
+/* A damaged book is refused, but not where it was stored before books were read. */
+static void test_a_damaged_book(void **state)
+{
+    static const struct {
+        const char *card, *word;
+    } cases[] = {
+        {BOOK("", "3"), "entries[0]"},
+        {BOOK("", "{\"keys\":3,\"content\":\"\"}"), "entries[0].keys"},
+        {BOOK("", "{\"keys\":[]},{\"keys\":[4]}"), "keys"},
+        {BOOK("", "{\"keys\":[],\"enabled\":\"no\"}"), "enabled"},
+        {BOOK("", "{\"keys\":[],\"priority\":\"high\"}"), "priority"},
+        {BOOK("\"scan_depth\":\"2\",", ""), "scan_depth"},
+        {"{\"name\":\"A\",\"character_book\":7}", "character_book"},
+        {"{\"name\":\"A\",\"extensions\":{\"depth_prompt\":\"x\"}}", "depth_prompt"},
+    };
+    struct error error = {0};
+    struct card *parsed = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_int_equal(card_parse(bytes_of_text(cases[i].card), &error, &parsed),
+                         STATUS_BAD_INPUT);
+        assert_non_null(strstr(error.text, cases[i].word));
+        assert_int_equal(card_parse_stored(bytes_of_text(cases[i].card), &error, &parsed),
+                         STATUS_OK);
+        assert_int_equal(parsed->lore_count, 0);
+        card_destroy(parsed);
+    }
+    /* Careless, but meant. */
+    assert_int_equal(
+        card_parse(bytes_of_text(BOOK("\"scan_depth\":null,\"token_budget\":1e99,",
+                                      "{\"keys\":null,\"content\":null,\"position\":\"\","
+                                      "\"insertion_order\":-5.5,\"id\":\"x\",\"extensions\":{"
+                                      "\"position\":4,\"depth\":-3,\"role\":9}}")),
+                   &error, &parsed),
+        STATUS_OK);
+    assert_int_equal(parsed->lore[0].depth, 0);
+    assert_int_equal(parsed->lore[0].role, INSERT_PERSONA);
+    card_destroy(parsed);
+    assert_int_equal(memory_live_count(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +479,10 @@ int main(void)
         cmocka_unit_test(test_an_edited_way_keeps_its_notes),
         cmocka_unit_test(test_a_window_counts_what_is_inserted),
         cmocka_unit_test(test_what_a_note_refuses),
+        cmocka_unit_test(test_lore_is_called_up_by_its_keys),
+        cmocka_unit_test(test_lore_looks_only_so_far_back),
+        cmocka_unit_test(test_a_budget_leaves_out_the_least_important),
+        cmocka_unit_test(test_a_damaged_book),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
