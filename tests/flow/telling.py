@@ -99,8 +99,14 @@ def tell_session(client, info, timeless):
              f" head {info.head.node}:{info.head.offset} deleted {int(info.deleted)}"]
     lines += [f"  speaker {member.speaker} {member.name!r} persona {member.persona}"
               for member in info.cast]
+    if info.group_mode:
+        lines.append(f"  group {info.group_mode}")
     if info.deleted:
         client.call("session_delete", session=info.id, undo=True)
+    note = client.call("note", session=info.id).note.note
+    if note.text:
+        lines.append(f"  note {note.text!r} depth {note.depth} role {note.role}"
+                     f" at {note.position.node}:{note.position.offset} made {note.created_us}")
     for mark in pages(lambda skip: client.call("bookmark_list", session=info.id,
                                                skip=skip).bookmark_list, "bookmarks"):
         lines.append(f"  bookmark {mark.name!r} {mark.position.node}:{mark.position.offset}"

@@ -135,6 +135,28 @@ def test_a_joint_group_has_all_preambles_and_one_lineage(client):
     assert reply.persona == session.cast[2].persona
 
 
+@pytest.mark.parametrize("mode", [SEPARATE, JOINT])
+def test_a_group_is_looked_into_and_compared(client, mode):
+    """Score and Distribution see what a reply sees; another persona takes a place in the group."""
+    session = open_group(client, seed=7, group_mode=mode)
+    client.append(session.id, b"Who is there?")
+    reply = client.generate(session.id, speaker=2, max_tokens=4, numbers=True,
+                            temperature=0.0).replies()[0]
+    place = position(reply.parent.node)
+    first = client.call("distribution", session=session.id, position=place, speaker=2,
+                        tokens=[reply.numbers.tokens[0]]).distribution
+    assert bits(MESSAGES["Numbers"](logprobs=first.logprobs))[1] == \
+        bits(MESSAGES["Numbers"](logprobs=reply.numbers.logprobs[:1]))[1]
+    other = put(client, "Cid")
+    compared = client.call("compare", session=session.id,
+                           personas=[session.cast[2].persona, other]).compare
+    assert [one.persona for one in compared.personas] == [session.cast[2].persona, other]
+    assert compared.personas[0].logprob != compared.personas[1].logprob
+    last = list(compared.personas[0].logprobs)[-len(reply.content):]
+    assert bits(MESSAGES["Numbers"](logprobs=last))[1] == \
+        bits(MESSAGES["Numbers"](logprobs=reply.numbers.logprobs[:len(reply.content)]))[1]
+
+
 def test_another_version_takes_over(client):
     first = put(client, "Ida", description="You are calm.")
     second = put(client, "Ida", description="You are angry.")

@@ -12,6 +12,7 @@ import pytest
 
 from cli import Terminal
 from client import CODES, MESSAGES, ROOT, Refused, bits, position
+from conftest import wait_until
 
 sys.path.insert(0, os.path.join(ROOT, "clients/python"))
 
@@ -105,6 +106,32 @@ def test_everything_inserted_is_replayed_bit_for_bit(start, play, mode):
         last = say(client, session, b"And the lamp?")
         text = seen(client, last.id)
         assert "It snows." in text and "The lamp is Ada's." in text
+
+
+def test_groups_and_notes_come_back_after_an_eviction(start):
+    """More trees than fit in memory: each is read again, with its notes and its joint prompt."""
+    daemon = start("--tree-memory", "1", "--log", "debug")
+    with daemon.client() as client:
+        ada, bob = put(client, "Ada"), put(client, "Bob")
+        made = []
+        for number in range(8):
+            session = client.call(
+                "session_open", persona=ada, seed=number, group_mode=JOINT,
+                cast=[MESSAGES["CastEntry"](persona=bob)]).session_open.session.id
+            reply = say(client, session, b"The lamp?", reply_speaker=1 + number % 2)
+            for offset in range(5):
+                client.call("note", session=session, position=position(reply.id, offset),
+                            text=b"%d " % number + b"x" * 60000)
+            client.call("note", session=session, text=b"It rains at %d." % number, depth=1)
+            made.append((session, reply.id, ids(client, reply.id)))
+        wait_until(lambda: daemon.log().count("is left to the journal") > 3)
+        for number, (session, node, context) in enumerate(made):
+            assert client.call("note", session=session).note.note.text == \
+                b"It rains at %d." % number
+            assert ids(client, node) == context
+            assert verified(client, session).equal_count == 1
+            reply = say(client, session, b"And?", max_tokens=2)
+            assert f"It rains at {number}." in seen(client, reply.id)
 
 
 def test_notes_are_set_read_and_taken_away(client):

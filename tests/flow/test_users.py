@@ -1,5 +1,6 @@
 """Who is asking: other system users see what is theirs and no more. Needs root, which can become
 them."""
+import json
 import os
 import struct
 
@@ -89,12 +90,16 @@ def test_sessions_of_others_are_denied_whatever_is_asked(shared):
 
     def pry():
         codes = []
+        joining = MESSAGES["CastEntry"](name=b"Bob")
         with shared.client() as client:
             for op, fields in [("walk", dict(session=session)),
                                ("append", dict(session=session, text=b"mine")),
                                ("say", dict(session=session, text=b"mine")),
                                ("generate", dict(session=session)),
                                ("head", dict(session=session)),
+                               ("note", dict(session=session)),
+                               ("note", dict(session=session, text=b"mine")),
+                               ("session_set", dict(session=session, add=[joining])),
                                ("follow", dict(node=node)),
                                ("cancel", dict(nodes=[node])),
                                ("cancel", dict(session=session))]:
@@ -108,7 +113,7 @@ def test_sessions_of_others_are_denied_whatever_is_asked(shared):
         return codes
 
     denied = CODES["DENIED"]
-    assert as_user(BOB, pry) == str([denied] * 8 + [0])
+    assert as_user(BOB, pry) == str([denied] * 11 + [0])
     assert as_user(ANN, lambda: Client(shared.socket).call("walk", session=session)
                    .walk.nodes[0].id) == str(node)
 
@@ -134,6 +139,49 @@ def test_a_private_persona_is_nobody_else_s(shared):
     assert as_user(BOB, play, private) in (str(CODES["DENIED"]), str(CODES["NOT_FOUND"]))
     public = int(as_user(ANN, put, 1))
     assert as_user(BOB, play, public) == "played", "but its prompt stays hidden"
+
+
+def test_what_another_s_persona_is_told_stays_hidden_in_a_group(shared):
+    """Its preamble, its lore and its note; in a joint group, where all is in one prompt, nobody's
+    prompt is shown."""
+    def put(name, visibility, secret):
+        card = {"spec": "chara_card_v2", "data": {
+            "name": name, "description": secret,
+            "character_book": {"entries": [{"keys": ["lamp"], "content": secret}]},
+            "extensions": {"depth_prompt": {"prompt": secret, "depth": 0}}}}
+        with shared.client() as client:
+            return client.call("persona_put", card=json.dumps(card).encode(),
+                               visibility=visibility).persona_put.persona.id
+
+    hers = int(as_user(ANN, put, "Hers", 1, "her secret"))
+    locked = int(as_user(ANN, put, "Locked", 0, "her secret"))
+
+    def play():
+        told = []
+        his = put("His", 0, "his own")
+        with shared.client() as client:
+            for mode in (0, 1):
+                session = client.call("session_open", persona=his, group_mode=mode, cast=[
+                    MESSAGES["CastEntry"](persona=hers)]).session_open.session.id
+                client.append(session, b"The lamp")
+                for speaker in (1, 2):
+                    node = client.generate(session, speaker=speaker, max_tokens=2,
+                                           context=True)
+                    reply = client.call("context", node=node.replies()[0].id, text=True,
+                                        tokens=True).context
+                    text = b"".join(part.text for part in reply.segments)
+                    told.append((b"her secret" in text, b"his own" in text,
+                                 len(node.context) > 0))
+                try:
+                    client.call("session_set", session=session,
+                                add=[MESSAGES["CastEntry"](persona=locked)])
+                    told.append("joined")
+                except Refused as refused:
+                    told.append(refused.code in (CODES["DENIED"], CODES["NOT_FOUND"]))
+        return told
+
+    assert as_user(BOB, play) == str([(False, True, True), (False, False, False), True,
+                                      (False, False, False), (False, False, False), True])
 
 
 def test_nobody_looks_into_what_is_another_s(shared):
