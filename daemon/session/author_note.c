@@ -63,36 +63,42 @@ static enum status append(struct session *session, const struct author_note *not
 
 /* ---- which one is in force ---- */
 
-/* Whether the note stands on this step of a way; *offset: where. */
-static bool is_on(const struct author_note *note, const struct tree_step *step, uint32_t *offset)
+/* Whether the note stands on the way. A node that was carried along by an edit is as deep as its
+ * original, so that one step has to be looked at. */
+static bool is_on(const struct author_note *note, const struct tree_step *steps, uint32_t count)
 {
-    *offset = note->offset;
-    if (note->node == step->node) {
-        return note->offset <= step->count;
+    const struct tree_step *step;
+
+    if (note->node->parent == NULL) {
+        return true;
     }
-    return step->node->original != 0 && step->node->original == note->node->id;
+    if (note->node->depth >= count) {
+        return false;
+    }
+    step = &steps[note->node->depth];
+    return step->node == note->node ? note->offset <= step->count
+                                    : step->node->original == note->node->id;
+}
+
+/* Nearer to the end of the way. */
+static bool is_nearer(const struct author_note *a, const struct author_note *b)
+{
+    const int64_t depth = a->node->parent == NULL ? -1 : (int64_t)a->node->depth;
+    const int64_t than = b->node->parent == NULL ? -1 : (int64_t)b->node->depth;
+
+    return depth != than ? depth > than : a->offset >= b->offset;
 }
 
 const struct author_note *author_note_in_force(const struct session *session,
                                                const struct tree_step *steps, uint32_t count)
 {
     const struct author_note *found = NULL;
-    uint32_t best = 0;
 
-    for (uint32_t i = count; i > 0 && found == NULL && session->author_note_count > 0; i--) {
-        for (uint32_t k = 0; k < session->author_note_count; k++) {
-            uint32_t offset = 0;
+    for (uint32_t i = 0; i < session->author_note_count; i++) {
+        const struct author_note *note = &session->author_notes[i];
 
-            if (is_on(&session->author_notes[k], &steps[i - 1], &offset) &&
-                (found == NULL || offset >= best)) {
-                found = &session->author_notes[k];
-                best = offset;
-            }
-        }
-    }
-    for (uint32_t k = 0; k < session->author_note_count && found == NULL; k++) {
-        if (session->author_notes[k].node->parent == NULL) {
-            found = &session->author_notes[k];
+        if (is_on(note, steps, count) && (found == NULL || is_nearer(note, found))) {
+            found = note;
         }
     }
     return found != NULL && found->text.size > 0 ? found : NULL;
