@@ -40,11 +40,26 @@ static void check_generation(const struct request_generation *generation)
     }
 }
 
+static void check_members(const struct request_member *members, uint32_t count)
+{
+    CHECK(count <= SESSION_CAST_COUNT_MAX);
+    for (uint32_t i = 0; i < count; i++) {
+        const bool is_persona = members[i].persona != 0 || members[i].persona_name.size > 0;
+
+        CHECK(is_persona == (members[i].name.size == 0));
+        check_text(members[i].name, PERSONA_NAME_BYTES_MAX);
+        check_text(members[i].persona_name, PERSONA_NAME_BYTES_MAX);
+        CHECK(members[i].variable_count <= PERSONA_VARIABLE_COUNT_MAX);
+    }
+}
+
 static void check_open(const struct request_session_open *open)
 {
     check_text(open->persona_name, PERSONA_NAME_BYTES_MAX);
     check_text(open->user_name, PERSONA_NAME_BYTES_MAX);
     check_text(open->label, LABEL_BYTES_MAX);
+    check_members(open->members, open->member_count);
+    CHECK(open->group_mode <= GROUP_JOINT);
     CHECK(open->variable_count <= PERSONA_VARIABLE_COUNT_MAX);
     for (uint32_t i = 0; i < open->variable_count; i++) {
         CHECK(open->variables[i].name.size > 0);
@@ -106,6 +121,13 @@ static void check_tree(const struct request *request)
         break;
     case REQUEST_SESSION_SET:
         check_text(request->u.session_set.label, LABEL_BYTES_MAX);
+        check_text(request->u.session_set.name, PERSONA_NAME_BYTES_MAX);
+        check_members(request->u.session_set.members, request->u.session_set.member_count);
+        break;
+    case REQUEST_NOTE:
+        check_text(request->u.note.text, NOTE_BYTES_MAX);
+        CHECK(request->u.note.depth <= INSERT_DEPTH_MAX && request->u.note.role <= 2);
+        CHECK(!(request->u.note.has_text && request->u.note.clear));
         break;
     case REQUEST_BOOKMARK:
         CHECK(request->u.bookmark.name.size > 0);
