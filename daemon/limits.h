@@ -73,6 +73,11 @@ enum {
     LORE_ENTRY_COUNT_MAX = 4096,     /* of a card */
     LORE_KEY_COUNT_MAX = 8192,       /* likewise */
     LORE_SCAN_BYTES_MAX = 16 * 1024, /* of the last turns, where keys are looked for */
+    TRANSFER_COUNT_MAX = 32,         /* exports and imports under way */
+    TRANSFER_PER_USER_COUNT_MAX = 8,
+    EXPORT_PAGE_BYTES = 256 * 1024,          /* a reply has about so many bytes of a file */
+    IMPORT_PIECE_BYTES_MAX = 1024 * 1024,    /* of a file, in one request */
+    IMPORT_LINE_BYTES_MAX = 8 * 1024 * 1024, /* of a file */
 
     /* schedule */
     BRANCH_COUNT_MAX = 4096, /* alive at once: waiting or generating */

@@ -80,7 +80,7 @@ struct cli_command {
 extern const struct cli_command command_chat, command_say, command_complete, command_tree,
     command_tokenize, command_personas, command_info, command_bench, command_batch, command_backup,
     command_dist, command_score, command_compare, command_group, command_verify, command_walk,
-    command_expand;
+    command_expand, command_export, command_import;
 
 /* Parses the options of a command; what is left is arguments[optind...]. CLI_OK, CLI_USAGE, or -1
  * when --help was printed. context: for the extras. */

@@ -6,10 +6,10 @@
 #include "cli.h"
 
 static const struct cli_command *const commands[] = {
-    &command_chat,     &command_say,    &command_complete, &command_tree,  &command_tokenize,
-    &command_personas, &command_info,   &command_bench,    &command_batch, &command_backup,
-    &command_dist,     &command_score,  &command_compare,  &command_group, &command_verify,
-    &command_walk,     &command_expand,
+    &command_chat,     &command_say,    &command_complete, &command_tree,   &command_tokenize,
+    &command_personas, &command_info,   &command_bench,    &command_batch,  &command_backup,
+    &command_dist,     &command_score,  &command_compare,  &command_group,  &command_verify,
+    &command_walk,     &command_expand, &command_export,   &command_import,
 };
 
 static void help_print(FILE *file)

@@ -96,6 +96,9 @@ enum status journal_batch_add(struct journal_batch *batch, const struct journal_
     *batch->last = added;
     batch->last = &added->next;
     batch->bytes += bytes;
+    if (batch->is_silent) {
+        return STATUS_OK;
+    }
     batch->told_count += record->kind == JOURNAL_GIVEN || record->kind == JOURNAL_INTENT ||
                          record->kind == JOURNAL_FINISH;
     batch->intent_count += record->kind == JOURNAL_INTENT;

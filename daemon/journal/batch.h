@@ -6,6 +6,8 @@
 #ifndef PERSONAD_JOURNAL_BATCH_H
 #define PERSONAD_JOURNAL_BATCH_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 #include "journal/record.h"
 
@@ -20,6 +22,7 @@ struct journal_batch {
     uint32_t intent_count, finish_count;
     uint64_t bytes;
     uint64_t ticket; /* the caller's, in the batch's own completion */
+    bool is_silent;  /* set before anything is added: no completions of nodes, no reservations */
 };
 
 MUST_USE enum status journal_batch_create(struct journal_batch **out);

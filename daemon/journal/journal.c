@@ -69,6 +69,9 @@ enum status journal_open(const char *path, struct error *error, struct journal *
     if (status == STATUS_OK) {
         status = writer_create(journal->database, error, &journal->writer);
     }
+    if (status == STATUS_OK) {
+        status = writer_clean(journal->writer, error);
+    }
     if (status != STATUS_OK) {
         goto done;
     }
@@ -301,7 +304,8 @@ static void tell(struct journal *journal, enum journal_told told, uint64_t id, e
 static void tell_batch(struct journal *journal, const struct journal_batch *batch,
                        enum status status)
 {
-    for (const struct journal_batch_record *at = batch->first; at != NULL; at = at->next) {
+    for (const struct journal_batch_record *at = batch->is_silent ? NULL : batch->first; at != NULL;
+         at = at->next) {
         if (at->record.kind == JOURNAL_GIVEN) {
             tell(journal, JOURNAL_TOLD_NODE, at->record.u.given.node.id, status, 0);
         } else if (at->record.kind == JOURNAL_INTENT) {

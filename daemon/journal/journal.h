@@ -104,6 +104,7 @@ struct rows_tree;
 struct journal_read {
     uint64_t session_id; /* 0: that of the node */
     uint64_t node_id;
+    uint64_t transfer; /* who asked (session/transfer.h); 0: the tree itself is wanted */
 };
 
 struct journal_tree {

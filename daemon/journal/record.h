@@ -179,6 +179,9 @@ enum journal_note_kind {
 
 enum { JOURNAL_NOTE_DELETED = 1, JOURNAL_NOTE_PURGED = 2 };
 
+/* The label of a purged session that is being imported: a start erases what there is of it. */
+#define JOURNAL_IMPORTING "importing"
+
 /* A bookmark that was taken away is a deleted one. A purged session's content is erased. */
 struct journal_note {
     uint32_t kind, flags, node_offset;

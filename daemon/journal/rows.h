@@ -79,8 +79,9 @@ struct rows_node {
 
 struct rows_tree {
     uint64_t session_id;
-    struct arena arena;      /* owns all bytes */
-    struct rows_node *nodes; /* owned array, by ascending id: parents first */
+    struct bytes model_hash, numerics_id; /* of what made the session */
+    struct arena arena;                   /* owns all bytes */
+    struct rows_node *nodes;              /* owned array, by ascending id: parents first */
     uint32_t node_count, node_capacity;
     struct journal_context *contexts; /* owned array, by ascending id: bases first */
     uint32_t context_count, context_capacity;
@@ -98,5 +99,17 @@ struct rows_tree {
 MUST_USE enum status rows_read_tree(struct database *database, uint64_t session_id,
                                     struct error *error, struct rows_tree **out);
 void rows_tree_destroy(struct rows_tree *tree); /* NULL is fine */
+
+/* An empty one, to be filled by hand. What is added is copied, its bytes are borrowed: they belong
+ * into the tree's arena. MEMORY. */
+MUST_USE enum status rows_tree_create(uint64_t session_id, struct rows_tree **out);
+MUST_USE enum status rows_tree_add_node(struct rows_tree *tree, const struct rows_node *node);
+MUST_USE enum status rows_tree_add_context(struct rows_tree *tree,
+                                           const struct journal_context *context);
+MUST_USE enum status rows_tree_add_steps(struct rows_tree *tree, const struct journal_steps *steps);
+MUST_USE enum status rows_tree_add_chunk(struct rows_tree *tree, const struct journal_chunk *chunk);
+MUST_USE enum status rows_tree_add_note(struct rows_tree *tree, const struct journal_note *note);
+MUST_USE enum status rows_tree_add_author_note(struct rows_tree *tree,
+                                               const struct journal_author_note *note);
 
 #endif

@@ -58,27 +58,12 @@ static enum status copy_digest(struct reading *reading, sqlite3_stmt *row, int c
     return STATUS_OK;
 }
 
-/* Room for one more; the array moves. */
-static enum status grow(struct reading *reading, void **array, size_t item_bytes, uint32_t count,
-                        uint32_t *capacity)
+static enum status added(struct reading *reading, enum status status)
 {
-    const uint32_t wanted = *capacity == 0 ? 16 : *capacity * 2;
-    void *items;
-
-    if (count < *capacity) {
-        return STATUS_OK;
-    }
-    items = memory_resize(*array, wanted, item_bytes);
-    if (items == NULL) {
-        return error_set(reading->error, STATUS_MEMORY, "out of memory while a session was loaded");
-    }
-    *array = items;
-    *capacity = wanted;
-    return STATUS_OK;
+    return status == STATUS_OK
+               ? STATUS_OK
+               : error_set(reading->error, status, "out of memory while a session was loaded");
 }
-
-#define GROW(reading, array, count, capacity) \
-    grow(reading, (void **)&(array), sizeof(*(array)), count, &(capacity))
 
 /* ---- rows ---- */
 
@@ -98,9 +83,7 @@ static enum status add_context(struct reading *reading, sqlite3_stmt *row)
     };
 
     TRY(copy_digest(reading, row, 4, context.prompt_digest));
-    TRY(GROW(reading, tree->contexts, tree->context_count, tree->context_capacity));
-    tree->contexts[tree->context_count++] = context;
-    return STATUS_OK;
+    return added(reading, rows_tree_add_context(tree, &context));
 }
 
 static enum status add_steps(struct reading *reading, sqlite3_stmt *row)
@@ -112,9 +95,7 @@ static enum status add_steps(struct reading *reading, sqlite3_stmt *row)
     };
 
     TRY(copy_digest(reading, row, 0, steps.digest));
-    TRY(GROW(reading, tree->steps, tree->steps_count, tree->steps_capacity));
-    tree->steps[tree->steps_count++] = steps;
-    return STATUS_OK;
+    return added(reading, rows_tree_add_steps(tree, &steps));
 }
 
 static void fill_sampled(struct reading *reading, sqlite3_stmt *row, struct rows_node *node)
@@ -169,9 +150,7 @@ static enum status add_node(struct reading *reading, sqlite3_stmt *row)
     if (node.is_sampled) {
         fill_sampled(reading, row, &node);
     }
-    TRY(GROW(reading, tree->nodes, tree->node_count, tree->node_capacity));
-    tree->nodes[tree->node_count++] = node;
-    return STATUS_OK;
+    return added(reading, rows_tree_add_node(tree, &node));
 }
 
 /* Chunks come by ascending key, nodes by ascending id: one walk over both. */
@@ -191,9 +170,7 @@ static enum status add_chunk(struct reading *reading, sqlite3_stmt *row)
     };
 
     chunk.count = (uint32_t)(chunk.tokens.size / 4);
-    TRY(GROW(reading, tree->chunks, tree->chunk_count, tree->chunk_capacity));
-    tree->chunks[tree->chunk_count++] = chunk;
-    return STATUS_OK;
+    return added(reading, rows_tree_add_chunk(tree, &chunk));
 }
 
 static enum status add_note(struct reading *reading, sqlite3_stmt *row)
@@ -210,9 +187,7 @@ static enum status add_note(struct reading *reading, sqlite3_stmt *row)
         .created_us = number(row, 7),
     };
 
-    TRY(GROW(reading, tree->notes, tree->note_count, tree->note_capacity));
-    tree->notes[tree->note_count++] = note;
-    return STATUS_OK;
+    return added(reading, rows_tree_add_note(tree, &note));
 }
 
 static enum status add_author_note(struct reading *reading, sqlite3_stmt *row)
@@ -228,9 +203,7 @@ static enum status add_author_note(struct reading *reading, sqlite3_stmt *row)
         .text = copy(reading, row, 5),
     };
 
-    TRY(GROW(reading, tree->author_notes, tree->author_note_count, tree->author_note_capacity));
-    tree->author_notes[tree->author_note_count++] = note;
-    return STATUS_OK;
+    return added(reading, rows_tree_add_author_note(tree, &note));
 }
 
 static enum status query(struct reading *reading, const char *sql,
@@ -275,10 +248,21 @@ static enum status read_chunks(struct reading *reading)
     return STATUS_OK;
 }
 
+static enum status take_origin(struct reading *reading, sqlite3_stmt *row)
+{
+    reading->tree->model_hash = copy(reading, row, 0);
+    reading->tree->numerics_id = copy(reading, row, 1);
+    return STATUS_OK;
+}
+
 static enum status read_tree(struct reading *reading)
 {
     const uint64_t id = reading->tree->session_id;
 
+    TRY(query(reading,
+              "SELECT o.model_hash, o.numerics_id FROM session s JOIN origin o "
+              "ON o.id = s.origin_id WHERE s.id = ?",
+              take_origin, id));
     TRY(query(reading,
               "SELECT id, base_id, base_count, speaker, prompt_digest, token_count, first_turn, "
               "scope_token_count, segments FROM context WHERE session_id = ? ORDER BY id",
@@ -315,15 +299,14 @@ static enum status read_tree(struct reading *reading)
 enum status rows_read_tree(struct database *database, uint64_t session_id, struct error *error,
                            struct rows_tree **out)
 {
-    struct rows_tree *tree = memory_alloc(1, sizeof(*tree));
-    struct reading reading = {.database = database, .tree = tree, .error = error};
+    struct rows_tree *tree = NULL;
+    struct reading reading = {.database = database, .error = error};
     enum status status;
 
-    if (tree == NULL) {
+    if (rows_tree_create(session_id, &tree) != STATUS_OK) {
         return error_set(error, STATUS_MEMORY, "out of memory while a session was loaded");
     }
-    tree->session_id = session_id;
-    arena_init(&tree->arena, TREE_BYTES_MAX);
+    reading.tree = tree;
     status = read_tree(&reading);
     if (status != STATUS_OK) {
         rows_tree_destroy(tree);
@@ -331,18 +314,4 @@ enum status rows_read_tree(struct database *database, uint64_t session_id, struc
     }
     *out = tree;
     return STATUS_OK;
-}
-
-void rows_tree_destroy(struct rows_tree *tree)
-{
-    if (tree != NULL) {
-        arena_finish(&tree->arena);
-        memory_free(tree->nodes);
-        memory_free(tree->contexts);
-        memory_free(tree->steps);
-        memory_free(tree->chunks);
-        memory_free(tree->notes);
-        memory_free(tree->author_notes);
-        memory_free(tree);
-    }
 }

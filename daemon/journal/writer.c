@@ -422,14 +422,20 @@ static enum status write_node_mark(struct writer *writer, const struct journal_r
     return erase(writer, erasing, sizeof(erasing) / sizeof(erasing[0]), mark->node_id, error);
 }
 
-static enum status write_note(struct writer *writer, const struct journal_record *record,
-                              struct error *error)
+static enum status erase_session(struct writer *writer, uint64_t id, struct error *error)
 {
     static const enum statement erasing[] = {
         STATEMENT_SESSION_GIVEN_ERASE,       STATEMENT_SESSION_CHUNKS_ERASE,
         STATEMENT_SESSION_TAILS_ERASE,       STATEMENT_SESSION_CONTEXTS_ERASE,
         STATEMENT_SESSION_LABEL_ERASE,       STATEMENT_SESSION_NOTES_ERASE,
         STATEMENT_SESSION_AUTHOR_NOTES_ERASE};
+
+    return erase(writer, erasing, sizeof(erasing) / sizeof(erasing[0]), id, error);
+}
+
+static enum status write_note(struct writer *writer, const struct journal_record *record,
+                              struct error *error)
+{
     const struct journal_note *note = &record->u.note;
 
     start(writer, STATEMENT_NOTE);
@@ -445,7 +451,27 @@ static enum status write_note(struct writer *writer, const struct journal_record
     if (note->kind != JOURNAL_NOTE_SESSION || (note->flags & JOURNAL_NOTE_PURGED) == 0) {
         return STATUS_OK;
     }
-    return erase(writer, erasing, sizeof(erasing) / sizeof(erasing[0]), note->id, error);
+    return erase_session(writer, note->id, error);
+}
+
+enum status writer_clean(struct writer *writer, struct error *error)
+{
+    static const char find[] =
+        "SELECT coalesce(min(id), 0) FROM note WHERE kind = 1 AND flags = 3 AND "
+        "label = CAST('" JOURNAL_IMPORTING "' AS BLOB)";
+    int64_t id = 0;
+
+    TRY(database_read_number(writer->database, find, error, &id));
+    while (id != 0) {
+        struct journal_record note = {.kind = JOURNAL_NOTE};
+
+        note.u.note = (struct journal_note){.kind = JOURNAL_NOTE_SESSION,
+                                            .id = (uint64_t)id,
+                                            .flags = JOURNAL_NOTE_DELETED | JOURNAL_NOTE_PURGED};
+        TRY(write_note(writer, &note, error));
+        TRY(database_read_number(writer->database, find, error, &id));
+    }
+    return STATUS_OK;
 }
 
 static enum status write_preamble(struct writer *writer, const struct journal_record *record,

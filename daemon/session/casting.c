@@ -103,6 +103,17 @@ static enum status add_persona(const struct casting *casting, const struct perso
     return status;
 }
 
+enum status casting_make_prompt(const struct casting *casting, const struct persona *persona,
+                                struct prompt **out)
+{
+    struct prompt_texts texts;
+
+    TRY(make_prompt(casting, persona, NULL, 0, &texts, out));
+    buffer_finish(&texts.system);
+    buffer_finish(&texts.examples);
+    return STATUS_OK;
+}
+
 enum status casting_add_persona(const struct casting *casting, const struct persona *persona,
                                 const struct variable *variables, uint32_t variable_count)
 {

@@ -27,6 +27,10 @@ MUST_USE enum status casting_add_persona(const struct casting *casting,
                                          const struct persona *persona,
                                          const struct variable *variables, uint32_t variable_count);
 
+/* What a persona becomes in this session, for its human. The share is the caller's. */
+MUST_USE enum status casting_make_prompt(const struct casting *casting,
+                                         const struct persona *persona, struct prompt **out);
+
 /* The same speaker as another cast has. */
 MUST_USE enum status casting_add_copy(const struct casting *casting,
                                       const struct cast_member *member);

@@ -9,6 +9,7 @@
 #include "session/context.h"
 #include "session/cue_list.h"
 #include "session/filling.h"
+#include "session/load_check.h"
 
 /* ---- nodes ---- */
 
@@ -417,6 +418,16 @@ static enum status apply_notes(const struct filling *filling)
     return STATUS_OK;
 }
 
+/* What another model made is read and never computed on. */
+static enum status check_tokens(const struct filling *filling)
+{
+    const struct node *found =
+        filling->session->is_foreign ? NULL : load_check(filling->store, filling->session);
+
+    return found == NULL ? STATUS_OK
+                         : filling_damaged(filling, "a token, a text or a size of node", found->id);
+}
+
 /* ---- all of it ---- */
 
 static enum status fill(struct filling *filling)
@@ -435,6 +446,7 @@ static enum status fill(struct filling *filling)
     }
     TRY(check_offsets(filling));
     TRY(drop_purged(filling));
+    TRY(check_tokens(filling));
     return apply_notes(filling);
 }
 

@@ -15,7 +15,7 @@
 #include "session/catalog.h"
 #include "session/change.h"
 
-static enum status draw_seed(struct error *error, uint64_t *out)
+enum status open_draw_seed(struct error *error, uint64_t *out)
 {
     uint64_t seed = 0;
     ssize_t size;
@@ -74,7 +74,7 @@ static enum status init_session(struct store *store, const struct request *reque
         session->seed = open->seed;
         return STATUS_OK;
     }
-    return draw_seed(error, &session->seed);
+    return open_draw_seed(error, &session->seed);
 }
 
 static enum status give_greetings(const struct session *session, struct change *change)

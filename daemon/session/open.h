@@ -8,6 +8,9 @@
 
 #include "session/state.h"
 
+/* A session's seed, where nobody names one. IO. */
+MUST_USE enum status open_draw_seed(struct error *error, uint64_t *out);
+
 void open_session(struct store *store, const struct request *request, struct reply_to to);
 void open_answer_list(struct store *store, const struct request *request, struct reply_to to);
 

@@ -5,6 +5,8 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "session/answer.h"
+#include "session/import.h"
+#include "session/import_save.h"
 #include "session/key.h"
 
 enum status pending_create(uint32_t node_count, struct bytes key, struct error *error,
@@ -49,7 +51,9 @@ static bool is_note(enum request_type type)
 static void complete(struct store *store, struct pending *pending)
 {
     store->pending_count--;
-    if (pending->status != STATUS_OK) {
+    if (pending->transfer != 0) {
+        import_saved(store, pending->transfer, pending->status);
+    } else if (pending->status != STATUS_OK) {
         struct error error = {0};
 
         error_set(&error, pending->status, "%s", status_text(pending->status));
@@ -63,6 +67,8 @@ static void complete(struct store *store, struct pending *pending)
         answer_session(store, pending->to, pending->type, pending->session);
     } else if (pending->type == REQUEST_CANCEL || is_note(pending->type)) {
         answer_done(store, pending->to, pending->type);
+    } else if (pending->type == REQUEST_SESSION_IMPORT) {
+        import_answer(store, pending->to, pending->session);
     } else if (pending->type == REQUEST_SESSION_OPEN) {
         pending->session->is_open = true;
         answer_session(store, pending->to, pending->type, pending->session);

@@ -32,6 +32,7 @@ struct pending {
     struct position head;    /* HEAD */
     struct bytes key;        /* owned copy: the client key that is forgotten if this fails */
     uint32_t uid;
+    uint64_t transfer;  /* SESSION_IMPORT: whose slice it is; 0: a repeat */
     enum status status; /* STORAGE once a node failed */
     uint32_t outstanding;
     uint32_t node_count;

@@ -248,6 +248,13 @@ static uint64_t scope_of(const struct prompt *prompt, uint32_t owner_uid)
     return scope;
 }
 
+void prompt_set_scope(struct prompt *prompt)
+{
+    const bool is_public = prompt->persona->visibility == VISIBILITY_PUBLIC;
+
+    prompt->scope = scope_of(prompt, is_public ? UINT32_MAX : prompt->persona->owner_uid);
+}
+
 static enum status make(struct making *making, const struct prompt_values *values)
 {
     struct prompt *prompt = making->prompt;
@@ -312,9 +319,7 @@ enum status prompt_create(const struct persona *persona, const struct template *
     making.prompt = prompt;
     status = make(&making, values);
     if (status == STATUS_OK) {
-        const bool is_public = persona->visibility == VISIBILITY_PUBLIC;
-
-        prompt->scope = scope_of(prompt, is_public ? UINT32_MAX : persona->owner_uid);
+        prompt_set_scope(prompt);
         *out = prompt;
         prompt = NULL; /* handed over */
     }

@@ -90,6 +90,8 @@ struct journal_prompt;
 MUST_USE enum status prompt_restore(const struct persona *persona, const struct template *model,
                                     const struct journal_prompt *row, struct error *error,
                                     struct prompt **out);
+/* Names what may share its KV, by what it is and whose. prompt_restore() takes the recorded one. */
+void prompt_set_scope(struct prompt *prompt);
 void prompt_destroy(struct prompt *prompt); /* NULL is fine */
 
 /* Whether it hides nothing: no text of the card is in it. */

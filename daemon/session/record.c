@@ -82,32 +82,36 @@ static enum status list_greetings(const struct prompt *prompt, struct buffer *ou
     return STATUS_OK;
 }
 
+enum status record_fill_prompt(const struct prompt *prompt, struct buffer *greetings,
+                               struct journal_prompt *out)
+{
+    TRY(list_greetings(prompt, greetings));
+    *out = (struct journal_prompt){
+        .persona_id = prompt->persona->id,
+        .scope = prompt->scope,
+        .format = (uint32_t)prompt->template.format,
+        .end_side = (uint32_t)prompt->end.side,
+        .is_open = prompt->is_open,
+        .character = prompt->character,
+        .user = prompt->user,
+        .post_history = buffer_bytes(&prompt->post_history),
+        .ids = ids_of(prompt->ids.ids, prompt->ids.count),
+        .greetings = buffer_bytes(greetings),
+        .inserts = buffer_bytes(&prompt->inserts.stored),
+    };
+    return STATUS_OK;
+}
+
 /* Also remembers the digest, by which contexts name their prompt. */
 static enum status add_prompt(struct journal_batch *batch, struct prompt *prompt)
 {
-    struct journal_record record = {
-        .kind = JOURNAL_PROMPT,
-        .u.prompt =
-            {
-                .persona_id = prompt->persona->id,
-                .scope = prompt->scope,
-                .format = (uint32_t)prompt->template.format,
-                .end_side = (uint32_t)prompt->end.side,
-                .is_open = prompt->is_open,
-                .character = prompt->character,
-                .user = prompt->user,
-                .post_history = buffer_bytes(&prompt->post_history),
-                .ids = ids_of(prompt->ids.ids, prompt->ids.count),
-                .inserts = buffer_bytes(&prompt->inserts.stored),
-            },
-    };
+    struct journal_record record = {.kind = JOURNAL_PROMPT};
     struct buffer greetings;
     enum status status;
 
     buffer_init(&greetings, FRAME_BODY_BYTES_MAX);
-    status = list_greetings(prompt, &greetings);
+    status = record_fill_prompt(prompt, &greetings, &record.u.prompt);
     if (status == STATUS_OK) {
-        record.u.prompt.greetings = buffer_bytes(&greetings);
         digest_prompt(&record.u.prompt);
         memcpy(prompt->digest, record.u.prompt.digest, sizeof(prompt->digest));
         status = journal_batch_add(batch, &record);
@@ -158,8 +162,8 @@ enum status record_add_joint(struct journal_batch *batch, const struct session *
     return journal_batch_add(batch, &record);
 }
 
-static enum status add_session(const struct store *store, struct journal_batch *batch,
-                               const struct session *session)
+enum status record_add_session(struct journal_batch *batch, const struct session *session,
+                               const struct journal_origin *origin)
 {
     const struct journal_record record = {
         .kind = JOURNAL_SESSION,
@@ -174,7 +178,7 @@ static enum status add_session(const struct store *store, struct journal_batch *
                 .head_offset = session->head_offset,
                 .group_mode = (uint32_t)session->cast.mode,
                 .label = bytes_of(session->label, session->label_bytes),
-                .origin = origin_of(store),
+                .origin = *origin,
             },
     };
 
@@ -282,11 +286,21 @@ static enum status add_context(struct journal_batch *batch, const struct session
     return status;
 }
 
+void record_digest_steps(struct bytes sampler, struct bytes cues,
+                         uint8_t digest[JOURNAL_DIGEST_BYTES])
+{
+    struct sha256 hash;
+
+    sha256_init(&hash);
+    hash_part(&hash, sampler);
+    hash_part(&hash, cues);
+    sha256_finish(&hash, digest);
+}
+
 static enum status add_steps(struct journal_batch *batch, const struct node_sampled *sampled,
                              uint8_t digest[JOURNAL_DIGEST_BYTES])
 {
     struct journal_record record = {.kind = JOURNAL_STEPS};
-    struct sha256 hash;
     struct buffer sampler;
     enum status status;
 
@@ -295,10 +309,7 @@ static enum status add_steps(struct journal_batch *batch, const struct node_samp
     if (status == STATUS_OK) {
         record.u.steps.sampler = buffer_bytes(&sampler);
         record.u.steps.cues = cue_list_bytes(sampled->cue_list);
-        sha256_init(&hash);
-        hash_part(&hash, record.u.steps.sampler);
-        hash_part(&hash, record.u.steps.cues);
-        sha256_finish(&hash, digest);
+        record_digest_steps(record.u.steps.sampler, record.u.steps.cues, digest);
         memcpy(record.u.steps.digest, digest, JOURNAL_DIGEST_BYTES);
         status = journal_batch_add(batch, &record);
     }
@@ -397,7 +408,9 @@ static enum status fill(const struct change *change, const struct change_answer 
                         struct journal_batch *batch)
 {
     if (answer->type == REQUEST_SESSION_OPEN) {
-        TRY(add_session(change->store, batch, change->session));
+        const struct journal_origin origin = origin_of(change->store);
+
+        TRY(record_add_session(batch, change->session, &origin));
     }
     TRY(store_parents(change));
     for (uint32_t i = 0; i < change->given_count; i++) {

@@ -47,6 +47,18 @@ MUST_USE enum status record_add_joint(struct journal_batch *batch, const struct 
 MUST_USE enum status record_add_head(struct journal_batch *batch, const struct session *session,
                                      const struct node *head, uint32_t offset);
 
+/* A session that is new, with its prompts and cast; made by that model. MEMORY. */
+MUST_USE enum status record_add_session(struct journal_batch *batch, const struct session *session,
+                                        const struct journal_origin *origin);
+
+/* The row of a prompt; its greetings are appended to the buffer and borrowed from there. MEMORY. */
+MUST_USE enum status record_fill_prompt(const struct prompt *prompt, struct buffer *greetings,
+                                        struct journal_prompt *out);
+
+/* The name of steps in the journal. */
+void record_digest_steps(struct bytes sampler, struct bytes cues,
+                         uint8_t digest[JOURNAL_DIGEST_BYTES]);
+
 /* A batch of small records of your own: submits it and gives its ticket. Takes the batch over. */
 MUST_USE enum status record_submit(struct store *store, struct journal_batch *batch,
                                    struct error *error, uint64_t *ticket);

@@ -24,6 +24,7 @@
 #include "schedule/branch.h"
 #include "session/position.h"
 #include "session/request_look.h"
+#include "session/request_transfer.h"
 
 enum request_type {
     REQUEST_INFO,
@@ -62,6 +63,8 @@ enum request_type {
     REQUEST_EXPAND,
     REQUEST_KEEP,
     REQUEST_NOTE,
+    REQUEST_SESSION_EXPORT,
+    REQUEST_SESSION_IMPORT,
     REQUEST_COUNT, /* stays last: numbers are stored with client keys, so append */
 };
 
@@ -327,6 +330,8 @@ struct request {
         struct request_nodes nodes;
         struct request_edit edit;
         struct request_label label;
+        struct request_export session_export;
+        struct request_import session_import;
         struct request_context context;
         struct request_distribution distribution;
         struct request_score score;
@@ -483,6 +488,8 @@ enum reply_type {
     REPLY_BOOKMARK_LIST,
     REPLY_CONTEXT,
     REPLY_NOTE,
+    REPLY_EXPORT,
+    REPLY_IMPORT,
 };
 
 struct reply {
@@ -537,6 +544,12 @@ struct reply {
         } bookmarks;
         struct context_view context;
         struct note_view note;
+        struct exported_view exported;
+        struct {
+            uint64_t transfer; /* wants more; with has_session it is over */
+            bool has_session;
+            struct session_view session;
+        } imported;
         struct distribution_view distribution;
         struct score_view score;
         struct compare_view compare;
@@ -569,7 +582,8 @@ struct session_events {
     void (*on_follow)(void *context, struct reply_to to, const struct follow *follow);
     /* The node has more released, or is visibly finished. */
     void (*on_progress)(void *context, uint64_t node);
-    /* Whether anybody would still get a reply to that request; NULL: yes. */
+    /* Whether anybody would still get a reply to that request (0: to any of that connection, it is
+     * open); NULL: yes. */
     bool (*is_awaited)(void *context, struct reply_to to);
     /* What store_prepare() waited for may be there: ask again. NULL where nobody waits. */
     void (*on_loaded)(void *context);

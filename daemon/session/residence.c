@@ -9,6 +9,7 @@
 #include "session/author_note.h"
 #include "session/bookmark.h"
 #include "session/expansion.h"
+#include "session/export.h"
 #include "session/key.h"
 #include "session/load_tree.h"
 
@@ -254,6 +255,11 @@ void residence_take(struct store *store)
     while (journal_tree_pop(store->settings.journal, &read) == STATUS_OK) {
         struct session *session = state_session_find(store, read.session_id);
 
+        if (read.read.transfer != 0) {
+            export_take(store, &read);
+            rows_tree_destroy(read.tree);
+            continue;
+        }
         if (session != NULL) {
             take_tree(store, session, &read);
         }
@@ -315,7 +321,7 @@ static bool is_resting(const struct store *store, const struct session *session)
            journal_told_count(store->settings.journal) >= session->idle_mark;
 }
 
-static void let_go(struct store *store, struct session *session)
+void residence_let_go(struct store *store, struct session *session)
 {
     uint32_t count = 0;
 
@@ -360,7 +366,7 @@ void residence_trim(struct store *store)
         if (session->is_used) {
             session->is_used = false;
         } else if (is_resting(store, session)) {
-            let_go(store, session);
+            residence_let_go(store, session);
         }
     }
 }

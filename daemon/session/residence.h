@@ -24,6 +24,9 @@ void residence_take(struct store *store);
 /* Lets trees go that rest, while there are too many bytes; a bounded look. */
 void residence_trim(struct store *store);
 
+/* Leaves the tree of a session to the journal. Nothing may borrow from it. */
+void residence_let_go(struct store *store, struct session *session);
+
 /* At the start, before the journal thread lives. False when it cannot be read, which is logged. */
 bool residence_load_now(struct store *store, struct session *session);
 

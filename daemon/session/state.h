@@ -37,6 +37,8 @@ struct id_array {
     uint32_t capacity;
 };
 
+struct transfer;
+
 struct store {
     struct store_settings settings; /* borrowed parts */
     struct encoder encoder;         /* owned */
@@ -65,6 +67,8 @@ struct store {
     uint32_t trim_at;                    /* where the look for trees that rest goes on */
     uint64_t absent_nodes[ABSENT_COUNT]; /* asked for lately, and not there */
     uint32_t absent_at;
+    struct transfer *transfers[TRANSFER_COUNT_MAX]; /* owned; NULL: free (transfer.h) */
+    uint64_t last_transfer_id;
     uint64_t park_checked_ns;
     uint64_t started_ns;
     bool is_stopping;

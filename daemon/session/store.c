@@ -20,7 +20,9 @@
 #include "session/edit.h"
 #include "session/expand.h"
 #include "session/expansion.h"
+#include "session/export.h"
 #include "session/group.h"
+#include "session/import.h"
 #include "session/inspect.h"
 #include "session/keep.h"
 #include "session/load.h"
@@ -32,6 +34,7 @@
 #include "session/say.h"
 #include "session/score.h"
 #include "session/service.h"
+#include "session/transfer.h"
 #include "session/verify.h"
 
 /* ---- life ---- */
@@ -121,6 +124,7 @@ void store_destroy(struct store *store)
         pending_drop(value);
     }
     free_values(&store->tickets, destroy_pending);
+    transfer_finish(store);
     generate_finish(store);
     look_finish(store);
     expansion_finish(store);
@@ -207,7 +211,7 @@ static bool makes_something(enum request_type type)
 {
     return type == REQUEST_SAY || type == REQUEST_GENERATE || type == REQUEST_APPEND ||
            type == REQUEST_EDIT || type == REQUEST_KEEP || type == REQUEST_SESSION_OPEN ||
-           type == REQUEST_PERSONA_PUT;
+           type == REQUEST_PERSONA_PUT || type == REQUEST_SESSION_IMPORT;
 }
 
 static const struct request_generation *generation_of(const struct request *request)
@@ -320,6 +324,8 @@ static void dispatch(struct store *store, const struct request *request, struct 
         [REQUEST_EDIT] = edit_execute,
         [REQUEST_EXPAND] = expand_execute,
         [REQUEST_KEEP] = keep_execute,
+        [REQUEST_SESSION_EXPORT] = export_execute,
+        [REQUEST_SESSION_IMPORT] = import_execute,
     };
 
     CHECK((size_t)request->type < sizeof(handlers) / sizeof(handlers[0]));

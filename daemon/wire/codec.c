@@ -254,6 +254,9 @@ static enum status op_decode(const Personad__V1__Request *from, struct arena *ar
         return codec_decode_backup(from->backup, error, out);
     case PERSONAD__V1__REQUEST__OP_DETOKENIZE:
         return codec_decode_detokenize(from->detokenize, error, out);
+    case PERSONAD__V1__REQUEST__OP_SESSION_EXPORT:
+    case PERSONAD__V1__REQUEST__OP_SESSION_IMPORT:
+        return codec_decode_transfer(from, error, out);
     case PERSONAD__V1__REQUEST__OP_DISTRIBUTION:
     case PERSONAD__V1__REQUEST__OP_SCORE:
     case PERSONAD__V1__REQUEST__OP_COMPARE:
@@ -394,6 +397,9 @@ static enum status reply_build(const struct reply *reply, const struct codec_dae
         return codec_build_bookmarks(reply, arena, out);
     case REPLY_CONTEXT:
         return codec_build_context(reply, arena, out);
+    case REPLY_EXPORT:
+    case REPLY_IMPORT:
+        return codec_build_transfer(reply, arena, out);
     case REPLY_DISTRIBUTION:
     case REPLY_SCORE:
     case REPLY_COMPARE:

@@ -92,6 +92,15 @@ MUST_USE enum status codec_build_session(const struct reply *reply, struct arena
 MUST_USE enum status codec_build_sessions(const struct reply *reply, struct arena *arena,
                                           Personad__V1__Reply *out);
 
+MUST_USE enum status codec_fill_session(const struct session_view *view, struct arena *arena,
+                                        Personad__V1__SessionInfo *out);
+
+/* codec_transfer.c */
+MUST_USE enum status codec_decode_transfer(const Personad__V1__Request *from, struct error *error,
+                                           struct request *out);
+MUST_USE enum status codec_build_transfer(const struct reply *reply, struct arena *arena,
+                                          Personad__V1__Reply *out);
+
 /* codec_generate.c */
 MUST_USE enum status codec_decode_say(const Personad__V1__SayRequest *from, struct arena *arena,
                                       struct error *error, struct request *out);

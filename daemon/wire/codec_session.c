@@ -85,8 +85,8 @@ enum status codec_decode_session_open(const Personad__V1__SessionOpenRequest *fr
     return STATUS_OK;
 }
 
-static enum status session_fill(const struct session_view *view, struct arena *arena,
-                                Personad__V1__SessionInfo *out)
+enum status codec_fill_session(const struct session_view *view, struct arena *arena,
+                               Personad__V1__SessionInfo *out)
 {
     CODEC_SET(out, id, view->id);
     CODEC_SET(out, owner_uid, view->owner_uid);
@@ -150,7 +150,7 @@ static enum status session_set_build(const struct reply *reply, struct arena *ar
     }
     out->result_case = PERSONAD__V1__REPLY__RESULT_SESSION_SET;
     out->session_set = body;
-    return session_fill(&reply->u.session.session, arena, body->session);
+    return codec_fill_session(&reply->u.session.session, arena, body->session);
 }
 
 enum status codec_build_session(const struct reply *reply, struct arena *arena,
@@ -168,7 +168,7 @@ enum status codec_build_session(const struct reply *reply, struct arena *arena,
     if (body->session == NULL) {
         return STATUS_MEMORY;
     }
-    TRY(session_fill(&reply->u.session.session, arena, body->session));
+    TRY(codec_fill_session(&reply->u.session.session, arena, body->session));
     TRY(greetings_fill(reply, arena, body));
     out->result_case = PERSONAD__V1__REPLY__RESULT_SESSION_OPEN;
     out->session_open = body;
@@ -189,7 +189,7 @@ enum status codec_build_sessions(const struct reply *reply, struct arena *arena,
     size_t size = 0;
     uint32_t taken = 0;
     while (taken < count) {
-        TRY(session_fill(&reply->u.sessions.items[taken], arena, list[taken]));
+        TRY(codec_fill_session(&reply->u.sessions.items[taken], arena, list[taken]));
         size += personad__v1__session_info__get_packed_size(list[taken]) + CODEC_ITEM_BYTES;
         if (size > CODEC_LIST_BYTES_MAX && taken > 0) {
             break;

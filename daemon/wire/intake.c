@@ -54,6 +54,8 @@ static const char *const request_names[] = {
     [REQUEST_EXPAND] = "Expand",
     [REQUEST_KEEP] = "Keep",
     [REQUEST_NOTE] = "Note",
+    [REQUEST_SESSION_EXPORT] = "SessionExport",
+    [REQUEST_SESSION_IMPORT] = "SessionImport",
 };
 static_assert(sizeof request_names / sizeof *request_names == REQUEST_COUNT, "every request");
 

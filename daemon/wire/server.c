@@ -96,7 +96,7 @@ static bool is_awaited(void *context, struct reply_to to)
     const struct server *server = context;
     const struct connection *connection = table_find(&server->connections, to.connection);
 
-    return connection != NULL && connection_awaits(connection, to.request);
+    return connection != NULL && (to.request == 0 || connection_awaits(connection, to.request));
 }
 
 static void on_loaded(void *context)

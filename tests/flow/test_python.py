@@ -46,6 +46,29 @@ def test_the_parsed_messages_are_those_of_protoc(tmp_path):
     assert schema.parse(text.replace("limit_value = 4", "limit_value = 5")) != want
 
 
+def test_a_session_goes_out_as_a_file_and_comes_back(python, daemon, tmp_path):
+    session = python.open("keeper", seed=5)
+    session.say("Who is there?", n=2, max_tokens=12)
+    data = b"".join(session.export())
+    again = python.import_(data)
+    assert b"".join(again.export()) == data and again.id != session.id
+    assert again.cast == session.cast and again.seed == session.seed
+    with open(tmp_path / "file", "wb") as file:
+        file.writelines(session.export())
+    with open(tmp_path / "file", "rb") as file:
+        assert b"".join(python.import_(file).export()) == data
+    path = b"".join(again.export(again.walk()[-1].id))
+    assert path.count(b'"record":"node"') < data.count(b'"record":"node"')
+
+    async def both():
+        async with AsyncClient(daemon.socket) as other:
+            made = await other.import_(data)
+            return b"".join([piece async for piece in made.export()])
+    assert asyncio.run(both()) == data
+    with pytest.raises(PersonadError):
+        python.import_(data[:-30])
+
+
 def test_a_conversation(python, client):
     session = python.open("plain", seed=3, label="from Python")
     given = session.append("Once upon a time")

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from client import CODES, MESSAGES, Client, Refused
+from test_export import export, import_file
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="needs root to become other users")
 
@@ -230,3 +231,34 @@ def test_client_keys_of_users_do_not_meet(shared):
             return put.persona.id
 
     assert as_user(ANN, put, b"One") != as_user(BOB, put, b"Two")
+
+
+def test_exports_of_others_are_denied_and_their_personas_stay_hidden(shared):
+    def make():
+        with shared.client() as client:
+            session = client.open(b"keeper")
+            client.finish(client.send_generate(session, op="say", text=b"Hello", max_tokens=9))
+            data = export(client, session)
+            assert export(client, import_file(client, data).id).count(b"\n") == data.count(b"\n")
+            return f"{session} {data.decode()}"
+
+    session, data = as_user(ANN, make).split(" ", 1)
+    items = [json.loads(line) for line in data.splitlines()]
+    # The keeper is the daemon's: neither its card, nor its prompt, nor a frame that may quote it.
+    assert items[2]["persona"] == "keeper" and items[2]["hidden"]
+    assert "card" not in items[2] and "prompt" not in items[2]
+    nodes = [item for item in items if item["record"] == "node"]
+    assert all("context" not in item and "seed" not in item for item in nodes)
+    assert nodes[-1]["origin"] == "imported" and nodes[-1]["text"]
+
+    def pry():
+        with shared.client() as client:
+            try:
+                export(client, int(session))
+            except Refused as refused:
+                return refused.code
+
+    assert as_user(BOB, pry) == str(CODES["DENIED"])
+    with shared.client() as client:  # who owns it may see it
+        mine = client.open(b"keeper")
+        assert b'"card"' in export(client, mine) and b'"prompt"' in export(client, mine)

@@ -54,7 +54,8 @@ CONFINED = [
     ("utf8proc", r"\butf8proc_\w+|\bUTF8PROC_\w+|<utf8proc\.h>", r"daemon/text/.*"),
     ("jansson", r"\bjson_\w+_t\b|\bjson_t\b|\bjson_(loads?|loadb|dumps?|decref|object_get)\b|"
                 r"<jansson\.h>",
-     r"daemon/session/card.*\.[ch]|daemon/model/(hf_|safetensors).*\.[ch]|clients/cli/.*"),
+     r"daemon/session/(card|portable).*\.[ch]|"
+     r"daemon/model/(hf_|safetensors).*\.[ch]|clients/cli/.*"),
     ("nettle", r"\bnettle_\w+|\bsha256_ctx\b|<nettle/", r"daemon/base/sha256\.[ch]"),
     ("SQLite", r"\bsqlite3_\w+|\bSQLITE_[A-Z]\w+|<sqlite3\.h>",
      r"daemon/journal/.*|tests/unit/journal/.*"),

@@ -316,6 +316,19 @@ int personad_purge(personad_client *client, const uint64_t *nodes, size_t node_c
 
 /* The same for a whole session; undo and purge exclude each other. */
 int personad_session_delete(personad_client *client, uint64_t session, bool undo, bool purge);
+
+/* A session as a file (docs/EXPORT.md): on_data gets its bytes in order, false ends it with
+ * PERSONAD_CANCELLED. node: only the path to it; 0: everything. */
+int personad_session_export(personad_client *client, uint64_t session, uint64_t node,
+                            bool (*on_data)(void *context, const void *data, size_t size),
+                            void *context);
+
+/* And back. read_data fills in up to `size` bytes of the file: how many, 0 at its end, negative
+ * when it cannot be read. All of it becomes a session, or nothing does. */
+int personad_session_import(personad_client *client,
+                            long (*read_data)(void *context, void *data, size_t size),
+                            void *context, const struct personad_session **out);
+
 /* The daemon writes a copy of its journal to that path, absolute and new. */
 int personad_backup(personad_client *client, struct personad_text path);
 int personad_persona_delete(personad_client *client, uint64_t persona);

@@ -16,6 +16,7 @@ goes on behind so many bytes of the node's text).
 """
 from __future__ import annotations
 
+import io
 from typing import AsyncIterator, Dict, Iterable, List, Optional, Sequence, Union
 
 from .connection import Connection
@@ -30,6 +31,7 @@ Option = Union[str, bytes, Sequence[int]]
 Speaker = Union[int, str]
 Joining = Union[str, int, Human]
 
+_PIECE_BYTES = 256 * 1024
 _SAMPLER_NAMES = set(MESSAGES["Sampler"].DESCRIPTOR.fields_by_name)
 _GENERATION_NAMES = {"n", "seed", "raw_seed", "prefix", "numbers", "choices", "distinct_first",
                      "at_byte"}
@@ -140,6 +142,24 @@ class AsyncSession:
             body.rename.name = _bytes(name)
         self._take_cast((await self._client.connection.call("session_set", fill)).session)
         return self.members
+
+    # ---- as a file
+
+    async def export(self, node: Optional[int] = None) -> AsyncIterator[bytes]:
+        """The session's file (docs/EXPORT.md) in pieces; node: only the path to it."""
+        transfer = 0
+        while True:
+            def fill(body):
+                if transfer:
+                    body.transfer = transfer
+                else:
+                    body.session = self.id
+                    body.node = node or 0
+            page = (await self._client.connection.call("session_export", fill))
+            yield page.data
+            if page.end:
+                return
+            transfer = page.transfer
 
     # ---- growing
 
@@ -426,6 +446,23 @@ class AsyncClient:
             body.group_mode = ENUMS["GroupMode"]["JOINT" if joint else "SEPARATE"]
         reply = await self.connection.call("session_open", fill)
         return AsyncSession(self, reply.session, [Node.of(node) for node in reply.greetings])
+
+    async def import_(self, file) -> AsyncSession:
+        """A session from a file of AsyncSession.export(): its bytes, or a file open for reading
+        bytes. All of it becomes a session, or nothing does."""
+        data = io.BytesIO(file) if isinstance(file, (bytes, bytearray, memoryview)) else file
+        transfer = 0
+        while True:
+            piece = data.read(_PIECE_BYTES)
+
+            def fill(body):
+                body.transfer = transfer
+                body.data = piece
+                body.end = not piece
+            reply = await self.connection.call("session_import", fill)
+            if reply.HasField("session"):
+                return AsyncSession(self, reply.session)
+            transfer = reply.transfer
 
     async def sessions(self) -> List[AsyncSession]:
         found: List[AsyncSession] = []

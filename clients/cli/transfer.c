@@ -1,0 +1,226 @@
+/* persona export SESSION, persona import FILE: a session as a file of JSON lines, or of plain text.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cast.h"
+#include "cli.h"
+#include "json.h"
+
+struct options {
+    uint64_t node;
+    const char *path; /* NULL: standard output or input */
+    bool is_text;
+};
+
+static bool on_node(void *context, const char *value)
+{
+    return cli_parse_u64(value, UINT64_MAX, &((struct options *)context)->node);
+}
+
+static bool on_output(void *context, const char *value)
+{
+    ((struct options *)context)->path = strcmp(value, "-") == 0 ? NULL : value;
+    return true;
+}
+
+static bool on_format(void *context, const char *value)
+{
+    ((struct options *)context)->is_text = strcmp(value, "text") == 0;
+    return strcmp(value, "text") == 0 || strcmp(value, "jsonl") == 0;
+}
+
+static const struct cli_extra export_extras[] = {
+    {"format", "F", "jsonl (everything, the default) or text (the words of one path)", on_format},
+    {"node", "N", "only the path to node N; with text default: the session's head", on_node},
+    {"output", "FILE", "write it there instead of standard output; FILE must not exist", on_output},
+    {NULL, NULL, NULL, NULL},
+};
+
+/* ---------------------------------------------------------------- export */
+
+static bool on_data(void *context, const void *data, size_t size)
+{
+    FILE *file = context;
+    return fwrite(data, 1, size, file) == size;
+}
+
+/* Turns with the names of their speakers in front. */
+static int text_print(struct cli *cli, uint64_t session, uint64_t node, FILE *file)
+{
+    const struct personad_position position = {node, PERSONAD_END};
+    struct personad_walk_options walk = {
+        .session = session,
+        .position = node != 0 ? &position : NULL,
+        .what = PERSONAD_PATH,
+        .text = true,
+    };
+    struct cast cast;
+    bool end = false;
+    bool is_first = true;
+    if (cast_read(cli, session, &cast) != CLI_OK) {
+        return CLI_FAILED;
+    }
+    while (!end) {
+        const struct personad_node *nodes = NULL;
+        size_t count = 0;
+        if (personad_walk(cli->client, &walk, &nodes, &count, &end) != PERSONAD_OK) {
+            return cli_failed(cli);
+        }
+        for (size_t i = 0; i < count; i++) {
+            if (nodes[i].opens_turn) {
+                const uint32_t speaker = nodes[i].speaker;
+                (void)fprintf(file, "%s%s: ", is_first ? "" : "\n",
+                              speaker < cast.count ? cast.members[speaker].name : "?");
+            }
+            is_first = false;
+            (void)fwrite(nodes[i].text.data, 1, nodes[i].text.size, file);
+        }
+        walk.skip += (uint32_t)count;
+    }
+    (void)fputs(is_first ? "" : "\n", file);
+    return CLI_OK;
+}
+
+static int write_all(struct cli *cli, uint64_t session, const struct options *options, FILE *file)
+{
+    if (options->is_text) {
+        return text_print(cli, session, options->node, file);
+    }
+    if (personad_session_export(cli->client, session, options->node, on_data, file) !=
+        PERSONAD_OK) {
+        return cli_failed(cli);
+    }
+    return CLI_OK;
+}
+
+/* Private like the sessions themselves, and never in the place of another file. */
+static FILE *file_create(const char *path)
+{
+    const int file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    FILE *made = file < 0 ? NULL : fdopen(file, "w");
+    if (made == NULL) {
+        cli_complain("%s: %s", path, strerror(errno));
+    }
+    return made;
+}
+
+static int write_file(struct cli *cli, uint64_t session, const struct options *options)
+{
+    FILE *file = file_create(options->path);
+    if (file == NULL) {
+        return CLI_FAILED;
+    }
+    int status = write_all(cli, session, options, file);
+    const bool is_bad = fflush(file) != 0 || ferror(file) || fsync(fileno(file)) != 0;
+    if (fclose(file) != 0 || is_bad) {
+        cli_complain("%s: it could not be written", options->path);
+        status = CLI_FAILED;
+    }
+    if (status != CLI_OK) {
+        (void)unlink(options->path);
+    }
+    return status;
+}
+
+static int export_run(struct cli *cli, int argument_count, char **arguments)
+{
+    struct options options = {0};
+    uint64_t session = 0;
+    const int parsed = cli_parse(cli, &command_export, argument_count, arguments, &options);
+    if (parsed != CLI_OK) {
+        return parsed < 0 ? CLI_OK : parsed;
+    }
+    if (argument_count - optind != 1 || !cli_parse_u64(arguments[optind], UINT64_MAX, &session)) {
+        cli_complain("name one session by its number; persona tree lists them");
+        return CLI_USAGE;
+    }
+    const int status = cli_connect(cli);
+    if (status != CLI_OK) {
+        return status;
+    }
+    return options.path != NULL ? write_file(cli, session, &options)
+                                : write_all(cli, session, &options, stdout);
+}
+
+const struct cli_command command_export = {
+    .name = "export",
+    .usage = "[OPTIONS] SESSION",
+    .summary = "write a session with everything in it to a file",
+    .help =
+        "jsonl has all that persona import needs to make the same session again, on any daemon:\n"
+        "docs/EXPORT.md describes it. text has the words of one path and loses everything else.",
+    .extras = export_extras,
+    .run = export_run,
+};
+
+/* ---------------------------------------------------------------- import */
+
+static long read_data(void *context, void *data, size_t size)
+{
+    FILE *file = context;
+    const size_t got = fread(data, 1, size, file);
+    return got == 0 && ferror(file) ? -1 : (long)got;
+}
+
+static int import_file(struct cli *cli, FILE *file)
+{
+    const struct personad_session *session = NULL;
+    if (personad_session_import(cli->client, read_data, file, &session) != PERSONAD_OK) {
+        return cli_failed(cli);
+    }
+    if (cli->json) {
+        struct json json;
+        json_start(&json, stdout);
+        json_u64(&json, "session", session->id);
+        json_u64(&json, "nodes", session->node_count);
+        json_u64(&json, "head", session->head.node);
+        json_text(&json, "label", session->label);
+        json_end(&json);
+    } else {
+        (void)printf("session %" PRIu64 ", %" PRIu64 " nodes\n", session->id, session->node_count);
+    }
+    return CLI_OK;
+}
+
+static int import_run(struct cli *cli, int argument_count, char **arguments)
+{
+    const int parsed = cli_parse(cli, &command_import, argument_count, arguments, NULL);
+    if (parsed != CLI_OK) {
+        return parsed < 0 ? CLI_OK : parsed;
+    }
+    if (argument_count - optind != 1) {
+        cli_complain("name one file, or - for standard input");
+        return CLI_USAGE;
+    }
+    const char *path = arguments[optind];
+    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+    if (file == NULL) {
+        cli_complain("%s: %s", path, strerror(errno));
+        return CLI_FAILED;
+    }
+    int status = cli_connect(cli);
+    if (status == CLI_OK) {
+        status = import_file(cli, file);
+    }
+    if (file != stdin) {
+        (void)fclose(file);
+    }
+    return status;
+}
+
+const struct cli_command command_import = {
+    .name = "import",
+    .usage = "[OPTIONS] FILE",
+    .summary = "make a session from a file that persona export wrote",
+    .help =
+        "All of the file becomes a session of yours with new numbers, or nothing does. Under the\n"
+        "model that made it, it goes on and verifies; under another one it can be read.",
+    .run = import_run,
+};

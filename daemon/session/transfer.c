@@ -1,0 +1,124 @@
+#include "session/transfer.h"
+
+#include "base/memory.h"
+#include "session/import_save.h"
+
+static bool is_alive(const struct store *store, const struct transfer *transfer)
+{
+    const struct session_events *events = &store->settings.events;
+    const struct reply_to connection = {transfer->to.connection, 0};
+
+    return transfer->saving != NULL || events->is_awaited == NULL ||
+           events->is_awaited(events->context, connection);
+}
+
+/* Those whose connection is gone go; how many are left, and of this user. */
+static uint32_t sweep(struct store *store, uint32_t uid, uint32_t *of_user, uint32_t *free_at)
+{
+    uint32_t count = 0;
+
+    *of_user = 0;
+    *free_at = TRANSFER_COUNT_MAX;
+    for (uint32_t i = 0; i < TRANSFER_COUNT_MAX; i++) {
+        if (store->transfers[i] != NULL && !is_alive(store, store->transfers[i])) {
+            transfer_destroy(store, store->transfers[i]);
+        }
+        if (store->transfers[i] == NULL) {
+            *free_at = i;
+            continue;
+        }
+        count++;
+        *of_user += store->transfers[i]->uid == uid;
+    }
+    return count;
+}
+
+enum status transfer_create(struct store *store, uint32_t uid, struct reply_to to, bool is_import,
+                            struct error *error, struct transfer **out)
+{
+    struct transfer *transfer;
+    struct user *user = NULL;
+    uint32_t of_user = 0;
+    uint32_t at = 0;
+
+    TRY(state_user(store, uid, error, &user));
+    if (sweep(store, uid, &of_user, &at) == TRANSFER_COUNT_MAX) {
+        return error_set_limit(error, "TRANSFER_COUNT_MAX", TRANSFER_COUNT_MAX,
+                               "%u exports and imports are under way; try again",
+                               (unsigned)TRANSFER_COUNT_MAX);
+    }
+    if (of_user >= TRANSFER_PER_USER_COUNT_MAX) {
+        return error_set_limit(error, "TRANSFER_PER_USER_COUNT_MAX", TRANSFER_PER_USER_COUNT_MAX,
+                               "%u exports and imports of yours are under way; end one first",
+                               of_user);
+    }
+    transfer = memory_alloc(1, sizeof(*transfer));
+    if (transfer == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory for a transfer");
+    }
+    transfer->id = ++store->last_transfer_id;
+    transfer->uid = uid;
+    transfer->to = to;
+    transfer->is_import = is_import;
+    transfer->user = user;
+    buffer_init(&transfer->out, TREE_BYTES_MAX);
+    store->transfers[at] = transfer;
+    *out = transfer;
+    return STATUS_OK;
+}
+
+enum status transfer_find(const struct store *store, uint64_t id, uint32_t uid, struct reply_to to,
+                          bool is_import, struct error *error, struct transfer **out)
+{
+    for (uint32_t i = 0; i < TRANSFER_COUNT_MAX; i++) {
+        struct transfer *transfer = store->transfers[i];
+
+        if (transfer != NULL && transfer->id == id && transfer->uid == uid &&
+            transfer->to.connection == to.connection && transfer->is_import == is_import) {
+            *out = transfer;
+            return STATUS_OK;
+        }
+    }
+    return error_set(error, STATUS_NOT_FOUND, "there is no %s %llu on this connection",
+                     is_import ? "import" : "export", (unsigned long long)id);
+}
+
+enum status transfer_count(struct transfer *transfer, struct error *error)
+{
+    const struct rows_tree *tree = transfer->portable.tree;
+    const uint64_t bytes = tree->arena.used_bytes +
+                           (uint64_t)tree->node_capacity * sizeof(struct rows_node) +
+                           (uint64_t)tree->chunk_capacity * sizeof(struct journal_chunk);
+
+    if (bytes > transfer->counted_bytes) {
+        TRY(state_content_check(transfer->user, bytes - transfer->counted_bytes, error));
+        transfer->user->content_bytes += bytes - transfer->counted_bytes;
+        transfer->counted_bytes = bytes;
+    }
+    return STATUS_OK;
+}
+
+void transfer_destroy(struct store *store, struct transfer *transfer)
+{
+    for (uint32_t i = 0; i < TRANSFER_COUNT_MAX; i++) {
+        if (store->transfers[i] == transfer) {
+            store->transfers[i] = NULL;
+        }
+    }
+    transfer->user->content_bytes -= transfer->counted_bytes;
+    import_save_destroy(store, transfer->saving);
+    portable_writer_destroy(transfer->writer);
+    portable_reader_finish(&transfer->reader);
+    portable_finish(&transfer->portable);
+    buffer_finish(&transfer->out);
+    memory_free(transfer);
+}
+
+void transfer_finish(struct store *store)
+{
+    for (uint32_t i = 0; i < TRANSFER_COUNT_MAX; i++) {
+        if (store->transfers[i] != NULL) {
+            transfer_destroy(store, store->transfers[i]);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+/* Exports and imports under way: files that travel in pieces, one request a piece.
+ *
+ * Thread: loop. A transfer belongs to the connection that began it, and goes with it: whose
+ * connection is gone is found when another one begins. The store owns them.
+ */
+#ifndef PERSONAD_SESSION_TRANSFER_H
+#define PERSONAD_SESSION_TRANSFER_H
+
+#include "session/portable_read.h"
+#include "session/portable_write.h"
+#include "session/state.h"
+
+struct import_saving;
+
+struct transfer {
+    uint64_t id;
+    uint32_t uid;
+    bool is_import;
+    struct reply_to to; /* who began it, or waits now */
+    struct portable portable;
+    struct user *user;      /* borrowed */
+    uint64_t counted_bytes; /* of the portable, counted for the user */
+
+    /* export */
+    uint64_t session_id, node;
+    struct portable_writer *writer; /* owned; NULL: its rows are being read */
+    struct buffer out;              /* owned */
+    bool is_over;
+
+    /* import */
+    struct portable_reader reader; /* owned */
+    struct import_saving *saving;  /* owned; NULL: the file is still coming */
+};
+
+/* LIMIT past TRANSFER_COUNT_MAX or TRANSFER_PER_USER_COUNT_MAX; MEMORY. */
+MUST_USE enum status transfer_create(struct store *store, uint32_t uid, struct reply_to to,
+                                     bool is_import, struct error *error, struct transfer **out);
+
+/* NOT_FOUND where this connection has no such transfer of that kind. */
+MUST_USE enum status transfer_find(const struct store *store, uint64_t id, uint32_t uid,
+                                   struct reply_to to, bool is_import, struct error *error,
+                                   struct transfer **out);
+
+/* Counts what the portable holds now; LIMIT of the user's content. */
+MUST_USE enum status transfer_count(struct transfer *transfer, struct error *error);
+
+void transfer_destroy(struct store *store, struct transfer *transfer);
+
+/* All of them, for store_destroy(). */
+void transfer_finish(struct store *store);
+
+#endif
