@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -199,6 +200,58 @@ static void test_every_allocation_of_a_request_may_fail(void **state)
     assert_int_equal(rig.reply.node_count, 4);
 }
 
+/* The same for a group, its notes, and the lore of its cards. */
+static void test_every_allocation_of_a_group_may_fail(void **state)
+{
+    static const char lore_card[] =
+        "{\"spec\":\"chara_card_v2\",\"data\":{\"name\":\"Bob\",\"description\":\"B.\","
+        "\"mes_example\":\"{{user}}: One?\\n{{char}}: Two.\","
+        "\"post_history_instructions\":\"Be short.\",\"character_book\":{\"entries\":["
+        "{\"keys\":[\"what\"],\"content\":\"It is {{char}}.\"},"
+        "{\"keys\":[\"x\"],\"constant\":true,\"content\":\"Always.\"}]},"
+        "\"extensions\":{\"depth_prompt\":{\"prompt\":\"Hm.\",\"depth\":1}}}}";
+    struct request put = rig_request(REQUEST_PERSONA_PUT);
+    struct request open = rig_request(REQUEST_SESSION_OPEN);
+    struct request set = rig_request(REQUEST_SESSION_SET);
+    struct request note = rig_request(REQUEST_NOTE);
+    struct request_member members[] = {{.name = bytes_of_text("Eve")}, {0}};
+    struct request say;
+    uint64_t session;
+
+    (void)state;
+    open.u.session_open.persona = rig_put(&rig, greeting_card);
+    put.u.persona_put.card = bytes_of_text(lore_card);
+    check_faults(put, 0);
+    members[1].persona = rig.reply.id;
+    open.u.session_open.group_mode = GROUP_JOINT;
+    open.u.session_open.members = members;
+    open.u.session_open.member_count = 1;
+    check_faults(open, 0);
+    session = rig.reply.id;
+    set.u.session_set = (struct request_session_set){
+        .session = session,
+        .members = members + 1,
+        .member_count = 1,
+        .has_name = true,
+        .speaker = 2,
+        .name = bytes_of_text("Eva"),
+    };
+    check_faults(set, session);
+    assert_int_equal(rig.reply.session.cast_count, 4);
+    note.u.note = (struct request_note){
+        .session = session, .has_text = true, .text = bytes_of_text("It rains."), .depth = 1};
+    check_faults(note, session);
+    note.u.note.text = bytes_of_text("It snows.");
+    check_faults(note, session);
+    say = rig_say(session, "What is it?");
+    say.u.say.has_reply_speaker = true;
+    say.u.say.reply_speaker = 3;
+    check_faults(say, session);
+    assert_int_equal(rig.reply.node_count, 2);
+    assert_non_null(strstr(rig_context(&rig, rig.engine->branch_count - 1), "It is Bob."));
+    assert_non_null(strstr(rig_context(&rig, rig.engine->branch_count - 1), "It snows."));
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -224,6 +277,7 @@ int main(void)
         TEST(test_stopping_refuses_and_leaves_intents),
         TEST(test_limits_are_named),
         TEST(test_every_allocation_of_a_request_may_fail),
+        TEST(test_every_allocation_of_a_group_may_fail),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
