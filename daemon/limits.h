@@ -73,7 +73,9 @@ enum {
     LORE_ENTRY_COUNT_MAX = 4096,     /* of a card */
     LORE_KEY_COUNT_MAX = 8192,       /* likewise */
     LORE_SCAN_BYTES_MAX = 16 * 1024, /* of the last turns, where keys are looked for */
-    TRANSFER_COUNT_MAX = 32,         /* exports and imports under way */
+    LORE_SEARCH_BYTES_MAX =
+        32 * 1024 * 1024,    /* a context, text times keys; then no more are found */
+    TRANSFER_COUNT_MAX = 32, /* exports and imports under way */
     TRANSFER_PER_USER_COUNT_MAX = 8,
     EXPORT_PAGE_BYTES = 256 * 1024,          /* a reply has about so many bytes of a file */
     IMPORT_PIECE_BYTES_MAX = 1024 * 1024,    /* of a file, in one request */

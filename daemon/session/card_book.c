@@ -5,6 +5,7 @@
 
 #include "limits.h"
 #include "session/card_settings.h"
+#include "text/case_fold.h"
 
 /* Where other programs put an entry: extensions.position. */
 enum { POSITION_BEFORE = 0, POSITION_AFTER = 1, POSITION_DEPTH = 4 };
@@ -91,9 +92,29 @@ static enum status read_number(const json_t *object, size_t at, const char *key,
     return is_absent(value) || *has ? STATUS_OK : wrong(error, at, key, "a number");
 }
 
+/* A key as it is compared: without case, unless that counts. */
+static enum status fold_key(struct card *card, bool is_case_sensitive, struct bytes *key)
+{
+    struct buffer folded;
+    enum status status;
+
+    if (is_case_sensitive) {
+        return STATUS_OK;
+    }
+    buffer_init(&folded, 4 * (size_t)PERSONA_CARD_BYTES_MAX);
+    status = case_fold(*key, &folded);
+    if (status == STATUS_OK) {
+        *key = bytes_of(arena_copy(&card->arena, folded.data, folded.size), folded.size);
+        status = key->data != NULL ? STATUS_OK : STATUS_MEMORY;
+    }
+    buffer_finish(&folded);
+    return status;
+}
+
 /* Keys that show something; a list, or (as some write it) one text. */
 static enum status read_keys(struct card *card, const json_t *entry, size_t at, const char *key,
-                             struct error *error, const struct bytes **out, uint32_t *count)
+                             bool is_case_sensitive, struct error *error, const struct bytes **out,
+                             uint32_t *count)
 {
     const json_t *value = json_object_get(entry, key);
     const struct bytes *all = NULL;
@@ -111,8 +132,12 @@ static enum status read_keys(struct card *card, const json_t *entry, size_t at, 
     }
     *count = 0;
     for (uint32_t i = 0; i < all_count; i++) {
-        if (all[i].size > 0) {
-            kept[(*count)++] = all[i];
+        if (all[i].size == 0) {
+            continue;
+        }
+        kept[*count] = all[i];
+        if (fold_key(card, is_case_sensitive, &kept[(*count)++]) != STATUS_OK) {
+            return error_set(error, STATUS_MEMORY, "out of memory while a card was read");
         }
     }
     card->lore_key_count += *count;
@@ -216,13 +241,14 @@ static enum status read_entry(struct card *card, const json_t *entry, size_t at,
                          "the card's field \"character_book.entries[%zu]\" must be an object", at);
     }
     TRY(card_read_text(card, entry, "content", error, &lore->content));
-    TRY(read_keys(card, entry, at, "keys", error, &lore->keys, &lore->key_count));
-    TRY(read_keys(card, entry, at, "secondary_keys", error, &lore->secondary,
-                  &lore->secondary_count));
+    TRY(read_flag(entry, at, "case_sensitive", false, error, &lore->is_case_sensitive));
+    TRY(read_keys(card, entry, at, "keys", lore->is_case_sensitive, error, &lore->keys,
+                  &lore->key_count));
+    TRY(read_keys(card, entry, at, "secondary_keys", lore->is_case_sensitive, error,
+                  &lore->secondary, &lore->secondary_count));
     TRY(read_flag(entry, at, "enabled", true, error, &lore->is_enabled));
     TRY(read_flag(entry, at, "constant", false, error, &lore->is_constant));
     TRY(read_flag(entry, at, "selective", false, error, &is_selective));
-    TRY(read_flag(entry, at, "case_sensitive", false, error, &lore->is_case_sensitive));
     TRY(read_flag(entry, at, "use_regex", false, error, &is_expression));
     TRY(read_number(entry, at, "insertion_order", INT32_MAX, error, &has, &lore->order));
     TRY(read_number(entry, at, "priority", INT32_MAX, error, &has, &lore->priority));

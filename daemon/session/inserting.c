@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "limits.h"
 #include "session/author_note.h"
 #include "session/lore.h"
 
@@ -96,12 +97,16 @@ static enum status add_author_note(const struct inserting *inserting, struct ins
                         : inserting_add(inserting, note->role, note->depth, note->text, out);
 }
 
-enum status inserting_collect(const struct inserting *inserting, struct insert_list *out)
+enum status inserting_collect(const struct inserting *asked, struct insert_list *out)
 {
+    uint64_t work = LORE_SEARCH_BYTES_MAX;
+    struct inserting copy = *asked;
+    const struct inserting *inserting = &copy;
     const struct cast *cast = &inserting->session->cast;
     const struct prompt *prompt = cast_prompt(cast, inserting->viewpoint);
     const struct prompt *own = cast->members[inserting->viewpoint].prompt;
 
+    copy.work = &work;
     if (prompt->template.format == TEMPLATE_PLAIN) {
         return STATUS_OK;
     }

@@ -42,11 +42,12 @@ struct inserting {
     uint32_t written;   /* index of the turn that is written; turn_count: it is a new one */
     uint32_t viewpoint; /* through whose eyes */
     bool has_instruction;
+    uint64_t *work; /* bytes that may still be searched for keys; set by inserting_collect() */
     struct error *error;
 };
 
 /* MEMORY, LIMIT. *out is the caller's to finish, whatever comes out. */
-MUST_USE enum status inserting_collect(const struct inserting *inserting, struct insert_list *out);
+MUST_USE enum status inserting_collect(const struct inserting *asked, struct insert_list *out);
 
 /* Adds a text. */
 MUST_USE enum status inserting_add(const struct inserting *inserting, enum insert_role role,

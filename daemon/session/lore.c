@@ -126,42 +126,31 @@ static struct bytes part_of(const struct scanned *scanned, const struct card_lor
     return from == text->size ? bytes_of(NULL, 0) : bytes_of(text->data + from, text->size - from);
 }
 
-static enum status has_key(struct bytes text, const struct bytes *keys, uint32_t count,
-                           bool is_case_sensitive, bool *out)
+/* Keys are folded already, where case does not matter. */
+static bool has_key(const struct inserting *inserting, struct bytes text, const struct bytes *keys,
+                    uint32_t count)
 {
-    struct buffer key;
-    enum status status = STATUS_OK;
-
-    *out = false;
-    buffer_init(&key, 4 * (size_t)PERSONA_CARD_BYTES_MAX);
-    for (uint32_t i = 0; i < count && !*out && status == STATUS_OK && text.size > 0; i++) {
-        key.size = 0;
-        if (is_case_sensitive) {
-            *out = memmem(text.data, text.size, keys[i].data, keys[i].size) != NULL;
-        } else if (keys[i].size <= 2 * text.size) {
-            status = case_fold(keys[i], &key);
-            *out = status == STATUS_OK && memmem(text.data, text.size, key.data, key.size) != NULL;
+    for (uint32_t i = 0; i < count && *inserting->work >= text.size && text.size > 0; i++) {
+        *inserting->work -= text.size;
+        if (memmem(text.data, text.size, keys[i].data, keys[i].size) != NULL) {
+            return true;
         }
     }
-    buffer_finish(&key);
-    return status;
+    return false;
 }
 
-static enum status is_active(const struct scanned *scanned, const struct card *card,
-                             const struct card_lore *lore, bool *out)
+static bool is_active(const struct inserting *inserting, const struct scanned *scanned,
+                      const struct card *card, const struct card_lore *lore)
 {
     const uint32_t depth = lore->has_scan_depth ? lore->scan_depth : card->lore_scan_depth;
     const struct bytes text = part_of(scanned, lore, depth);
 
-    *out = lore->is_constant;
-    if (*out) {
-        return STATUS_OK;
+    if (lore->is_constant) {
+        return true;
     }
-    TRY(has_key(text, lore->keys, lore->key_count, lore->is_case_sensitive, out));
-    if (*out && lore->secondary_count > 0) {
-        TRY(has_key(text, lore->secondary, lore->secondary_count, lore->is_case_sensitive, out));
-    }
-    return STATUS_OK;
+    return has_key(inserting, text, lore->keys, lore->key_count) &&
+           (lore->secondary_count == 0 ||
+            has_key(inserting, text, lore->secondary, lore->secondary_count));
 }
 
 /* ---- choosing ---- */
@@ -212,12 +201,8 @@ static enum status list_active(const struct inserting *inserting, const struct p
     buffer_init(&scanned.folded, SIZE_MAX / 2);
     status = scan(inserting, scan_depth_of(card), &scanned);
     for (uint32_t i = 0; i < card->lore_count && status == STATUS_OK; i++) {
-        bool is_there = false;
-
-        if (prompt->inserts.lore[i].size > 0) {
-            status = is_active(&scanned, card, &card->lore[i], &is_there);
-        }
-        if (is_there) {
+        if (prompt->inserts.lore[i].size > 0 &&
+            is_active(inserting, &scanned, card, &card->lore[i])) {
             active[(*count)++] = (struct active){.lore = &card->lore[i], .index = i};
         }
     }
