@@ -11,12 +11,13 @@
 
 #include "cast.h"
 #include "cli.h"
+#include "foreign.h"
 #include "json.h"
 
 struct options {
     uint64_t node;
     const char *path; /* NULL: standard output or input */
-    bool is_text;
+    enum { JSONL, TEXT, SILLYTAVERN, EXOLOOM } format;
 };
 
 static bool on_node(void *context, const char *value)
@@ -32,13 +33,20 @@ static bool on_output(void *context, const char *value)
 
 static bool on_format(void *context, const char *value)
 {
-    ((struct options *)context)->is_text = strcmp(value, "text") == 0;
-    return strcmp(value, "text") == 0 || strcmp(value, "jsonl") == 0;
+    static const char *const names[] = {"jsonl", "text", "sillytavern", "exoloom"};
+    for (int i = JSONL; i <= EXOLOOM; i++) {
+        if (strcmp(value, names[i]) == 0) {
+            ((struct options *)context)->format = i;
+            return true;
+        }
+    }
+    return false;
 }
 
 static const struct cli_extra export_extras[] = {
-    {"format", "F", "jsonl (everything, the default) or text (the words of one path)", on_format},
-    {"node", "N", "only the path to node N; with text default: the session's head", on_node},
+    {"format", "F", "jsonl (everything, the default); of one path: text or sillytavern", on_format},
+    {"node", "N", "only the path to node N; of one path the default is the session's head",
+     on_node},
     {"output", "FILE", "write it there instead of standard output; FILE must not exist", on_output},
     {NULL, NULL, NULL, NULL},
 };
@@ -90,8 +98,11 @@ static int text_print(struct cli *cli, uint64_t session, uint64_t node, FILE *fi
 
 static int write_all(struct cli *cli, uint64_t session, const struct options *options, FILE *file)
 {
-    if (options->is_text) {
+    if (options->format == TEXT) {
         return text_print(cli, session, options->node, file);
+    }
+    if (options->format == SILLYTAVERN) {
+        return foreign_write_chat(cli, session, options->node, file);
     }
     if (personad_session_export(cli->client, session, options->node, on_data, file) !=
         PERSONAD_OK) {
@@ -141,6 +152,10 @@ static int export_run(struct cli *cli, int argument_count, char **arguments)
         cli_complain("name one session by its number; persona tree lists them");
         return CLI_USAGE;
     }
+    if (options.format == EXOLOOM) {
+        cli_complain("trees of exoloom are read, not written");
+        return CLI_USAGE;
+    }
     const int status = cli_connect(cli);
     if (status != CLI_OK) {
         return status;
@@ -155,7 +170,9 @@ const struct cli_command command_export = {
     .summary = "write a session with everything in it to a file",
     .help =
         "jsonl has all that persona import needs to make the same session again, on any daemon:\n"
-        "docs/EXPORT.md describes it. text has the words of one path and loses everything else.",
+        "docs/EXPORT.md describes it. text has the words of one path, sillytavern is a chat file "
+        "with\n"
+        "the swipes along one path; both lose everything else.",
     .extras = export_extras,
     .run = export_run,
 };
@@ -189,13 +206,38 @@ static int import_file(struct cli *cli, FILE *file)
     return CLI_OK;
 }
 
+static const struct cli_extra import_extras[] = {
+    {"format", "F", "jsonl (the default), sillytavern (a chat) or exoloom (a tree)", on_format},
+    {NULL, NULL, NULL, NULL},
+};
+
+/* Another program's file as one of ours, in memory. */
+static int import_foreign(struct cli *cli, const struct options *options, FILE *file)
+{
+    char *lines = NULL;
+    size_t size = 0;
+    int status =
+        foreign_read(cli, options->format == EXOLOOM ? FOREIGN_EXOLOOM : FOREIGN_SILLYTAVERN, file,
+                     &lines, &size);
+    if (status == CLI_OK) {
+        FILE *made = fmemopen(lines, size, "r");
+        status = made != NULL ? import_file(cli, made) : CLI_FAILED;
+        if (made != NULL) {
+            (void)fclose(made);
+        }
+    }
+    free(lines);
+    return status;
+}
+
 static int import_run(struct cli *cli, int argument_count, char **arguments)
 {
-    const int parsed = cli_parse(cli, &command_import, argument_count, arguments, NULL);
+    struct options options = {0};
+    const int parsed = cli_parse(cli, &command_import, argument_count, arguments, &options);
     if (parsed != CLI_OK) {
         return parsed < 0 ? CLI_OK : parsed;
     }
-    if (argument_count - optind != 1) {
+    if (argument_count - optind != 1 || options.format == TEXT) {
         cli_complain("name one file, or - for standard input");
         return CLI_USAGE;
     }
@@ -207,7 +249,8 @@ static int import_run(struct cli *cli, int argument_count, char **arguments)
     }
     int status = cli_connect(cli);
     if (status == CLI_OK) {
-        status = import_file(cli, file);
+        status =
+            options.format == JSONL ? import_file(cli, file) : import_foreign(cli, &options, file);
     }
     if (file != stdin) {
         (void)fclose(file);
@@ -221,6 +264,10 @@ const struct cli_command command_import = {
     .summary = "make a session from a file that persona export wrote",
     .help =
         "All of the file becomes a session of yours with new numbers, or nothing does. Under the\n"
-        "model that made it, it goes on and verifies; under another one it can be read.",
+        "model that made it, it goes on and verifies; under another one it can be read.\n"
+        "sillytavern and exoloom: swipes and branches become siblings, the texts are tokenised\n"
+        "here; --persona names who plays the character (default: one of its name; plain).",
+    .takes = CLI_TAKES_PERSONA,
+    .extras = import_extras,
     .run = import_run,
 };
