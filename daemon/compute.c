@@ -135,32 +135,66 @@ static enum status pages_size(const struct compute *compute, struct error *error
     return STATUS_OK;
 }
 
+/* Who watches weights being loaded: a terminal has one line that changes, a log a line now and
+ * then. Neither hears of what is over within a second. */
+struct watch {
+    uint64_t begin_ns;
+    uint64_t told_ns;
+    bool is_terminal;
+    bool has_line;
+};
+
 static void on_load_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
 {
-    uint64_t *told = context;
+    struct watch *watch = context;
     const uint64_t now = clock_monotonic_ns();
-    if (now - *told > 2000000000u) {
-        *told = now;
+    const uint64_t pause_ns = watch->is_terminal ? 100000000u : 2000000000u;
+
+    if (now - watch->begin_ns < 1000000000u || now - watch->told_ns < pause_ns) {
+        return;
+    }
+    watch->told_ns = now;
+    if (watch->is_terminal) {
+        watch->has_line = true;
+        (void)fprintf(stderr, "\rpersonad: loading weights: %llu of %llu MiB\x1b[K",
+                      (unsigned long long)(done_bytes >> 20),
+                      (unsigned long long)(total_bytes >> 20));
+    } else {
         log_line(LOG_INFO, "daemon", "loading weights: %llu of %llu MiB",
                  (unsigned long long)(done_bytes >> 20), (unsigned long long)(total_bytes >> 20));
+    }
+}
+
+/* Takes the terminal's line away, so that what is said next stands alone. */
+static void watch_end(const struct watch *watch)
+{
+    if (watch->has_line) {
+        (void)fprintf(stderr, "\r\x1b[K");
     }
 }
 
 static enum status model_load(struct compute *compute, uint32_t page_count, uint32_t page_count_min,
                               struct error *error)
 {
-    uint64_t told_ns = clock_monotonic_ns();
+    const uint64_t begin_ns = clock_monotonic_ns();
+    struct watch watch = {.begin_ns = begin_ns, .is_terminal = isatty(STDERR_FILENO) == 1};
     const struct forward_settings wanted = {
         .row_count_max = STEP_ROW_COUNT_MAX,
         .sample_count_max = compute->settings->branches,
         .page_count = page_count,
         .page_count_min = page_count_min,
         .on_progress = on_load_progress,
-        .context = &told_ns,
+        .context = &watch,
     };
-    TRY(forward_create(compute->model, compute->ops, compute->backend, &wanted, error,
-                       &compute->forward));
-    return STATUS_OK;
+    const enum status status = forward_create(compute->model, compute->ops, compute->backend,
+                                              &wanted, error, &compute->forward);
+    watch_end(&watch);
+    if (status == STATUS_OK) {
+        log_line(LOG_INFO, "daemon", "loaded %llu MiB of weights in %llu ms",
+                 (unsigned long long)(model_config(compute->model)->weight_bytes >> 20),
+                 (unsigned long long)((clock_monotonic_ns() - begin_ns) / 1000000u));
+    }
+    return status;
 }
 
 static void unload(struct compute *compute)

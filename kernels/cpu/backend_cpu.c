@@ -148,7 +148,7 @@ static enum status cpu_weight_load(struct backend *backend, const struct weight_
 {
     struct backend_weight *weight;
 
-    TRY(cpu_weight_create(source, error, &weight));
+    TRY(cpu_weight_create(source, backend->pool, error, &weight));
     weight->backend = backend;
     weight->next = backend->weights;
     backend->weights = weight;

@@ -14,6 +14,7 @@ enum {
     BYTE_BLOCK_BYTES = CPU_BLOCK * CPU_PANEL_ROWS,
     HALF_LANES_BYTES = 2 * CPU_PANEL_ROWS,
     SUB_BLOCK_COUNT = CPU_SUPER_BLOCK / CPU_BLOCK,
+    PANELS_A_TASK = 4, /* some ten thousand codes: more than a task costs to hand out */
 };
 
 static struct cpu_format format_of(uint32_t dtype)
@@ -148,14 +149,16 @@ static void codes_of_block(uint32_t dtype, const uint8_t *block, uint8_t *codes)
 static void lay_codes(const struct cpu_format *format, const uint8_t *codes, uint32_t lane,
                       uint8_t *to)
 {
-    for (uint32_t k = 0; k < CPU_BLOCK; k++) {
-        if (format->code_bits == 8) {
-            to[64 * (k / 4) + 4 * lane + k % 4] = codes[k];
-        } else if (k < 16) {
-            to[64 * (k / 4) + 4 * lane + k % 4] |= codes[k];
-        } else {
-            to[64 * (k / 4 - 4) + 4 * lane + k % 4] |= (uint8_t)(codes[k] << 4);
+    const uint32_t group_count = format->code_bits; /* of four columns, or of eight half as wide */
+
+    for (uint32_t g = 0; g < group_count; g++) {
+        uint8_t four[4];
+
+        memcpy(four, codes + (size_t)4 * g, sizeof(four));
+        for (uint32_t j = 0; format->code_bits == 4 && j < 4; j++) {
+            four[j] |= (uint8_t)(codes[16 + 4 * g + j] << 4);
         }
+        memcpy(to + (size_t)64 * g + (size_t)4 * lane, four, sizeof(four));
     }
 }
 
@@ -231,11 +234,15 @@ static void lay_quantised_row(const struct backend_weight *weight, const uint8_t
 static void lay_float_row(const struct backend_weight *weight, const uint8_t *row, uint32_t lane,
                           uint8_t *panel)
 {
-    const uint32_t bytes = dtype_block_bytes(weight->dtype);
-
-    for (uint32_t k = 0; k < weight->cols; k++) {
-        memcpy(panel + ((uint64_t)k * CPU_PANEL_ROWS + lane) * bytes, row + (uint64_t)k * bytes,
-               bytes);
+    /* Sizes as constants: each copy is then one store. */
+    if (dtype_block_bytes(weight->dtype) == 2) {
+        for (uint64_t k = 0; k < weight->cols; k++) {
+            memcpy(panel + (k * CPU_PANEL_ROWS + lane) * 2, row + k * 2, 2);
+        }
+    } else {
+        for (uint64_t k = 0; k < weight->cols; k++) {
+            memcpy(panel + (k * CPU_PANEL_ROWS + lane) * 4, row + k * 4, 4);
+        }
     }
 }
 
@@ -286,12 +293,59 @@ static void set_layout(struct backend_weight *weight)
     weight->panel_bytes = (bytes + 63) / 64 * 64;
 }
 
-enum status cpu_weight_create(const struct weight_source *source, struct error *error,
-                              struct backend_weight **out)
+struct laying {
+    struct backend_weight *weight;
+    const struct weight_source *source;
+};
+
+static void lay_panel(const struct laying *laying, uint32_t index)
+{
+    const struct backend_weight *weight = laying->weight;
+    const uint64_t row_bytes = laying->source->size_bytes / weight->rows;
+    const uint8_t *rows = laying->source->data;
+    uint8_t *panel = weight->panels + index * weight->panel_bytes;
+    const uint32_t first = index * CPU_PANEL_ROWS;
+
+    for (uint32_t lane = 0; lane < CPU_PANEL_ROWS && first + lane < weight->rows; lane++) {
+        const uint8_t *row = rows + (first + lane) * row_bytes;
+
+        if (weight->format.code_bits == 0) {
+            lay_float_row(weight, row, lane, panel);
+        } else {
+            lay_quantised_row(weight, row, lane, panel);
+        }
+    }
+}
+
+static void lay_task(void *context, uint32_t task, uint32_t worker)
+{
+    const struct laying *laying = context;
+    const uint32_t first = task * PANELS_A_TASK;
+
+    (void)worker;
+    for (uint32_t i = 0; i < PANELS_A_TASK && first + i < laying->weight->panel_count; i++) {
+        lay_panel(laying, first + i);
+    }
+}
+
+/* Nothing in it can fail: the memory is there, and the source was checked. */
+static void lay_all(struct laying *laying, struct pool *pool)
+{
+    const uint32_t count = (laying->weight->panel_count + PANELS_A_TASK - 1) / PANELS_A_TASK;
+
+    if (pool == NULL) {
+        for (uint32_t task = 0; task < count; task++) {
+            lay_task(laying, task, 0);
+        }
+        return;
+    }
+    pool_run(pool, lay_task, laying, count);
+}
+
+enum status cpu_weight_create(const struct weight_source *source, struct pool *pool,
+                              struct error *error, struct backend_weight **out)
 {
     struct backend_weight *weight;
-    const uint8_t *row = source->data;
-    uint64_t row_bytes;
 
     TRY(check_source(source, error));
     weight = memory_alloc(1, sizeof(*weight));
@@ -307,16 +361,7 @@ enum status cpu_weight_create(const struct weight_source *source, struct error *
         cpu_weight_destroy(weight);
         return error_set(error, STATUS_MEMORY, "out of memory for tensor %s", source->name);
     }
-    row_bytes = source->size_bytes / source->rows;
-    for (uint32_t r = 0; r < weight->rows; r++, row += row_bytes) {
-        uint8_t *panel = weight->panels + r / CPU_PANEL_ROWS * weight->panel_bytes;
-
-        if (weight->format.code_bits == 0) {
-            lay_float_row(weight, row, r % CPU_PANEL_ROWS, panel);
-        } else {
-            lay_quantised_row(weight, row, r % CPU_PANEL_ROWS, panel);
-        }
-    }
+    lay_all(&(struct laying){weight, source}, pool);
     *out = weight;
     return STATUS_OK;
 }

@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/pool.h"
 
 enum {
     CPU_PANEL_ROWS = 16,
@@ -57,10 +58,11 @@ static inline const uint8_t *cpu_weight_panel(const struct backend_weight *weigh
     return weight->panels + panel * weight->panel_bytes;
 }
 
-/* Repacks. UNSUPPORTED for a type outside enum dtype or columns that its blocks do not divide;
+/* Repacks, a panel by one thread of the pool; NULL: by this thread alone. The bytes are the same.
+ * UNSUPPORTED for a type outside enum dtype or columns that its blocks do not divide;
  * BAD_INPUT when the size does not fit the shape; MEMORY. */
-MUST_USE enum status cpu_weight_create(const struct weight_source *source, struct error *error,
-                                       struct backend_weight **out);
+MUST_USE enum status cpu_weight_create(const struct weight_source *source, struct pool *pool,
+                                       struct error *error, struct backend_weight **out);
 void cpu_weight_destroy(struct backend_weight *weight);
 
 /* How the scalar kernels read a panel. A half block is 16 columns. */

@@ -116,7 +116,7 @@ static void check_repacked(const struct entry *entry, uint32_t rows, uint32_t ro
     struct backend_weight *weight;
 
     memcpy(bytes + (size_t)row * entry->bytes, entry->raw, entry->bytes);
-    assert_int_equal(cpu_weight_create(&source, NULL, &weight), STATUS_OK);
+    assert_int_equal(cpu_weight_create(&source, NULL, NULL, &weight), STATUS_OK);
     cpu_weight_row(weight, row, out);
     if (memcmp(out, entry->values, (size_t)entry->cols * sizeof(float)) != 0) {
         fail_msg("%s, row %u of %u", dtype_name(entry->dtype), row, rows);
@@ -139,6 +139,54 @@ static void test_repacked_rows_read_back_bit_for_bit(void **state)
     memory_free(fixture.bytes);
 }
 
+/* A weight whose panels are laid by several threads. */
+static struct backend_weight *packed_by(const struct weight_source *source, struct pool *pool)
+{
+    struct backend_weight *weight = NULL;
+
+    assert_int_equal(cpu_weight_create(source, pool, NULL, &weight), STATUS_OK);
+    return weight;
+}
+
+static bool same_panels(const struct backend_weight *a, const struct backend_weight *b)
+{
+    return a->panel_count == b->panel_count && a->panel_bytes == b->panel_bytes &&
+           memcmp(a->panels, b->panels, a->panel_count * a->panel_bytes) == 0;
+}
+
+static void test_panels_have_the_same_bytes_however_many_threads_lay_them(void **state)
+{
+    static const uint32_t dtypes[] = {
+#define X(name, number, elements, bytes) number,
+        DTYPE_MAP(X)
+#undef X
+    };
+    static const uint32_t row_counts[] = {1, 16, 65, 333};
+    uint64_t seed = 77;
+    struct pool *pool;
+
+    (void)state;
+    assert_int_equal(pool_create(3, &pool), STATUS_OK);
+    for (size_t i = 0; i < sizeof(dtypes) / sizeof(dtypes[0]); i++) {
+        for (size_t r = 0; r < sizeof(row_counts) / sizeof(row_counts[0]); r++) {
+            struct weight_source source = random_weight(&seed, dtypes[i], row_counts[r], 512);
+            struct backend_weight *alone = packed_by(&source, NULL);
+            struct backend_weight *together = packed_by(&source, pool);
+
+            if (!same_panels(alone, together)) {
+                fail_msg("%s, %u rows", dtype_name(dtypes[i]), row_counts[r]);
+            }
+            /* A panel that was left out, or laid in another's place, would be caught. */
+            together->panels[(together->panel_count - 1) * together->panel_bytes] ^= 1;
+            assert_false(same_panels(alone, together));
+            cpu_weight_destroy(alone);
+            cpu_weight_destroy(together);
+            memory_free((void *)(uintptr_t)source.data);
+        }
+    }
+    pool_destroy(pool);
+}
+
 static void test_packed_weights_are_about_the_size_of_the_file(void **state)
 {
     static const uint32_t dtypes[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0,
@@ -150,7 +198,7 @@ static void test_packed_weights_are_about_the_size_of_the_file(void **state)
         struct weight_source source = random_weight(&state_bits, dtypes[i], 64, 2048);
         struct backend_weight *weight;
 
-        assert_int_equal(cpu_weight_create(&source, NULL, &weight), STATUS_OK);
+        assert_int_equal(cpu_weight_create(&source, NULL, NULL, &weight), STATUS_OK);
         assert_true((double)(weight->panel_bytes * weight->panel_count) <
                     1.03 * (double)source.size_bytes);
         cpu_weight_destroy(weight);
@@ -172,7 +220,7 @@ static void test_what_cannot_be_held_is_refused_by_name(void **state)
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         struct backend_weight *weight = NULL;
         struct error error = {0};
-        const enum status status = cpu_weight_create(&wrong[i], &error, &weight);
+        const enum status status = cpu_weight_create(&wrong[i], NULL, &error, &weight);
 
         assert_int_equal(status, i == 3 ? STATUS_BAD_INPUT : STATUS_UNSUPPORTED);
         assert_int_equal(error.status, status);
@@ -193,7 +241,7 @@ static void test_a_failing_allocation_leaves_nothing_behind(void **state)
         enum status status;
 
         memory_fault_set(survivors);
-        status = cpu_weight_create(&source, NULL, &weight);
+        status = cpu_weight_create(&source, NULL, NULL, &weight);
         memory_fault_set(-1);
         if (status == STATUS_OK) {
             cpu_weight_destroy(weight);
@@ -223,6 +271,7 @@ int main(void)
         cmocka_unit_test(test_dequantised_rows_equal_the_reference_bit_for_bit),
         cmocka_unit_test(test_one_flipped_bit_of_a_row_is_caught),
         cmocka_unit_test(test_repacked_rows_read_back_bit_for_bit),
+        cmocka_unit_test(test_panels_have_the_same_bytes_however_many_threads_lay_them),
         cmocka_unit_test(test_packed_weights_are_about_the_size_of_the_file),
         cmocka_unit_test(test_what_cannot_be_held_is_refused_by_name),
         cmocka_unit_test(test_a_failing_allocation_leaves_nothing_behind),
