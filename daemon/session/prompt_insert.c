@@ -44,7 +44,8 @@ static enum status parse(struct prompt_inserts *inserts, const struct card *card
         const uint32_t index = bytes_load_u32(stored.data + at + 4);
         const uint32_t size = bytes_load_u32(stored.data + at + 8);
 
-        if (size == 0 || size > left - HEAD_BYTES || kind > KIND_LORE) {
+        if (size == 0 || size > left - HEAD_BYTES || kind > KIND_LORE ||
+            !utf8_is_valid(bytes_of(stored.data + at + HEAD_BYTES, size))) {
             return STATUS_BAD_INPUT;
         }
         if (kind == KIND_NOTE) {

@@ -468,6 +468,41 @@ static void test_a_damaged_book(void **state)
     assert_int_equal(memory_live_count(), 0);
 }
 
+/* What the journal or a file of another daemon holds is read as hostile input. */
+static void test_damaged_inserts_are_refused(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t size;
+        enum status status;
+    } cases[] = {
+        {"", 0, STATUS_OK},
+        {"\0\0\0\0\0\0\0\0\2\0\0\0ab", 14, STATUS_OK},
+        {"\1\0\0\0\7\0\0\0\1\0\0\0x", 13, STATUS_OK}, /* of another card: left out */
+        {"\0\0\0\0\0\0\0\0\2\0\0\0a", 13, STATUS_BAD_INPUT},
+        {"\0\0\0\0\0\0\0\0\0\0\0\0", 12, STATUS_BAD_INPUT},
+        {"\2\0\0\0\0\0\0\0\1\0\0\0x", 13, STATUS_BAD_INPUT},
+        {"\0\0\0\0\0\0\0\0\1\0\0\0\xff", 13, STATUS_BAD_INPUT},
+        {"\0\0\0\0\0\0\0\0\xff\xff\xff\xffx", 13, STATUS_BAD_INPUT},
+        {"\0\0\0", 3, STATUS_BAD_INPUT},
+    };
+    struct error error = {0};
+    struct card *parsed = NULL;
+
+    (void)state;
+    assert_int_equal(card_parse(bytes_of_text(card), &error, &parsed), STATUS_OK);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct prompt_inserts inserts = {0};
+
+        assert_int_equal(
+            prompt_insert_restore(bytes_of(cases[i].bytes, cases[i].size), parsed, &inserts),
+            cases[i].status);
+        prompt_insert_finish(&inserts);
+    }
+    card_destroy(parsed);
+    assert_int_equal(memory_live_count(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -483,6 +518,7 @@ int main(void)
         cmocka_unit_test(test_lore_looks_only_so_far_back),
         cmocka_unit_test(test_a_budget_leaves_out_the_least_important),
         cmocka_unit_test(test_a_damaged_book),
+        cmocka_unit_test(test_damaged_inserts_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
