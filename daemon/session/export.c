@@ -125,12 +125,23 @@ static struct bytes keep(struct arena *arena, struct bytes bytes)
 }
 
 /* The parts borrow from the session and its prompts: the head is written before this turn ends. */
-static enum status fill_member(const struct session *session, const struct cast_member *from,
-                               struct arena *arena, struct portable_member *to)
+static enum status fill_prompt(const struct prompt *prompt, struct arena *arena,
+                               struct journal_prompt *out)
 {
     struct buffer greetings;
     enum status status;
 
+    buffer_init(&greetings, FRAME_BODY_BYTES_MAX);
+    status = record_fill_prompt(prompt, &greetings, out);
+    out->greetings = keep(arena, out->greetings);
+    buffer_finish(&greetings);
+    memcpy(out->digest, prompt->digest, sizeof(out->digest));
+    return status;
+}
+
+static enum status fill_member(const struct session *session, const struct cast_member *from,
+                               struct arena *arena, struct portable_member *to)
+{
     *to = (struct portable_member){.name = from->name, .is_persona = from->prompt != NULL};
     if (from->prompt == NULL) {
         return STATUS_OK;
@@ -138,17 +149,29 @@ static enum status fill_member(const struct session *session, const struct cast_
     to->persona_name = from->prompt->persona->card->name;
     to->is_hidden = !inspect_may_see(session, from->prompt);
     if (!to->is_hidden) {
-        buffer_init(&greetings, FRAME_BODY_BYTES_MAX);
-        status = record_fill_prompt(from->prompt, &greetings, &to->prompt);
-        to->prompt.greetings = keep(arena, to->prompt.greetings);
-        buffer_finish(&greetings);
-        TRY(status);
+        TRY(fill_prompt(from->prompt, arena, &to->prompt));
         to->has_prompt = true;
+        to->system = from->system;
+        to->examples = from->examples;
     }
     if (from->prompt->persona->owner_uid == session->owner_uid) {
         to->card = from->prompt->persona->card->json;
     }
-    memcpy(to->prompt.digest, from->prompt->digest, sizeof(to->prompt.digest));
+    return STATUS_OK;
+}
+
+static enum status fill_joints(struct portable *portable, const struct session *session)
+{
+    const struct cast *cast = &session->cast;
+
+    portable->is_joint = cast->mode == GROUP_JOINT;
+    for (uint32_t i = 0; i < cast->joint_count && inspect_may_see(session, cast->joints[i].prompt);
+         i++) {
+        struct portable_joint *joint = &portable->joints[portable->joint_count++];
+
+        joint->member_count = cast->joints[i].member_count;
+        TRY(fill_prompt(cast->joints[i].prompt, &portable->tree->arena, &joint->prompt));
+    }
     return STATUS_OK;
 }
 
@@ -168,7 +191,7 @@ static enum status fill(struct transfer *transfer, const struct session *session
                         &portable->members[i]));
         portable->member_count++;
     }
-    return STATUS_OK;
+    return fill_joints(portable, session);
 }
 
 static enum status start(const struct store *store, struct transfer *transfer, struct error *error)
@@ -177,11 +200,6 @@ static enum status start(const struct store *store, struct transfer *transfer, s
     enum status status;
 
     TRY(open_session(store, transfer->session_id, transfer->uid, error, &session));
-    if (session->cast.mode == GROUP_JOINT) {
-        return error_set(error, STATUS_UNSUPPORTED,
-                         "session %llu has a joint cast, which a file cannot hold yet",
-                         (unsigned long long)session->id);
-    }
     status = fill(transfer, session);
     if (status != STATUS_OK) {
         return error_set(error, status, "out of memory for an export");

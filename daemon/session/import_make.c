@@ -135,12 +135,29 @@ static enum status put_personas(struct making *making, bool *has_news)
 
 /* ---- the session ---- */
 
+/* As it was recorded, under a name by which contexts find it until it is recorded again. */
+static enum status restore(struct making *making, const struct persona *persona,
+                           const struct journal_prompt *row, bool is_joint, struct prompt **out)
+{
+    struct prompt *prompt = NULL;
+
+    TRY(prompt_restore(persona, &making->store->template, row, making->error, &prompt));
+    if (is_joint) {
+        prompt_set_joint_scope(prompt, making->transfer->uid);
+    } else {
+        prompt_set_scope(prompt);
+    }
+    TRY(state_prompt_share(making->store, prompt, making->error, out));
+    memset((*out)->digest, 0, sizeof((*out)->digest));
+    bytes_store_u64((*out)->digest, (*out)->scope);
+    return STATUS_OK;
+}
+
 static enum status make_prompt(struct making *making, struct session *session, uint32_t at,
                                struct prompt **out)
 {
     const struct portable_member *member = &making->portable->members[at];
     const struct casting casting = {making->store, session, making->error};
-    struct prompt *prompt = NULL;
 
     if (!member->has_prompt && making->is_foreign) {
         return error_set(
@@ -152,34 +169,86 @@ static enum status make_prompt(struct making *making, struct session *session, u
     if (!member->has_prompt) {
         return casting_make_prompt(&casting, making->personas[at], out);
     }
-    TRY(prompt_restore(making->personas[at], &making->store->template, &member->prompt,
-                       making->error, &prompt));
-    prompt_set_scope(prompt);
-    TRY(state_prompt_share(making->store, prompt, making->error, out));
-    /* Contexts find it by its name. */
-    memset((*out)->digest, 0, sizeof((*out)->digest));
-    bytes_store_u64((*out)->digest, (*out)->scope);
-    return STATUS_OK;
+    return restore(making, making->personas[at], &member->prompt, false, out);
+}
+
+static enum status add_member(struct making *making, struct session *session, uint32_t at)
+{
+    const struct portable_member *member = &making->portable->members[at];
+    struct cast *cast = &session->cast;
+    struct prompt *prompt = NULL;
+    enum status status;
+
+    if (making->personas[at] != NULL) {
+        TRY(make_prompt(making, session, at, &prompt));
+    }
+    status = cast_check_name(cast, member->name, prompt == NULL, making->error);
+    if (status == STATUS_OK) {
+        status = cast_add(cast, member->name, prompt, making->error);
+    }
+    if (status != STATUS_OK && prompt != NULL) {
+        state_prompt_release(making->store, prompt);
+    }
+    TRY(status);
+    return prompt == NULL || cast->mode != GROUP_JOINT
+               ? STATUS_OK
+               : cast_keep_texts(&cast->members[at], member->system, member->examples,
+                                 making->error);
+}
+
+static enum status add_joint(struct making *making, struct session *session, uint32_t at)
+{
+    const struct portable_joint *joint = &making->portable->joints[at];
+    const uint32_t first = cast_first_persona(&session->cast);
+    struct prompt *prompt = NULL;
+    enum status status;
+
+    TRY(restore(making, making->personas[first], &joint->prompt, true, &prompt));
+    status = prompt->template.format != TEMPLATE_PLAIN
+                 ? cast_add_joint(&session->cast, prompt, joint->member_count, making->error)
+                 : error_set(making->error, STATUS_BAD_INPUT,
+                             "a joint prompt of the file plays plainly, which none does");
+    if (status != STATUS_OK) {
+        state_prompt_release(making->store, prompt);
+    }
+    return status;
+}
+
+/* What others own hides the prompts of a whole joint cast: they are made anew, with their texts. */
+static enum status join_anew(struct making *making, struct session *session)
+{
+    const struct casting casting = {making->store, session, making->error};
+
+    for (uint32_t i = 0; i < making->portable->member_count; i++) {
+        const struct bytes name = making->portable->members[i].name;
+
+        if (making->is_foreign || making->portable->members[i].has_prompt) {
+            return error_set(making->error, STATUS_UNSUPPORTED,
+                             "the file has a joint cast without its prompts");
+        }
+        if (making->personas[i] != NULL) {
+            TRY(casting_add_persona(&casting, making->personas[i], NULL, 0));
+        } else {
+            TRY(cast_check_name(&session->cast, name, true, making->error));
+            TRY(cast_add(&session->cast, name, NULL, making->error));
+        }
+    }
+    return casting_join(&casting);
 }
 
 static enum status add_members(struct making *making, struct session *session)
 {
-    for (uint32_t i = 0; i < making->portable->member_count; i++) {
-        const struct bytes name = making->portable->members[i].name;
-        struct prompt *prompt = NULL;
-        enum status status;
+    const struct portable *portable = making->portable;
 
-        if (making->personas[i] != NULL) {
-            TRY(make_prompt(making, session, i, &prompt));
-        }
-        status = cast_check_name(&session->cast, name, prompt == NULL, making->error);
-        if (status == STATUS_OK) {
-            status = cast_add(&session->cast, name, prompt, making->error);
-        }
-        if (status != STATUS_OK && prompt != NULL) {
-            state_prompt_release(making->store, prompt);
-        }
-        TRY(status);
+    session->cast.mode = portable->is_joint ? GROUP_JOINT : GROUP_SEPARATE;
+    if (portable->is_joint && portable->joint_count == 0) {
+        return join_anew(making, session);
+    }
+    for (uint32_t i = 0; i < portable->member_count; i++) {
+        TRY(add_member(making, session, i));
+    }
+    for (uint32_t i = 0; i < portable->joint_count; i++) {
+        TRY(add_joint(making, session, i));
     }
     return STATUS_OK;
 }
@@ -357,14 +426,20 @@ static enum status settle_nodes(struct making *making, const struct session *ses
 
 /* ---- the trial ---- */
 
+const struct prompt *import_prompt(const struct session *session, uint32_t at)
+{
+    return at >= PORTABLE_JOINT ? session->cast.joints[at - PORTABLE_JOINT].prompt
+                                : session->cast.members[at].prompt;
+}
+
 static void name_prompts(const struct making *making, const struct session *session)
 {
     struct rows_tree *tree = making->portable->tree;
 
     for (uint32_t i = 0; i < tree->context_count; i++) {
-        const uint8_t member = making->portable->context_members[i];
+        const uint32_t at = making->portable->context_prompts[i];
 
-        memcpy(tree->contexts[i].prompt_digest, session->cast.members[member].prompt->digest,
+        memcpy(tree->contexts[i].prompt_digest, import_prompt(session, at)->digest,
                JOURNAL_DIGEST_BYTES);
     }
 }

@@ -13,4 +13,7 @@
 MUST_USE enum status import_make(struct store *store, struct transfer *transfer,
                                  struct error *error, struct session **out);
 
+/* The prompt of a context, as context_prompts[] names it. */
+const struct prompt *import_prompt(const struct session *session, uint32_t at);
+
 #endif

@@ -6,6 +6,7 @@
 #include "base/memory.h"
 #include "session/answer.h"
 #include "session/import.h"
+#include "session/import_make.h"
 #include "session/key.h"
 #include "session/open.h"
 #include "session/pending.h"
@@ -60,9 +61,9 @@ static enum status add_session(struct transfer *transfer, struct journal_batch *
 
     TRY(record_add_session(batch, session, &origin));
     for (uint32_t i = 0; i < tree->context_count; i++) {
-        const uint8_t member = transfer->portable.context_members[i];
+        const uint32_t at = transfer->portable.context_prompts[i];
 
-        memcpy(tree->contexts[i].prompt_digest, session->cast.members[member].prompt->digest,
+        memcpy(tree->contexts[i].prompt_digest, import_prompt(session, at)->digest,
                JOURNAL_DIGEST_BYTES);
     }
     return add_note(batch, session, JOURNAL_NOTE_DELETED | JOURNAL_NOTE_PURGED,

@@ -146,6 +146,11 @@ struct node *load_check(const struct store *store, struct session *session)
             return node;
         }
     }
+    for (uint32_t i = 0; i < session->cast.joint_count; i++) {
+        if (!prompt_fits(&checking, session->cast.joints[i].prompt)) {
+            return node;
+        }
+    }
     while ((node = tree_next_of_all(&session->root, node)) != NULL) {
         if (!node_fits(&checking, node)) {
             return node;

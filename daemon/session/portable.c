@@ -7,9 +7,9 @@
 void portable_finish(struct portable *portable)
 {
     rows_tree_destroy(portable->tree);
-    memory_free(portable->context_members);
+    memory_free(portable->context_prompts);
     portable->tree = NULL;
-    portable->context_members = NULL;
+    portable->context_prompts = NULL;
 }
 
 /* ---- names ---- */

@@ -20,12 +20,22 @@ enum { PORTABLE_VERSION = 1 };
 struct portable_member {
     struct bytes name;
     bool is_persona;
-    bool is_hidden;            /* another's persona: no card, and on the way out no prompt */
-    struct bytes persona_name; /* of a persona */
-    struct bytes card;         /* empty: the persona is found by its name */
-    bool has_prompt;           /* else it is rendered anew */
+    bool is_hidden;                /* another's persona: no card, and on the way out no prompt */
+    struct bytes persona_name;     /* of a persona */
+    struct bytes card;             /* empty: the persona is found by its name */
+    struct bytes system, examples; /* of a joint cast's persona */
+    bool has_prompt;               /* else it is rendered anew */
     struct journal_prompt prompt;
 };
+
+/* What all personas of a joint cast see, from when it had so many members. */
+struct portable_joint {
+    uint32_t member_count;
+    struct journal_prompt prompt;
+};
+
+/* The prompt of a context: a member's, or a joint one. */
+enum { PORTABLE_JOINT = 0x80, PORTABLE_NO_PROMPT = 0xff };
 
 struct portable {
     struct rows_tree *tree; /* owned, and its arena all bytes that were read */
@@ -36,7 +46,11 @@ struct portable {
     struct position head;
     struct portable_member members[SESSION_CAST_COUNT_MAX];
     uint32_t member_count;
-    uint8_t *context_members; /* owned, [tree->context_count] on the way in: whose prompt */
+    bool is_joint;
+    struct portable_joint joints[SESSION_CAST_COUNT_MAX];
+    uint32_t joint_count;
+    uint8_t *context_prompts; /* owned, [tree->context_count] on the way in: index, and
+                               * PORTABLE_JOINT for one of the joints */
 };
 
 void portable_finish(struct portable *portable); /* a zeroed one is fine */

@@ -60,7 +60,7 @@ static void append_u32(struct portable_json *json, struct buffer *out, uint32_t 
 }
 
 static void read_segment(struct portable_json *json, const json_t *segment, uint32_t node_count,
-                         const struct portable_member *member, struct buffer *out)
+                         const struct journal_prompt *prompt, struct buffer *out)
 {
     const char *name = json_string_value(json_array_get(segment, 0));
     uint32_t kind = 0;
@@ -74,7 +74,7 @@ static void read_segment(struct portable_json *json, const json_t *segment, uint
     if (name == NULL || portable_segment_name(kind) == NULL) {
         portable_json_fail(json, "segments", "has one that is no prompt, node, frame or the like");
     } else if (kind == SEGMENT_PROMPT) {
-        append_u32(json, out, (uint32_t)(member->prompt.ids.size / 4));
+        append_u32(json, out, (uint32_t)(prompt->ids.size / 4));
     } else if (kind == SEGMENT_NODE) {
         const uint32_t node = take_number(json, segment, 1);
 
@@ -94,7 +94,7 @@ static void read_segment(struct portable_json *json, const json_t *segment, uint
 }
 
 static struct bytes read_segments(struct portable_json *json, const json_t *from,
-                                  uint32_t node_count, const struct portable_member *member)
+                                  uint32_t node_count, const struct journal_prompt *prompt)
 {
     const json_t *list = portable_json_list(json, from, "segments", true);
     struct bytes kept = {0};
@@ -102,7 +102,7 @@ static struct bytes read_segments(struct portable_json *json, const json_t *from
 
     buffer_init(&out, IMPORT_LINE_BYTES_MAX);
     for (size_t i = 0; i < json_array_size(list) && json->status == STATUS_OK; i++) {
-        read_segment(json, json_array_get(list, i), node_count, member, &out);
+        read_segment(json, json_array_get(list, i), node_count, prompt, &out);
     }
     if (json->status == STATUS_OK && out.size > 0) {
         kept = bytes_of(arena_copy(json->arena, out.data, out.size), out.size);
@@ -116,8 +116,7 @@ static struct bytes read_segments(struct portable_json *json, const json_t *from
 
 /* Leading tokens that the persona's sessions may share: its prompt. Never what a file says. */
 static uint32_t scope_of(const struct portable_reader *reader,
-                         const struct journal_context *context,
-                         const struct portable_member *member)
+                         const struct journal_context *context, const struct journal_prompt *prompt)
 {
     const struct rows_tree *tree = reader->portable->tree;
     const uint32_t base = as_number(table_find(&reader->contexts, context->base_id));
@@ -126,7 +125,7 @@ static uint32_t scope_of(const struct portable_reader *reader,
         return context->base_count > 0 ? tree->contexts[base - 1].scope_token_count : 0;
     }
     return context->segments.size >= 8 && bytes_load_u32(context->segments.data) == SEGMENT_PROMPT
-               ? (uint32_t)(member->prompt.ids.size / 4)
+               ? (uint32_t)(prompt->ids.size / 4)
                : 0;
 }
 
@@ -138,21 +137,41 @@ static void add_context(struct portable_reader *reader, struct portable_json *js
 
     if (count == reader->context_capacity) {
         const uint32_t capacity = count == 0 ? 64 : 2 * count;
-        uint8_t *members = memory_resize(portable->context_members, capacity, 1);
+        uint8_t *members = memory_resize(portable->context_prompts, capacity, 1);
 
         if (members == NULL) {
             portable_json_fail_memory(json);
             return;
         }
-        portable->context_members = members;
+        portable->context_prompts = members;
         reader->context_capacity = capacity;
     }
-    portable->context_members[count] = (uint8_t)member;
+    portable->context_prompts[count] = (uint8_t)member;
     if (rows_tree_add_context(portable->tree, context) != STATUS_OK) {
         portable_json_fail_memory(json);
         return;
     }
     insert(json, &reader->contexts, context->id, count + 1);
+}
+
+/* A member's, or a joint one; NULL: there is none. */
+static const struct journal_prompt *find_prompt(const struct portable *portable,
+                                                struct portable_json *json, const json_t *from,
+                                                uint32_t *index)
+{
+    const uint32_t most = SESSION_CAST_COUNT_MAX;
+    const uint32_t member = portable_json_u32(json, from, "member", most, most);
+    const uint32_t joint = portable_json_u32(json, from, "joint", most, most);
+
+    if (joint < portable->joint_count) {
+        *index = PORTABLE_JOINT | joint;
+        return &portable->joints[joint].prompt;
+    }
+    *index = member;
+    return !portable->is_joint && member < portable->member_count &&
+                   portable->members[member].has_prompt
+               ? &portable->members[member].prompt
+               : NULL;
 }
 
 /* Whole with the first node that has it; a number names that node. */
@@ -161,7 +180,8 @@ static uint64_t read_context(struct portable_reader *reader, struct portable_jso
 {
     const struct portable *portable = reader->portable;
     const json_t *from = json_object_get(record, "context");
-    uint32_t member;
+    const struct journal_prompt *prompt;
+    uint32_t index = 0;
     struct journal_context context;
 
     if (json_is_integer(from)) {
@@ -176,9 +196,8 @@ static uint64_t read_context(struct portable_reader *reader, struct portable_jso
         portable_json_fail(json, "context", "is no object");
         return 0;
     }
-    member =
-        portable_json_u32(json, from, "member", SESSION_CAST_COUNT_MAX, SESSION_CAST_COUNT_MAX);
-    if (member >= portable->member_count || !portable->members[member].has_prompt) {
+    prompt = find_prompt(portable, json, from, &index);
+    if (prompt == NULL) {
         portable_json_fail(json, "member", "is none that came with a prompt");
         return 0;
     }
@@ -189,7 +208,7 @@ static uint64_t read_context(struct portable_reader *reader, struct portable_jso
         .speaker = portable_json_u32(json, from, "speaker", portable->member_count - 1, 0),
         .token_count = portable_json_u32(json, from, "tokens", CONTEXT_TOKEN_COUNT_MAX, 0),
         .first_turn = portable_json_u32(json, from, "first_turn", SESSION_NODE_COUNT_MAX, 0),
-        .segments = read_segments(json, from, number - 1, &portable->members[member]),
+        .segments = read_segments(json, from, number - 1, prompt),
     };
     if (context.base_id != 0 && table_find(&reader->contexts, context.base_id) == NULL) {
         portable_json_fail(json, "base", "names a node that brought no context");
@@ -197,9 +216,9 @@ static uint64_t read_context(struct portable_reader *reader, struct portable_jso
     if (context.token_count == 0) {
         portable_json_fail(json, "tokens", "of a context are at least 1");
     }
-    context.scope_token_count = scope_of(reader, &context, &portable->members[member]);
+    context.scope_token_count = scope_of(reader, &context, prompt);
     if (json->status == STATUS_OK) {
-        add_context(reader, json, &context, member);
+        add_context(reader, json, &context, index);
     }
     return number;
 }

@@ -47,6 +47,7 @@ static void read_session(struct portable_reader *reader, struct portable_json *j
     portable->context_tokens =
         portable_json_u32(json, record, "context_tokens", CONTEXT_TOKEN_COUNT_MAX, 0);
     portable->label = portable_json_text(json, record, "label", LABEL_BYTES_MAX);
+    portable->is_joint = portable_json_flag(json, record, "joint");
     portable->head.node =
         portable_json_u32(json, record, "head_node", SESSION_NODE_COUNT_MAX, UINT32_MAX);
     portable->head.offset =
@@ -95,8 +96,7 @@ static struct bytes read_greetings(struct portable_json *json, const json_t *pro
     return greetings;
 }
 
-static void read_prompt(struct portable_json *json, const json_t *from,
-                        struct portable_member *member)
+static struct journal_prompt read_prompt(struct portable_json *json, const json_t *from)
 {
     const struct journal_prompt prompt = {
         .format = portable_json_name(json, from, "format", portable_format_name, 0),
@@ -113,8 +113,7 @@ static void read_prompt(struct portable_json *json, const json_t *from,
     if (prompt.ids.size / 4 > TEXT_TOKEN_COUNT_MAX) {
         portable_json_fail(json, "ids", "are more tokens than a text may have");
     }
-    member->prompt = prompt;
-    member->has_prompt = true;
+    return prompt;
 }
 
 static void read_member(struct portable_reader *reader, struct portable_json *json,
@@ -127,6 +126,8 @@ static void read_member(struct portable_reader *reader, struct portable_json *js
         .persona_name = portable_json_text(json, record, "persona", PERSONA_NAME_BYTES_MAX),
         .is_hidden = portable_json_flag(json, record, "hidden"),
         .card = portable_json_text(json, record, "card", PERSONA_CARD_BYTES_MAX),
+        .system = portable_json_text(json, record, "system", TEXT_BYTES_MAX),
+        .examples = portable_json_text(json, record, "examples", TEXT_BYTES_MAX),
     };
     const json_t *prompt = portable_json_object(json, record, "prompt", false);
 
@@ -138,9 +139,34 @@ static void read_member(struct portable_reader *reader, struct portable_json *js
         portable_json_fail(json, "name", "is empty");
     }
     if (prompt != NULL && member.is_persona) {
-        read_prompt(json, prompt, &member);
+        member.prompt = read_prompt(json, prompt);
+        member.has_prompt = true;
     }
     portable->members[portable->member_count++] = member;
+}
+
+static void read_joint(struct portable_reader *reader, struct portable_json *json,
+                       const json_t *record)
+{
+    struct portable *portable = reader->portable;
+    const json_t *prompt = portable_json_object(json, record, "prompt", true);
+    struct portable_joint joint = {
+        .member_count = portable_json_u32(json, record, "members", portable->member_count, 0)};
+
+    if (!portable->is_joint || portable->joint_count == SESSION_CAST_COUNT_MAX ||
+        portable->tree->node_count > 0) {
+        portable_json_fail(json, "record", "is one too many, or its session is not joint");
+        return;
+    }
+    if (joint.member_count < 2 ||
+        (portable->joint_count > 0 &&
+         joint.member_count <= portable->joints[portable->joint_count - 1].member_count)) {
+        portable_json_fail(json, "members", "are not more than those of the last one");
+    }
+    if (prompt != NULL) {
+        joint.prompt = read_prompt(json, prompt);
+    }
+    portable->joints[portable->joint_count++] = joint;
 }
 
 static void read_bookmark(struct portable_reader *reader, struct portable_json *json,
@@ -232,13 +258,10 @@ static void read_record(struct portable_reader *reader, struct portable_json *js
         void (*read)(struct portable_reader *reader, struct portable_json *json,
                      const json_t *record);
     } kinds[] = {
-        {"node", portable_read_node},
-        {"tokens", portable_read_tokens},
-        {"member", read_member},
-        {"note", read_note},
-        {"bookmark", read_bookmark},
-        {"session", read_session},
-        {"end", read_end},
+        {"node", portable_read_node}, {"tokens", portable_read_tokens},
+        {"member", read_member},      {"note", read_note},
+        {"joint", read_joint},        {"bookmark", read_bookmark},
+        {"session", read_session},    {"end", read_end},
     };
     const char *name = json_string_value(json_object_get(record, "record"));
 

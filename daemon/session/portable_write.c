@@ -156,6 +156,7 @@ static enum status write_session(const struct portable_writer *writer, struct bu
     portable_line_u64(&line, "created_us", portable->created_us);
     portable_line_u32(&line, "context_tokens", portable->context_tokens);
     portable_line_text(&line, "label", portable->label);
+    portable_line_flag(&line, "joint", portable->is_joint);
     portable_line_hex(&line, "model", portable->tree->model_hash);
     portable_line_text(&line, "numerics", portable->tree->numerics_id);
     put_head(writer, &line);
@@ -186,7 +187,8 @@ static void put_prompt(struct portable_line *line, const struct journal_prompt *
     portable_line_object_end(line);
 }
 
-static enum status write_member(const struct portable_member *member, struct buffer *out)
+static enum status write_member(const struct portable_member *member, bool is_joint,
+                                struct buffer *out)
 {
     struct portable_line line;
 
@@ -201,7 +203,21 @@ static enum status write_member(const struct portable_member *member, struct buf
         if (member->has_prompt) {
             put_prompt(&line, &member->prompt);
         }
+        if (member->has_prompt && is_joint) {
+            portable_line_text(&line, "system", member->system);
+            portable_line_text(&line, "examples", member->examples);
+        }
     }
+    return portable_line_end(&line);
+}
+
+static enum status write_joint(const struct portable_joint *joint, struct buffer *out)
+{
+    struct portable_line line;
+
+    portable_line_start(&line, out, "joint");
+    portable_line_u32(&line, "members", joint->member_count);
+    put_prompt(&line, &joint->prompt);
     return portable_line_end(&line);
 }
 
@@ -209,7 +225,10 @@ enum status portable_write_head(struct portable_writer *writer, struct buffer *o
 {
     TRY(write_session(writer, out));
     for (uint32_t i = 0; i < writer->portable->member_count; i++) {
-        TRY(write_member(&writer->portable->members[i], out));
+        TRY(write_member(&writer->portable->members[i], writer->portable->is_joint, out));
+    }
+    for (uint32_t i = 0; i < writer->portable->joint_count; i++) {
+        TRY(write_joint(&writer->portable->joints[i], out));
     }
     return STATUS_OK;
 }

@@ -39,21 +39,27 @@ static const struct journal_context *find_context(const struct rows_tree *tree, 
                                                                        : NULL;
 }
 
-/* SESSION_CAST_COUNT_MAX: none. */
-static uint32_t member_of(const struct portable_writer *writer,
+/* As context_prompts[] has it; PORTABLE_NO_PROMPT: none that is in the file. */
+static uint32_t prompt_of(const struct portable_writer *writer,
                           const struct journal_context *context)
 {
     const struct portable *portable = writer->portable;
+    const uint8_t *digest = context->prompt_digest;
 
+    for (uint32_t i = 0; i < portable->joint_count; i++) {
+        if (memcmp(portable->joints[i].prompt.digest, digest, JOURNAL_DIGEST_BYTES) == 0) {
+            return PORTABLE_JOINT | i;
+        }
+    }
     for (uint32_t i = 0; i < portable->member_count; i++) {
         const struct portable_member *member = &portable->members[i];
 
-        if (member->is_persona &&
-            memcmp(member->prompt.digest, context->prompt_digest, JOURNAL_DIGEST_BYTES) == 0) {
+        if (member->has_prompt && !member->is_hidden &&
+            memcmp(member->prompt.digest, digest, JOURNAL_DIGEST_BYTES) == 0) {
             return i;
         }
     }
-    return SESSION_CAST_COUNT_MAX;
+    return PORTABLE_NO_PROMPT;
 }
 
 static void put_segments(const struct portable_writer *writer, struct portable_line *line,
@@ -92,6 +98,7 @@ static enum status put_context(struct portable_writer *writer, struct portable_l
                                uint32_t number, const struct journal_context *context)
 {
     const uint32_t user = as_number(table_find(&writer->contexts, context->id));
+    const uint32_t prompt = prompt_of(writer, context);
 
     if (user != 0) {
         portable_line_u32(line, "context", user);
@@ -100,7 +107,8 @@ static enum status put_context(struct portable_writer *writer, struct portable_l
     TRY(table_insert(&writer->contexts, context->id, as_value(number)));
     portable_line_object(line, "context");
     portable_line_u32(line, "speaker", context->speaker);
-    portable_line_u32(line, "member", member_of(writer, context));
+    portable_line_u32(line, prompt >= PORTABLE_JOINT ? "joint" : "member",
+                      prompt & ~(uint32_t)PORTABLE_JOINT);
     portable_line_u32(line, "tokens", context->token_count);
     if (context->first_turn > 0) {
         portable_line_u32(line, "first_turn", context->first_turn);
@@ -339,11 +347,8 @@ enum status portable_write_node(struct portable_writer *writer, uint32_t at, str
     const struct journal_note *label = table_find(&writer->labels, row->node.id);
     const struct journal_context *context =
         row->is_sampled ? find_context(tree, row->context_id) : NULL;
-    const uint32_t member =
-        context != NULL ? member_of(writer, context) : (uint32_t)SESSION_CAST_COUNT_MAX;
-    const bool is_whole = (row->node.flags & JOURNAL_NODE_PURGED) != 0 ||
-                          member == SESSION_CAST_COUNT_MAX ||
-                          writer->portable->members[member].is_hidden;
+    const bool is_whole = (row->node.flags & JOURNAL_NODE_PURGED) != 0 || context == NULL ||
+                          prompt_of(writer, context) == PORTABLE_NO_PROMPT;
     struct portable_line line;
 
     TRY(gather(writer, row));

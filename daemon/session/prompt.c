@@ -248,6 +248,11 @@ static uint64_t scope_of(const struct prompt *prompt, uint32_t owner_uid)
     return scope;
 }
 
+void prompt_set_joint_scope(struct prompt *prompt, uint32_t owner_uid)
+{
+    prompt->scope = scope_of(prompt, owner_uid);
+}
+
 void prompt_set_scope(struct prompt *prompt)
 {
     const bool is_public = prompt->persona->visibility == VISIBILITY_PUBLIC;

@@ -92,7 +92,8 @@ MUST_USE enum status prompt_restore(const struct persona *persona, const struct 
                                     struct prompt **out);
 /* Names what may share its KV, by what it is and whose. prompt_restore() takes the recorded one. */
 void prompt_set_scope(struct prompt *prompt);
-void prompt_destroy(struct prompt *prompt); /* NULL is fine */
+void prompt_set_joint_scope(struct prompt *prompt, uint32_t owner_uid); /* of a session */
+void prompt_destroy(struct prompt *prompt);                             /* NULL is fine */
 
 /* Whether it hides nothing: no text of the card is in it. */
 bool prompt_is_bare(const struct prompt *prompt);

@@ -15,8 +15,9 @@ import stat
 import pytest
 
 from cli import persona
-from client import CODES, FINISHES, SUBTREE, Client, Refused, bits, position
+from client import CODES, FINISHES, MESSAGES, SUBTREE, Client, Refused, bits, position
 from conftest import tiny_model
+from test_cast import JOINT, SEPARATE, converse, open_group
 from test_golden_journal import place, verify
 
 
@@ -504,3 +505,26 @@ def test_a_tree_of_exoloom_comes_in(daemon, client):
     put(tree, status=1)
     put({**tree, "schemaVersion": 2}, status=1)
     put([], status=1)
+
+
+@pytest.mark.parametrize("mode", [SEPARATE, JOINT])
+def test_a_group_comes_back_and_goes_on(client, mode):
+    session = open_group(client, seed=1, group_mode=mode).id
+    converse(client, session)
+    client.call("session_set", session=session,
+                add=[MESSAGES["CastEntry"](persona_name=b"keeper")])
+    client.generate(session, speaker=1, max_tokens=4)
+    data = export(client, session)
+    assert data.count(b'"record":"joint"') == (2 if mode == JOINT else 0)
+    made = import_file(client, data)
+    assert made.group_mode == mode
+    assert export(client, made.id) == data
+    result, nodes = verify(client, session=made.id)
+    assert not nodes and result.equal_count == result.node_count > 3
+    went_on = [client.generate(each, speaker=1, position=position(nodes_of(client, each)[-1].id),
+                               max_tokens=9, numbers=True).replies()[0]
+               for each in (session, made.id)]
+    assert bits(went_on[0].numbers) == bits(went_on[1].numbers)
+    joint = data.replace(b'"joint":true,', b"")
+    if joint != data:
+        refused(client, joint)

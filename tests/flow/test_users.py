@@ -240,6 +240,12 @@ def test_exports_of_others_are_denied_and_their_personas_stay_hidden(shared):
             client.finish(client.send_generate(session, op="say", text=b"Hello", max_tokens=9))
             data = export(client, session)
             assert export(client, import_file(client, data).id).count(b"\n") == data.count(b"\n")
+            group = client.open(b"keeper", group_mode=1, cast=[
+                MESSAGES["CastEntry"](persona_name=b"twenty-questions")])
+            whole = export(client, group)
+            made = import_file(client, whole)
+            assert made.group_mode == 1 and len(made.cast) == 3 and b"prompt" not in whole
+            assert client.generate(made.id, max_tokens=3).replies()
             return f"{session} {data.decode()}"
 
     session, data = as_user(ANN, make).split(" ", 1)

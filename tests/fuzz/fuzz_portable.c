@@ -40,8 +40,11 @@ static void name_prompts(struct portable *portable)
     for (uint32_t i = 0; i < portable->member_count; i++) {
         portable->members[i].prompt.digest[0] = (uint8_t)(i + 1);
     }
+    for (uint32_t i = 0; i < portable->joint_count; i++) {
+        portable->joints[i].prompt.digest[0] = (uint8_t)((PORTABLE_JOINT | i) + 1);
+    }
     for (uint32_t i = 0; i < portable->tree->context_count; i++) {
-        portable->tree->contexts[i].prompt_digest[0] = (uint8_t)(portable->context_members[i] + 1);
+        portable->tree->contexts[i].prompt_digest[0] = (uint8_t)(portable->context_prompts[i] + 1);
     }
 }
 
