@@ -12,7 +12,7 @@
 #include "base/check.h"
 
 /* From this size on, aligned blocks are zeroed by the kernel instead of by writing to them. */
-enum { LAZY_ZERO_BYTES_MIN = 4 * 1024 * 1024 };
+enum { LAZY_ZERO_BYTES_MIN = 256 * 1024 };
 
 static _Atomic int64_t live_count;
 static _Thread_local uint64_t thread_allocation_count;

@@ -49,7 +49,9 @@ static void test_blocks_come_zeroed_even_after_a_dirty_one(void **state)
 static void test_aligned_blocks_come_zeroed_and_aligned(void **state)
 {
     const size_t mib = 1024 * 1024;
-    const size_t sizes[] = {0, 1, 64, 4097, 4 * mib - 1, 4 * mib, 4 * mib + 1, 9 * mib + 12345};
+    const size_t lazy = 256 * 1024;
+    const size_t sizes[] = {0,    1,        64,           4097,        lazy - 1,
+                            lazy, lazy + 1, lazy + 12345, 4 * mib + 1, 9 * mib + 12345};
 
     (void)state;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
