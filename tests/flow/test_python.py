@@ -253,7 +253,8 @@ def test_a_stream_goes_on_wherever_the_connection_breaks(daemon, folder):
         assert tell(cutter.path) == whole, first
         cuts += cutter.cuts
         cutter.close()
-    assert cuts > 15
+    # How many depends on how messages merge, so on the speed of the machine.
+    assert cuts >= 5
 
 
 def test_a_stream_ends_with_the_same_bytes_though_the_daemon_is_killed(start):
