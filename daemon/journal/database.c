@@ -123,6 +123,17 @@ static enum status check_writable(const struct database *database, struct error 
                      database->path);
 }
 
+/* A daemon that was killed between a write and its sync, or whose sync failed, leaves commits in
+ * the log that the disk may not have. They are read as all others: so they have to be on the disk
+ * before anybody sees them. */
+static enum status make_durable(struct database *database, struct error *error)
+{
+    int64_t is_busy = 0;
+
+    TRY(database_read_number(database, "PRAGMA wal_checkpoint(TRUNCATE)", error, &is_busy));
+    return is_busy == 0 ? STATUS_OK : database_fail(database, SQLITE_BUSY, error);
+}
+
 static enum status set_up(struct database *database, const struct schema *schema,
                           struct error *error)
 {
@@ -140,7 +151,8 @@ static enum status set_up(struct database *database, const struct schema *schema
     TRY(migration_check(database, schema, error));
     TRY(database_run(database, settings, error));
     TRY(check_pages(database, error)); /* what is damaged is not migrated */
-    return migration_run(database, schema, error);
+    TRY(migration_run(database, schema, error));
+    return make_durable(database, error);
 }
 
 enum status database_open(const char *path, struct error *error, struct database **out)
