@@ -101,11 +101,10 @@ void pending_start(struct store *store, struct pending *pending, bool for_finish
 
 void pending_start_ticket(struct store *store, struct pending *pending, uint64_t ticket)
 {
+    const enum status status = table_insert(&store->tickets, ticket, pending);
+
+    CHECK(status == STATUS_OK); /* there is a place for all that the journal takes */
     store->pending_count++;
-    if (table_insert(&store->tickets, ticket, pending) != STATUS_OK) {
-        pending->status = STATUS_MEMORY; /* stored it will be, but nobody will be told so */
-        complete(store, pending);
-    }
 }
 
 void pending_wake_ticket(struct store *store, uint64_t ticket, enum status status)

@@ -37,9 +37,12 @@
 #include "session/transfer.h"
 #include "session/verify.h"
 
+/* Each is of a batch in the journal's queue; one more of a backup, one that was refused. */
+enum { TICKET_COUNT_MAX = JOURNAL_QUEUE_COUNT_MAX + 2 };
+
 /* ---- life ---- */
 
-static void init(struct store *store, const struct store_settings *settings)
+static enum status init(struct store *store, const struct store_settings *settings)
 {
     store->settings = *settings;
     if (settings->resident_bytes_max == 0) {
@@ -51,12 +54,13 @@ static void init(struct store *store, const struct store_settings *settings)
     table_init(&store->users);
     table_init(&store->keys);
     table_init(&store->expansions);
-    table_init(&store->tickets);
     for (uint32_t i = 0; i < BRANCH_COUNT_MAX; i++) {
         /* Low slots first, so that logs of a quiet daemon are easy to read. */
         store->free_slots[i] = BRANCH_COUNT_MAX - 1 - i;
     }
     store->free_slot_count = BRANCH_COUNT_MAX;
+    /* What was given to the journal is waited for, whatever memory there is by then. */
+    return table_init_fixed(&store->tickets, TICKET_COUNT_MAX);
 }
 
 enum status store_create(const struct store_settings *settings, struct error *error,
@@ -70,8 +74,10 @@ enum status store_create(const struct store_settings *settings, struct error *er
     if (store == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory while the store was made");
     }
-    init(store, settings);
-    status = encoder_init(&store->encoder, settings->tokenizer);
+    status = init(store, settings);
+    if (status == STATUS_OK) {
+        status = encoder_init(&store->encoder, settings->tokenizer);
+    }
     if (status != STATUS_OK) {
         error_set(error, status, "out of memory while the store was made");
         goto done;
