@@ -6,8 +6,10 @@ held to the protocol's, so that a new one must say here what it answers. What co
 is told by counts of tokens that needed no computing: sharing is the only thing that saves time.
 Twin: Ann herself, asking the same, is answered; and the counts show sharing where it is allowed.
 """
+import base64
 import json
 import os
+import re
 
 import pytest
 
@@ -38,7 +40,9 @@ def make(shared):
         request = client.send("expand", session=session, depth=2, width=2)
         expansion = client.next_of(request).expand.expansion
         return json.dumps({"session": session, "node": node.id, "reply": reply.id,
-                           "private": private, "expansion": expansion})
+                           "private": private, "expansion": expansion,
+                           "transfer": client.call("session_import", data=b"{").session_import
+                           .transfer})
 
 
 def prying(hers, own):
@@ -82,6 +86,12 @@ def prying(hers, own):
     yield "label", dict(node=node, label=b"mine")
     yield "context", dict(node=reply, tokens=True, text=True)
     yield "keep", dict(expansion=hers["expansion"], node=1)
+    yield "note", dict(session=session, text=b"x")
+    yield "note", dict(text=b"x", **at)
+    yield "session_export", dict(session=session)
+    yield "session_export", dict(session=own["session"], node=node)
+    yield "session_export", dict(transfer=hers["transfer"])
+    yield "session_import", dict(transfer=hers["transfer"], data=b"{}", end=True)
     yield "score", dict(session=own["session"], items=[item])
     yield "score", dict(session=session, items=[inside])
     yield "score", dict(session=own["session"], items=[inside])
@@ -128,7 +138,7 @@ def own_things(client):
 
 
 def test_every_request_of_the_protocol_is_asked_about_what_is_another_s():
-    hers = {"session": 1, "node": 2, "reply": 3, "private": 4, "expansion": 7}
+    hers = {"session": 1, "node": 2, "reply": 3, "private": 4, "expansion": 7, "transfer": 8}
     asked = {op for op, _ in prying(hers, {"session": 5, "node": 6})}
     ops = {field.name for field in MESSAGES["Request"].DESCRIPTOR.oneofs_by_name["op"].fields}
     assert asked | NAMELESS == ops and not asked & NAMELESS
@@ -173,6 +183,15 @@ def test_the_twin_that_owns_it_is_answered(shared):  # noqa: F811
     assert DENIED not in codes, "only places that name another session of hers may be refused"
 
 
+def exported(client, session):
+    """A session's file, and all in it that may be base64."""
+    page = client.call("session_export", session=session).session_export
+    assert page.end, "it fits one piece"
+    return page.data + b"".join(base64.b64decode(word) for word in
+                                re.findall(rb'"([A-Za-z0-9+/]{8,}={0,2})"', page.data)
+                                if len(word) % 4 == 0)
+
+
 def test_a_public_persona_is_played_and_not_read(shared):  # noqa: F811
     def put():
         with shared.client() as client:
@@ -198,6 +217,7 @@ def test_a_public_persona_is_played_and_not_read(shared):  # noqa: F811
             hidden = [segment for segment in context.segments
                       if segment.hidden and not segment.tokens and not segment.text]
             text = b"".join(reply.SerializeToString() for reply in replies)
+            text += exported(client, session)
             return json.dumps({"read": SECRET.decode() in text.decode("latin-1"),
                                "context": list(made.context), "hidden": len(hidden),
                                "code": code_of(client, "persona_delete", dict(id=persona))})
@@ -214,7 +234,7 @@ def test_a_public_persona_is_played_and_not_read(shared):  # noqa: F811
             node = made.replies()[0].id
             context = client.call("context", node=node, text=True).context
             return SECRET in b"".join(segment.text for segment in context.segments) and \
-                len(made.context) > 0
+                len(made.context) > 0 and SECRET in exported(client, session)
 
     assert as_user(ANN, read) == "True", "the twin: its owner reads it"
 
