@@ -39,14 +39,16 @@ endforeach()
 # Seeded simulations: no arguments is the set that every test run plays. That of trees has the whole
 # daemon but its sockets, and faults that the linker puts into these functions.
 set(planted_functions tree_node_create context_create seed_of_node kv_pages_release kv_tree_page
-  engine_event_take journal_batch_add)
+  engine_event_take journal_batch_add filling_damaged)
 list(TRANSFORM planted_functions PREPEND "LINKER:--wrap=" OUTPUT_VARIABLE planted_options)
-unit_test(sim_test_schedule ${PROJECT_SOURCE_DIR}/tests/sim/test_schedule.c schedule)
-unit_test(sim_test_tree ${PROJECT_SOURCE_DIR}/tests/sim/test_tree.c journal_beside session)
 file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/sim/tree_*.c)
-target_sources(sim_test_tree PRIVATE ${sources})
-target_include_directories(sim_test_tree PRIVATE ${PROJECT_SOURCE_DIR}/tests)
-target_link_options(sim_test_tree PRIVATE ${planted_options})
+unit_test(sim_test_schedule ${PROJECT_SOURCE_DIR}/tests/sim/test_schedule.c schedule)
+foreach(file test_tree test_damage)
+  unit_test(sim_${file} ${PROJECT_SOURCE_DIR}/tests/sim/${file}.c journal_beside session)
+  target_sources(sim_${file} PRIVATE ${sources})
+  target_include_directories(sim_${file} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+  target_link_options(sim_${file} PRIVATE ${planted_options})
+endforeach()
 
 file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/kernels/test_*.c)
 foreach(source ${sources})

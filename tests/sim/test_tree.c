@@ -118,7 +118,8 @@ static bool run(uint64_t seed, const struct tree_op *ops, uint32_t count, enum t
     if (WIFSIGNALED(how)) {
         (void)snprintf(progress->problem, sizeof(progress->problem), "it was ended by a signal: %s",
                        strsignal(WTERMSIG(how)));
-    } else if (WEXITSTATUS(how) > 1) {
+    } else if (WEXITSTATUS(how) != 0 && progress->problem[0] == '\0') {
+        /* A sanitizer does so. */
         (void)snprintf(progress->problem, sizeof(progress->problem), "it ended with %d",
                        WEXITSTATUS(how));
     }

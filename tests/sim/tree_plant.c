@@ -7,6 +7,7 @@
 #include "schedule/kv_pages.h"
 #include "schedule/kv_tree.h"
 #include "session/context.h"
+#include "session/filling.h"
 #include "session/record.h"
 #include "session/seed.h"
 #include "session/tree.h"
@@ -43,6 +44,10 @@ enum status planted_engine_event_take(struct engine *engine, uint32_t *slot,
 enum status planted_journal_batch_add(struct journal_batch *batch,
                                       const struct journal_record *record)
     WRAPPED(journal_batch_add);
+enum status real_filling_damaged(const struct filling *filling, const char *what, uint64_t id)
+    REAL(filling_damaged);
+enum status planted_filling_damaged(const struct filling *filling, const char *what, uint64_t id)
+    WRAPPED(filling_damaged);
 
 static enum tree_plant planted;
 static uint32_t call_count;
@@ -55,7 +60,7 @@ void tree_plant_set(enum tree_plant plant)
 
 const char *tree_plant_name(enum tree_plant plant)
 {
-    static const char *const names[PLANT_COUNT] = {
+    static const char *const names[PLANT_LOAD + 1] = {
         [PLANT_NONE] = "nothing",
         [PLANT_FORK_PARENT] = "a fork's parent offset off by one",
         [PLANT_FORK_CONTEXT] = "a fork's context off by one",
@@ -69,6 +74,7 @@ const char *tree_plant_name(enum tree_plant plant)
         [PLANT_MARK_UNSTORED] = "a mark not stored",
         [PLANT_KEY_UNSTORED] = "a client key not stored",
         [PLANT_CHECKPOINT] = "a checkpoint not stored",
+        [PLANT_LOAD] = "a loader that overlooks what is damaged",
     };
 
     return names[plant];
@@ -169,4 +175,9 @@ enum status planted_journal_batch_add(struct journal_batch *batch,
         copy.u.finish.content_bytes = 0;
     }
     return real_journal_batch_add(batch, &copy);
+}
+
+enum status planted_filling_damaged(const struct filling *filling, const char *what, uint64_t id)
+{
+    return planted == PLANT_LOAD ? STATUS_OK : real_filling_damaged(filling, what, id);
 }

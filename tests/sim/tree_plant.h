@@ -6,19 +6,20 @@
 
 enum tree_plant {
     PLANT_NONE,
-    PLANT_FORK_PARENT,   /* a fork inside a node is hung one token too early */
-    PLANT_FORK_CONTEXT,  /* its context ends one token too early */
-    PLANT_SEED,          /* a node's seed leaves out the ordinals above it */
-    PLANT_PAGE_TWICE,    /* a page is given back twice */
-    PLANT_PAGE_LOST,     /* a page is not given back */
-    PLANT_PAGE_SWAPPED,  /* a page found in the tree is another one */
-    PLANT_CUT_FORGOTTEN, /* a cancelled node keeps all that was sampled */
-    PLANT_CUT_UNSTORED,  /* its stored row has a token less than was shown */
-    PLANT_HEAD_UNSTORED, /* where a reader moved to is not stored */
-    PLANT_MARK_UNSTORED, /* nor is that a node is deleted */
-    PLANT_KEY_UNSTORED,  /* nor the client key of what a request made */
-    PLANT_CHECKPOINT,    /* a node under which another hangs has no checkpoint */
-    PLANT_COUNT,
+    PLANT_FORK_PARENT,        /* a fork inside a node is hung one token too early */
+    PLANT_FORK_CONTEXT,       /* its context ends one token too early */
+    PLANT_SEED,               /* a node's seed leaves out the ordinals above it */
+    PLANT_PAGE_TWICE,         /* a page is given back twice */
+    PLANT_PAGE_LOST,          /* a page is not given back */
+    PLANT_PAGE_SWAPPED,       /* a page found in the tree is another one */
+    PLANT_CUT_FORGOTTEN,      /* a cancelled node keeps all that was sampled */
+    PLANT_CUT_UNSTORED,       /* its stored row has a token less than was shown */
+    PLANT_HEAD_UNSTORED,      /* where a reader moved to is not stored */
+    PLANT_MARK_UNSTORED,      /* nor is that a node is deleted */
+    PLANT_KEY_UNSTORED,       /* nor the client key of what a request made */
+    PLANT_CHECKPOINT,         /* a node under which another hangs has no checkpoint */
+    PLANT_COUNT,              /* of those that test_tree plants */
+    PLANT_LOAD = PLANT_COUNT, /* what is damaged is overlooked where a journal is read */
 };
 
 void tree_plant_set(enum tree_plant plant);

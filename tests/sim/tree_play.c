@@ -367,7 +367,7 @@ static void put_personas(void)
     }
 }
 
-static void play_all(const struct tree_op *ops, uint32_t count, struct tree_progress *progress)
+void play_all(const struct tree_op *ops, uint32_t count, struct tree_progress *progress)
 {
     struct tree_world *world = &playing.world;
 
@@ -413,18 +413,23 @@ static void count_nodes(struct tree_counts *counts)
     counts->context_cached = playing.world.context_cached_count;
 }
 
-void tree_play(uint64_t seed, const struct tree_op *ops, uint32_t count, bool is_told,
-               struct tree_progress *progress)
+void play_open(uint64_t seed)
 {
-    const int64_t before = memory_live_count();
-
     memset(&playing, 0, sizeof(playing));
-    playing.is_told = is_told;
     world_open(&playing.world, seed);
     model_init(&playing.model, playing.world.tokenizer);
     playing.model.fake = playing.world.definition;
     world_start(&playing.world);
     put_personas();
+}
+
+void tree_play(uint64_t seed, const struct tree_op *ops, uint32_t count, bool is_told,
+               struct tree_progress *progress)
+{
+    const int64_t before = memory_live_count();
+
+    play_open(seed);
+    playing.is_told = is_told;
     play_all(ops, count, progress);
     if (playing.world.store != NULL) {
         world_kill(&playing.world);

@@ -65,6 +65,12 @@ struct position play_position(struct model_place place);
 enum status play_check_place(struct model_place place);
 bool play_has_ended(struct model_place place);
 
+/* A daemon with its personas, and an empty twin. */
+void play_open(uint64_t seed);
+
+/* The operations, for as long as nothing is wrong; then all that is going on ends. */
+void play_all(const struct tree_op *ops, uint32_t count, struct tree_progress *progress);
+
 /* ---- the operations ---- */
 
 void make_session(void);
