@@ -194,6 +194,16 @@ void *table_find(const struct table *table, uint64_t id)
     return entry != NULL ? entry->value : NULL;
 }
 
+enum status table_insert_number(struct table *table, uint64_t id, uint32_t number)
+{
+    return table_insert(table, id, (void *)(uintptr_t)number);
+}
+
+uint32_t table_find_number(const struct table *table, uint64_t id)
+{
+    return (uint32_t)(uintptr_t)table_find(table, id);
+}
+
 void *table_remove(struct table *table, uint64_t id)
 {
     struct table_entry *entry = find_entry(table, id);

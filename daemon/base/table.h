@@ -30,6 +30,10 @@ MUST_USE enum status table_insert(struct table *table, uint64_t id, void *value)
 /* NULL when absent. */
 void *table_find(const struct table *table, uint64_t id);
 
+/* Numbers other than 0 instead of pointers; 0 when absent. */
+MUST_USE enum status table_insert_number(struct table *table, uint64_t id, uint32_t number);
+uint32_t table_find_number(const struct table *table, uint64_t id);
+
 /* Returns the value that was removed, or NULL. */
 void *table_remove(struct table *table, uint64_t id);
 

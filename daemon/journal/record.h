@@ -54,7 +54,7 @@ struct journal_prompt {
     struct bytes character, user, post_history;
     struct bytes ids;       /* [u32] */
     struct bytes greetings; /* for each: count u32, ids [u32] */
-    struct bytes inserts;   /* session/insert_set.h */
+    struct bytes inserts;   /* session/prompt_insert.h */
 };
 
 struct journal_session {

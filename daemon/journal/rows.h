@@ -12,6 +12,7 @@
 #include "base/arena.h"
 #include "base/error.h"
 #include "base/status.h"
+#include "base/table.h"
 #include "journal/record.h"
 
 struct database;
@@ -87,6 +88,7 @@ struct rows_tree {
     uint32_t context_count, context_capacity;
     struct journal_steps *steps; /* owned array */
     uint32_t steps_count, steps_capacity;
+    struct table steps_places;    /* first bytes of the digest, or what follows -> index + 1 */
     struct journal_chunk *chunks; /* owned array */
     uint32_t chunk_count, chunk_capacity;
     struct journal_note *notes; /* owned array: labels of nodes, bookmarks */
@@ -99,6 +101,11 @@ struct rows_tree {
 MUST_USE enum status rows_read_tree(struct database *database, uint64_t session_id,
                                     struct error *error, struct rows_tree **out);
 void rows_tree_destroy(struct rows_tree *tree); /* NULL is fine */
+
+/* The index of what has that id or digest; ROWS_NONE: nothing has. */
+enum { ROWS_NONE = 0xffffffffu };
+uint32_t rows_tree_find_context(const struct rows_tree *tree, uint64_t id);
+uint32_t rows_tree_find_steps(const struct rows_tree *tree, struct bytes digest);
 
 /* An empty one, to be filled by hand. What is added is copied, its bytes are borrowed: they belong
  * into the tree's arena. MEMORY. */

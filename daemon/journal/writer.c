@@ -454,26 +454,6 @@ static enum status write_note(struct writer *writer, const struct journal_record
     return erase_session(writer, note->id, error);
 }
 
-enum status writer_clean(struct writer *writer, struct error *error)
-{
-    static const char find[] =
-        "SELECT coalesce(min(id), 0) FROM note WHERE kind = 1 AND flags = 3 AND "
-        "label = CAST('" JOURNAL_IMPORTING "' AS BLOB)";
-    int64_t id = 0;
-
-    TRY(database_read_number(writer->database, find, error, &id));
-    while (id != 0) {
-        struct journal_record note = {.kind = JOURNAL_NOTE};
-
-        note.u.note = (struct journal_note){.kind = JOURNAL_NOTE_SESSION,
-                                            .id = (uint64_t)id,
-                                            .flags = JOURNAL_NOTE_DELETED | JOURNAL_NOTE_PURGED};
-        TRY(write_note(writer, &note, error));
-        TRY(database_read_number(writer->database, find, error, &id));
-    }
-    return STATUS_OK;
-}
-
 static enum status write_preamble(struct writer *writer, const struct journal_record *record,
                                   struct error *error)
 {
@@ -572,4 +552,41 @@ enum status writer_commit(struct writer *writer, struct journal_batch *const *ba
         }
     }
     return status;
+}
+
+/* One commit: else a crash in the middle would lose the mark and leave what it stands for. */
+static enum status clean(struct writer *writer, uint64_t id, struct error *error)
+{
+    const struct journal_record note = {
+        .kind = JOURNAL_NOTE,
+        .u.note = {.kind = JOURNAL_NOTE_SESSION,
+                   .id = id,
+                   .flags = JOURNAL_NOTE_DELETED | JOURNAL_NOTE_PURGED},
+    };
+    struct journal_batch *batch = NULL;
+    enum status status = journal_batch_create(&batch);
+
+    if (status == STATUS_OK) {
+        status = journal_batch_add(batch, &note);
+    }
+    status = status == STATUS_OK
+                 ? writer_commit(writer, &batch, 1, error)
+                 : error_set(error, status, "out of memory while an import was erased");
+    journal_batch_destroy(batch);
+    return status;
+}
+
+enum status writer_clean(struct writer *writer, struct error *error)
+{
+    static const char find[] =
+        "SELECT coalesce(min(id), 0) FROM note WHERE kind = 1 AND flags = 3 AND "
+        "label = CAST('" JOURNAL_IMPORTING "' AS BLOB)";
+    int64_t id = 0;
+
+    TRY(database_read_number(writer->database, find, error, &id));
+    while (id != 0) {
+        TRY(clean(writer, (uint64_t)id, error));
+        TRY(database_read_number(writer->database, find, error, &id));
+    }
+    return STATUS_OK;
 }

@@ -94,18 +94,6 @@ static enum status lend(struct store *store, struct expand *expand, uint32_t at,
     return status;
 }
 
-static bool is_end(const struct store *store, uint32_t token)
-{
-    uint32_t count = 0;
-    const uint32_t *ends = tokenizer_end_ids(store->settings.tokenizer, &count);
-    uint32_t i = 0;
-
-    while (i < count && ends[i] != token) {
-        i++;
-    }
-    return i < count;
-}
-
 static void take(const struct store *store, const struct expand *expand, const struct look *look)
 {
     const struct branch_output *output = &look->output;
@@ -120,7 +108,7 @@ static void take(const struct store *store, const struct expand *expand, const s
             .token = output->tops[i].token,
             .logprob = output->tops[i].logprob,
             .entropy = output->entropies[0],
-            .is_end = is_end(store, output->tops[i].token),
+            .is_end = tokenizer_is_end(store->settings.tokenizer, output->tops[i].token),
         };
     }
 }

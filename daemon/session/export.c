@@ -119,11 +119,6 @@ void export_execute(struct store *store, const struct request *request, struct r
 
 /* ---- once the rows are there ---- */
 
-static struct bytes keep(struct arena *arena, struct bytes bytes)
-{
-    return bytes_of(bytes.size > 0 ? arena_copy(arena, bytes.data, bytes.size) : NULL, bytes.size);
-}
-
 /* The parts borrow from the session and its prompts: the head is written before this turn ends. */
 static enum status fill_prompt(const struct prompt *prompt, struct arena *arena,
                                struct journal_prompt *out)
@@ -133,7 +128,11 @@ static enum status fill_prompt(const struct prompt *prompt, struct arena *arena,
 
     buffer_init(&greetings, FRAME_BODY_BYTES_MAX);
     status = record_fill_prompt(prompt, &greetings, out);
-    out->greetings = keep(arena, out->greetings);
+    if (status == STATUS_OK && greetings.size > 0) {
+        out->greetings =
+            bytes_of(arena_copy(arena, greetings.data, greetings.size), greetings.size);
+        status = out->greetings.data != NULL ? STATUS_OK : STATUS_MEMORY;
+    }
     buffer_finish(&greetings);
     memcpy(out->digest, prompt->digest, sizeof(out->digest));
     return status;
@@ -212,15 +211,10 @@ static enum status start(const struct store *store, struct transfer *transfer, s
 
 void export_take(struct store *store, struct journal_tree *read)
 {
-    struct transfer *transfer = NULL;
+    struct transfer *transfer = transfer_of(store, read->read.transfer);
     struct error error = read->error;
     enum status status = read->status;
 
-    for (uint32_t i = 0; i < TRANSFER_COUNT_MAX; i++) {
-        if (store->transfers[i] != NULL && store->transfers[i]->id == read->read.transfer) {
-            transfer = store->transfers[i];
-        }
-    }
     if (transfer == NULL) {
         return;
     }

@@ -26,24 +26,6 @@ enum status filling_failed(const struct filling *filling, enum status status, co
                                    : filling_damaged(filling, what, id);
 }
 
-bool filling_find_context(const struct filling *filling, uint64_t id, uint32_t *out)
-{
-    uint32_t from = 0;
-    uint32_t to = filling->rows->context_count;
-
-    while (from < to) {
-        const uint32_t middle = from + (to - from) / 2;
-
-        if (filling->rows->contexts[middle].id < id) {
-            from = middle + 1;
-        } else {
-            to = middle;
-        }
-    }
-    *out = from;
-    return from < filling->rows->context_count && filling->rows->contexts[from].id == id;
-}
-
 static const struct prompt *find_prompt(const struct filling *filling,
                                         const uint8_t digest[JOURNAL_DIGEST_BYTES])
 {
@@ -198,12 +180,12 @@ enum status filling_make_contexts(struct filling *filling)
     }
     for (uint32_t i = 0; i < count; i++) {
         const struct journal_context *row = &filling->rows->contexts[i];
-        uint32_t at = 0;
         const bool has_base = row->base_id != 0;
+        const uint32_t base = has_base ? rows_tree_find_context(filling->rows, row->base_id) : 0;
         enum status status = STATUS_BAD_INPUT;
 
-        if (!has_base || (filling_find_context(filling, row->base_id, &at) && at < i)) {
-            status = make_context(filling, row, has_base ? filling->contexts[at] : NULL,
+        if (!has_base || base < i) { /* as ROWS_NONE never is */
+            status = make_context(filling, row, has_base ? filling->contexts[base] : NULL,
                                   &filling->contexts[i]);
         }
         if (status == STATUS_OK) {

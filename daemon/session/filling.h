@@ -29,9 +29,6 @@ enum status filling_out_of_memory(const struct filling *filling);
 enum status filling_failed(const struct filling *filling, enum status status, const char *what,
                            uint64_t id);
 
-/* The index of a context's row. Rows are by ascending id. */
-bool filling_find_context(const struct filling *filling, uint64_t id, uint32_t *out);
-
 /* Makes all contexts, once the nodes that they name are there. */
 MUST_USE enum status filling_make_contexts(struct filling *filling);
 

@@ -34,6 +34,10 @@ static enum status settle_session(struct making *making)
     }
     making->is_foreign = memcmp(portable->tree->model_hash.data, store->settings.model_hash,
                                 JOURNAL_DIGEST_BYTES) != 0;
+    if (!making->is_foreign) {
+        /* It goes on as this daemon computes; nodes keep what made them. */
+        portable->tree->numerics_id = bytes_of_text(store->settings.numerics_id);
+    }
     portable->context_tokens = portable->context_tokens == 0 ? most : portable->context_tokens;
     if (!making->is_foreign && portable->context_tokens > most) {
         return error_set_limit(making->error, "context_tokens_max", most,
@@ -135,10 +139,12 @@ static enum status put_personas(struct making *making, bool *has_news)
 
 /* ---- the session ---- */
 
-/* As it was recorded, under a name by which contexts find it until it is recorded again. */
+/* As it was recorded. One that no session has yet gets a name by which contexts find it until it is
+ * recorded; one that is there keeps its digest, by which other sessions' contexts name it. */
 static enum status restore(struct making *making, const struct persona *persona,
                            const struct journal_prompt *row, bool is_joint, struct prompt **out)
 {
+    static const uint8_t unrecorded[JOURNAL_DIGEST_BYTES];
     struct prompt *prompt = NULL;
 
     TRY(prompt_restore(persona, &making->store->template, row, making->error, &prompt));
@@ -148,8 +154,9 @@ static enum status restore(struct making *making, const struct persona *persona,
         prompt_set_scope(prompt);
     }
     TRY(state_prompt_share(making->store, prompt, making->error, out));
-    memset((*out)->digest, 0, sizeof((*out)->digest));
-    bytes_store_u64((*out)->digest, (*out)->scope);
+    if (memcmp((*out)->digest, unrecorded, sizeof(unrecorded)) == 0) {
+        bytes_store_u64((*out)->digest, (*out)->scope);
+    }
     return STATUS_OK;
 }
 

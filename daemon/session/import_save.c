@@ -286,14 +286,9 @@ static enum status list_session(struct store *store, struct transfer *transfer, 
 
 void import_saved(struct store *store, uint64_t id, enum status status)
 {
-    struct transfer *transfer = NULL;
+    struct transfer *transfer = transfer_of(store, id);
     struct error error = {0};
 
-    for (uint32_t i = 0; i < TRANSFER_COUNT_MAX; i++) {
-        if (store->transfers[i] != NULL && store->transfers[i]->id == id) {
-            transfer = store->transfers[i];
-        }
-    }
     CHECK(transfer != NULL && transfer->saving != NULL);
     if (status != STATUS_OK) {
         error_set(&error, status, "%s", status_text(status));

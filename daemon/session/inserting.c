@@ -38,25 +38,34 @@ static enum status place(const struct inserting *inserting, const struct insert 
     return STATUS_OK;
 }
 
-enum status inserting_add(const struct inserting *inserting, enum insert_role role, uint32_t depth,
-                          struct bytes text, struct insert_list *out)
+enum status inserting_add_ids(const struct inserting *inserting, enum insert_role role,
+                              uint32_t depth, struct id_list *ids, struct insert_list *out)
 {
-    struct insert insert = {
+    const struct insert insert = {
         .role = role,
         .turn = depth < inserting->written ? inserting->written - depth : 0,
+        .ids = *ids,
     };
+
+    TRY(place(inserting, &insert, out));
+    *ids = (struct id_list){0}; /* handed over */
+    return STATUS_OK;
+}
+
+static enum status add(const struct inserting *inserting, enum insert_role role, uint32_t depth,
+                       struct bytes text, struct insert_list *out)
+{
+    struct id_list ids = {0};
     enum status status;
 
     if (text.size == 0) {
         return STATUS_OK;
     }
-    status = encoder_text(inserting->encoder, text, false, inserting->error, &insert.ids);
+    status = encoder_text(inserting->encoder, text, false, inserting->error, &ids);
     if (status == STATUS_OK) {
-        status = place(inserting, &insert, out);
+        status = inserting_add_ids(inserting, role, depth, &ids, out);
     }
-    if (status != STATUS_OK) {
-        id_list_finish(&insert.ids);
-    }
+    id_list_finish(&ids);
     return status;
 }
 
@@ -66,13 +75,13 @@ static enum status add_card_note(const struct inserting *inserting, uint32_t spe
     const struct prompt *prompt = inserting->session->cast.members[speaker].prompt;
     const struct card_note *note = &prompt->persona->card->note;
 
-    return inserting_add(inserting, note->role, note->depth, prompt->inserts.note, out);
+    return add(inserting, note->role, note->depth, prompt->inserts.note, out);
 }
 
 /* Of the persona through whose eyes, or of all that share one view. */
 static enum status add_cards(const struct inserting *inserting,
-                             enum status (*add)(const struct inserting *inserting, uint32_t speaker,
-                                                struct insert_list *out),
+                             enum status (*add_card)(const struct inserting *inserting,
+                                                     uint32_t speaker, struct insert_list *out),
                              struct insert_list *out)
 {
     const struct cast *cast = &inserting->session->cast;
@@ -82,7 +91,7 @@ static enum status add_cards(const struct inserting *inserting,
             cast->mode == GROUP_JOINT ? cast->members[i].prompt != NULL : i == inserting->viewpoint;
 
         if (is_meant) {
-            TRY(add(inserting, i, out));
+            TRY(add_card(inserting, i, out));
         }
     }
     return STATUS_OK;
@@ -93,8 +102,7 @@ static enum status add_author_note(const struct inserting *inserting, struct ins
     const struct author_note *note =
         author_note_in_force(inserting->session, inserting->path->steps, inserting->path->count);
 
-    return note == NULL ? STATUS_OK
-                        : inserting_add(inserting, note->role, note->depth, note->text, out);
+    return note == NULL ? STATUS_OK : add(inserting, note->role, note->depth, note->text, out);
 }
 
 enum status inserting_collect(const struct inserting *asked, struct insert_list *out)
@@ -114,7 +122,7 @@ enum status inserting_collect(const struct inserting *asked, struct insert_list 
     TRY(add_cards(inserting, add_card_note, out));
     TRY(add_author_note(inserting, out));
     return inserting->has_instruction
-               ? inserting_add(inserting, INSERT_SYSTEM, 0, buffer_bytes(&own->post_history), out)
+               ? add(inserting, INSERT_SYSTEM, 0, buffer_bytes(&own->post_history), out)
                : STATUS_OK;
 }
 

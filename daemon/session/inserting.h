@@ -49,9 +49,10 @@ struct inserting {
 /* MEMORY, LIMIT. *out is the caller's to finish, whatever comes out. */
 MUST_USE enum status inserting_collect(const struct inserting *asked, struct insert_list *out);
 
-/* Adds a text. */
-MUST_USE enum status inserting_add(const struct inserting *inserting, enum insert_role role,
-                                   uint32_t depth, struct bytes text, struct insert_list *out);
+/* Adds a text by its ids, which it takes over when it succeeds. MEMORY. */
+MUST_USE enum status inserting_add_ids(const struct inserting *inserting, enum insert_role role,
+                                       uint32_t depth, struct id_list *ids,
+                                       struct insert_list *out);
 
 void inserting_finish(struct insert_list *list);
 

@@ -128,19 +128,6 @@ static enum status parse_steps(struct filling *filling)
     return STATUS_OK;
 }
 
-static enum status find_steps(const struct filling *filling, const struct rows_node *row,
-                              uint32_t *out)
-{
-    for (uint32_t i = 0; i < filling->rows->steps_count; i++) {
-        if (bytes_equal(row->steps_digest,
-                        bytes_of(filling->rows->steps[i].digest, JOURNAL_DIGEST_BYTES))) {
-            *out = i;
-            return STATUS_OK;
-        }
-    }
-    return filling_damaged(filling, "the sampler of node", row->node.id);
-}
-
 /* ---- what was sampled ---- */
 
 static enum status copy_chunk(struct branch_output *output, const struct journal_chunk *chunk,
@@ -315,15 +302,17 @@ static enum status fill_sampled(struct filling *filling, struct node *node,
 static enum status add_sampled(struct filling *filling, const struct rows_node *row)
 {
     struct node *node = table_find(&filling->store->nodes, row->node.id);
-    uint32_t context = 0;
-    uint32_t steps = 0;
+    const uint32_t context = rows_tree_find_context(filling->rows, row->context_id);
+    const uint32_t steps = rows_tree_find_steps(filling->rows, row->steps_digest);
     enum status status;
 
     CHECK(node != NULL);
-    if (!filling_find_context(filling, row->context_id, &context)) {
+    if (context == ROWS_NONE) {
         return filling_damaged(filling, "the context of node", row->node.id);
     }
-    TRY(find_steps(filling, row, &steps));
+    if (steps == ROWS_NONE) {
+        return filling_damaged(filling, "the sampler of node", row->node.id);
+    }
     status = fill_sampled(filling, node, row, filling->contexts[context], steps);
     return status == STATUS_OK ? STATUS_OK : filling_failed(filling, status, "node", row->node.id);
 }

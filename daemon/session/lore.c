@@ -22,6 +22,7 @@ struct scanned {
 struct active {
     const struct card_lore *lore;
     uint32_t index;
+    struct id_list ids; /* owned; of what fits the budget */
 };
 
 static enum status out_of_memory(const struct inserting *inserting)
@@ -220,25 +221,25 @@ static enum status spend(const struct inserting *inserting, const struct prompt 
     const struct card *card = prompt->persona->card;
     uint64_t left = card->has_lore_budget ? card->lore_budget
                                           : inserting->session->context_tokens / BUDGET_PART;
-    uint32_t kept = 0;
+    const uint32_t found = *count;
 
-    if (*count > 0) {
-        qsort(active, *count, sizeof(*active), by_priority);
+    *count = 0;
+    if (found > 0) {
+        qsort(active, found, sizeof(*active), by_priority);
     }
-    for (uint32_t i = 0; i < *count && left > 0; i++) {
-        const struct active one = active[i];
-        struct id_list ids = {0};
-
+    for (uint32_t i = 0; i < found && left > 0; i++) {
+        struct active one = active[i];
         const enum status status = encoder_text(inserting->encoder, prompt->inserts.lore[one.index],
-                                                false, inserting->error, &ids);
-        if (status == STATUS_OK && ids.count <= left) {
-            left -= ids.count;
-            active[kept++] = one;
+                                                false, inserting->error, &one.ids);
+
+        if (status == STATUS_OK && one.ids.count <= left) {
+            left -= one.ids.count;
+            active[(*count)++] = one;
+        } else {
+            id_list_finish(&one.ids);
         }
-        id_list_finish(&ids);
         TRY(status);
     }
-    *count = kept;
     return STATUS_OK;
 }
 
@@ -268,8 +269,11 @@ enum status lore_add(const struct inserting *inserting, uint32_t speaker, struct
         const struct card_lore *lore = active[i].lore;
         const bool is_deep = lore->place == CARD_LORE_DEPTH;
 
-        status = inserting_add(inserting, lore->role, is_deep ? lore->depth : UINT32_MAX,
-                               prompt->inserts.lore[active[i].index], out);
+        status = inserting_add_ids(inserting, lore->role, is_deep ? lore->depth : UINT32_MAX,
+                                   &active[i].ids, out);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        id_list_finish(&active[i].ids);
     }
     memory_free(active);
     return status;

@@ -1,8 +1,12 @@
 #include "session/portable.h"
 
+#include <assert.h>
+
 #include "base/check.h"
 #include "base/memory.h"
 #include "session/context.h"
+#include "session/request.h"
+#include "session/template.h"
 
 void portable_finish(struct portable *portable)
 {
@@ -19,12 +23,14 @@ static const char *name_at(const char *const *names, uint32_t count, uint32_t at
     return at < count ? names[at] : NULL;
 }
 
-#define NAME_AT(names, at) name_at(names, sizeof(names) / sizeof((names)[0]), at)
+#define NAME_COUNT(names) (sizeof(names) / sizeof((names)[0]))
+#define NAME_AT(names, at) name_at(names, NAME_COUNT(names), at)
 
 const char *portable_origin_name(uint32_t origin)
 {
-    static const char *const names[] = {"sampled", "given", "edited", "imported"};
+    static const char *const names[] = {"sampled", "given", "edited", "imported", "expanded"};
 
+    static_assert(NAME_COUNT(names) == ORIGIN_EXPANDED + 1, "every origin has a name");
     return NAME_AT(names, origin);
 }
 
@@ -33,6 +39,7 @@ const char *portable_finish_name(uint32_t finish)
     static const char *const names[] = {"none", "end",    "cue",         "length", "context",
                                         "cut",  "failed", "interrupted", "whole"};
 
+    static_assert(NAME_COUNT(names) == NODE_WHOLE + 1, "every finish has a name");
     return NAME_AT(names, finish);
 }
 
@@ -40,6 +47,7 @@ const char *portable_side_name(uint32_t side)
 {
     static const char *const names[] = {"start", "user", "persona"};
 
+    static_assert(NAME_COUNT(names) == TEMPLATE_PERSONA + 1, "every side has a name");
     return NAME_AT(names, side);
 }
 
@@ -49,6 +57,7 @@ const char *portable_format_name(uint32_t format)
     static const char *const names[] = {"none",    "chatml", "llama2",     "llama3",
                                         "mistral", "gemma",  "transcript", "plain"};
 
+    static_assert(NAME_COUNT(names) == TEMPLATE_PLAIN + 1, "every format has a name");
     return NAME_AT(names, format);
 }
 
@@ -56,6 +65,7 @@ const char *portable_segment_name(uint32_t kind)
 {
     static const char *const names[] = {"prompt", "node", "frame", "start", "insert"};
 
+    static_assert(NAME_COUNT(names) == SEGMENT_INSERT + 1, "every kind has a name");
     return NAME_AT(names, kind);
 }
 

@@ -69,20 +69,34 @@ bool portable_json_has(const json_t *object, const char *key)
     return json_object_get(object, key) != NULL;
 }
 
+static bool number_of(const json_t *value, uint32_t most, uint32_t *out)
+{
+    const json_int_t number = json_integer_value(value);
+
+    if (!json_is_integer(value) || number < 0 || number > most) {
+        return false;
+    }
+    *out = (uint32_t)number;
+    return true;
+}
+
+uint32_t portable_json_number(struct portable_json *json, const json_t *value, const char *key,
+                              uint32_t most)
+{
+    uint32_t number = 0;
+
+    if (!number_of(value, most, &number)) {
+        portable_json_fail(json, key, "is no number in its range");
+    }
+    return number;
+}
+
 uint32_t portable_json_u32(struct portable_json *json, const json_t *object, const char *key,
                            uint32_t most, uint32_t otherwise)
 {
     const json_t *value = json_object_get(object, key);
 
-    if (value == NULL) {
-        return otherwise;
-    }
-    if (!json_is_integer(value) || json_integer_value(value) < 0 ||
-        json_integer_value(value) > most) {
-        portable_json_fail(json, key, "is no number in its range");
-        return 0;
-    }
-    return (uint32_t)json_integer_value(value);
+    return value == NULL ? otherwise : portable_json_number(json, value, key, most);
 }
 
 uint64_t portable_json_u64(struct portable_json *json, const json_t *object, const char *key)
@@ -287,12 +301,7 @@ static struct bytes pack(struct portable_json *json, const json_t *list, const c
 
 static bool id_bits(const json_t *value, uint32_t *out)
 {
-    if (!json_is_integer(value) || json_integer_value(value) < 0 ||
-        json_integer_value(value) > UINT32_MAX) {
-        return false;
-    }
-    *out = (uint32_t)json_integer_value(value);
-    return true;
+    return number_of(value, UINT32_MAX, out);
 }
 
 /* Nine digits name one float, and lie far from the middle between two: no double rounding. */

@@ -30,6 +30,9 @@ void portable_json_fail_memory(struct portable_json *json);
 
 bool portable_json_has(const json_t *object, const char *key);
 
+/* The value itself: of a list, or of an object that has it. */
+uint32_t portable_json_number(struct portable_json *json, const json_t *value, const char *key,
+                              uint32_t most);
 /* An absent number is `otherwise`. */
 uint32_t portable_json_u32(struct portable_json *json, const json_t *object, const char *key,
                            uint32_t most, uint32_t otherwise);

@@ -12,20 +12,10 @@ enum {
     STEPS_BYTES_MAX = 4 * 1024 * 1024,
 };
 
-static void *as_value(uint32_t number)
-{
-    return (void *)(uintptr_t)number;
-}
-
-static uint32_t as_number(const void *value)
-{
-    return (uint32_t)(uintptr_t)value;
-}
-
 static void insert(struct portable_json *json, struct table *table, uint64_t key, uint32_t number)
 {
     (void)table_remove(table, key);
-    if (json->status == STATUS_OK && table_insert(table, key, as_value(number)) != STATUS_OK) {
+    if (json->status == STATUS_OK && table_insert_number(table, key, number) != STATUS_OK) {
         portable_json_fail_memory(json);
     }
 }
@@ -34,14 +24,7 @@ static void insert(struct portable_json *json, struct table *table, uint64_t key
 
 static uint32_t take_number(struct portable_json *json, const json_t *list, size_t at)
 {
-    const json_t *value = json_array_get(list, at);
-
-    if (!json_is_integer(value) || json_integer_value(value) < 0 ||
-        json_integer_value(value) > UINT32_MAX) {
-        portable_json_fail(json, "segments", "has a segment without its numbers");
-        return 0;
-    }
-    return (uint32_t)json_integer_value(value);
+    return portable_json_number(json, json_array_get(list, at), "segments", UINT32_MAX);
 }
 
 static void append(struct portable_json *json, struct buffer *out, const void *data, size_t size)
@@ -119,7 +102,7 @@ static uint32_t scope_of(const struct portable_reader *reader,
                          const struct journal_context *context, const struct journal_prompt *prompt)
 {
     const struct rows_tree *tree = reader->portable->tree;
-    const uint32_t base = as_number(table_find(&reader->contexts, context->base_id));
+    const uint32_t base = table_find_number(&reader->contexts, context->base_id);
 
     if (base != 0) {
         return context->base_count > 0 ? tree->contexts[base - 1].scope_token_count : 0;
@@ -251,7 +234,7 @@ static struct bytes read_steps(struct portable_reader *reader, struct portable_j
 
     if (json_is_integer(from)) {
         const uint32_t first = portable_json_u32(json, record, "steps", number, 0);
-        const uint32_t at = as_number(table_find(&reader->steps, first));
+        const uint32_t at = table_find_number(&reader->steps, first);
 
         if (at == 0) {
             portable_json_fail(json, "steps", "names a node that brought none");
@@ -335,7 +318,7 @@ static uint32_t take_ordinal(struct portable_reader *reader, struct portable_jso
                              const json_t *record, const struct journal_node *node)
 {
     const uint64_t place = node->parent_id << 32 | node->parent_offset;
-    const uint32_t next = as_number(table_find(&reader->siblings, place));
+    const uint32_t next = table_find_number(&reader->siblings, place);
     const uint32_t ordinal = portable_json_u32(json, record, "ordinal", ORDINAL_MAX, next);
 
     insert(json, &reader->siblings, place, (ordinal > next ? ordinal : next) + 1);

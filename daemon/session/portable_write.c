@@ -8,19 +8,9 @@
 #include "session/portable_write_inside.h"
 #include "session/request.h"
 
-static void *as_value(uint32_t number)
-{
-    return (void *)(uintptr_t)number;
-}
-
-static uint32_t as_number(const void *value)
-{
-    return (uint32_t)(uintptr_t)value;
-}
-
 static struct rows_node *find_row(const struct portable_writer *writer, uint64_t id, uint32_t *at)
 {
-    const uint32_t found = id == 0 ? 0 : as_number(table_find(&writer->rows, id));
+    const uint32_t found = id == 0 ? 0 : table_find_number(&writer->rows, id);
 
     *at = found - 1;
     return found == 0 ? NULL : &writer->portable->tree->nodes[found - 1];
@@ -40,7 +30,7 @@ static enum status fill_tables(struct portable_writer *writer)
     const struct rows_tree *tree = writer->portable->tree;
 
     for (uint32_t i = 0; i < tree->node_count; i++) {
-        TRY(table_insert(&writer->rows, tree->nodes[i].node.id, as_value(i + 1)));
+        TRY(table_insert_number(&writer->rows, tree->nodes[i].node.id, i + 1));
     }
     for (uint32_t i = 0; i < tree->note_count; i++) {
         if (tree->notes[i].kind == JOURNAL_NOTE_NODE && tree->notes[i].label.size > 0) {

@@ -8,36 +8,7 @@
 
 enum { TOKENS_A_RECORD = 256 };
 
-static void *as_value(uint32_t number)
-{
-    return (void *)(uintptr_t)number;
-}
-
-static uint32_t as_number(const void *value)
-{
-    return (uint32_t)(uintptr_t)value;
-}
-
 /* ---- contexts and steps ---- */
-
-/* Rows are by ascending id. */
-static const struct journal_context *find_context(const struct rows_tree *tree, uint64_t id)
-{
-    uint32_t from = 0;
-    uint32_t to = tree->context_count;
-
-    while (from < to) {
-        const uint32_t middle = from + (to - from) / 2;
-
-        if (tree->contexts[middle].id < id) {
-            from = middle + 1;
-        } else {
-            to = middle;
-        }
-    }
-    return from < tree->context_count && tree->contexts[from].id == id ? &tree->contexts[from]
-                                                                       : NULL;
-}
 
 /* As context_prompts[] has it; PORTABLE_NO_PROMPT: none that is in the file. */
 static uint32_t prompt_of(const struct portable_writer *writer,
@@ -97,14 +68,14 @@ static void put_segments(const struct portable_writer *writer, struct portable_l
 static enum status put_context(struct portable_writer *writer, struct portable_line *line,
                                uint32_t number, const struct journal_context *context)
 {
-    const uint32_t user = as_number(table_find(&writer->contexts, context->id));
+    const uint32_t user = table_find_number(&writer->contexts, context->id);
     const uint32_t prompt = prompt_of(writer, context);
 
     if (user != 0) {
         portable_line_u32(line, "context", user);
         return STATUS_OK;
     }
-    TRY(table_insert(&writer->contexts, context->id, as_value(number)));
+    TRY(table_insert_number(&writer->contexts, context->id, number));
     portable_line_object(line, "context");
     portable_line_u32(line, "speaker", context->speaker);
     portable_line_u32(line, prompt >= PORTABLE_JOINT ? "joint" : "member",
@@ -114,7 +85,7 @@ static enum status put_context(struct portable_writer *writer, struct portable_l
         portable_line_u32(line, "first_turn", context->first_turn);
     }
     if (context->base_id != 0) {
-        portable_line_u32(line, "base", as_number(table_find(&writer->contexts, context->base_id)));
+        portable_line_u32(line, "base", table_find_number(&writer->contexts, context->base_id));
         portable_line_u32(line, "base_count", context->base_count);
     }
     put_segments(writer, line, context->segments);
@@ -126,22 +97,18 @@ static void put_steps(struct portable_writer *writer, struct portable_line *line
                       const struct rows_node *row)
 {
     const struct rows_tree *tree = writer->portable->tree;
+    const uint32_t at = rows_tree_find_steps(tree, row->steps_digest);
 
-    for (uint32_t i = 0; i < tree->steps_count; i++) {
-        if (!bytes_equal(bytes_of(tree->steps[i].digest, JOURNAL_DIGEST_BYTES),
-                         row->steps_digest)) {
-            continue;
-        }
-        if (writer->steps_users[i] != 0) {
-            portable_line_u32(line, "steps", writer->steps_users[i]);
-            return;
-        }
-        writer->steps_users[i] = number;
+    if (at == ROWS_NONE) {
+        line->status = STATUS_STORAGE;
+    } else if (writer->steps_users[at] != 0) {
+        portable_line_u32(line, "steps", writer->steps_users[at]);
+    } else {
+        writer->steps_users[at] = number;
         portable_line_object(line, "steps");
-        portable_line_base64(line, "sampler", tree->steps[i].sampler);
-        portable_line_base64(line, "cues", tree->steps[i].cues);
+        portable_line_base64(line, "sampler", tree->steps[at].sampler);
+        portable_line_base64(line, "cues", tree->steps[at].cues);
         portable_line_object_end(line);
-        return;
     }
 }
 
@@ -345,8 +312,9 @@ enum status portable_write_node(struct portable_writer *writer, uint32_t at, str
     const struct rows_node *row = &tree->nodes[at];
     const uint32_t number = writer->numbers[at];
     const struct journal_note *label = table_find(&writer->labels, row->node.id);
-    const struct journal_context *context =
-        row->is_sampled ? find_context(tree, row->context_id) : NULL;
+    const uint32_t place =
+        row->is_sampled ? rows_tree_find_context(tree, row->context_id) : ROWS_NONE;
+    const struct journal_context *context = place == ROWS_NONE ? NULL : &tree->contexts[place];
     const bool is_whole = (row->node.flags & JOURNAL_NODE_PURGED) != 0 || context == NULL ||
                           prompt_of(writer, context) == PORTABLE_NO_PROMPT;
     struct portable_line line;

@@ -254,7 +254,8 @@ enum status state_content_check(const struct user *user, uint64_t bytes, struct 
 /* Whether two prompts are the same in all that a session takes from them. */
 static bool is_same_prompt(const struct prompt *a, const struct prompt *b)
 {
-    return a->persona == b->persona && a->ids.count == b->ids.count &&
+    return a->persona == b->persona && a->template.format == b->template.format &&
+           a->end.side == b->end.side && a->is_open == b->is_open && a->ids.count == b->ids.count &&
            (a->ids.count == 0 ||
             memcmp(a->ids.ids, b->ids.ids, a->ids.count * sizeof(uint32_t)) == 0) &&
            bytes_equal(buffer_bytes(&a->names), buffer_bytes(&b->names)) &&

@@ -67,17 +67,25 @@ enum status transfer_create(struct store *store, uint32_t uid, struct reply_to t
     return STATUS_OK;
 }
 
+struct transfer *transfer_of(const struct store *store, uint64_t id)
+{
+    for (uint32_t i = 0; i < TRANSFER_COUNT_MAX; i++) {
+        if (store->transfers[i] != NULL && store->transfers[i]->id == id) {
+            return store->transfers[i];
+        }
+    }
+    return NULL;
+}
+
 enum status transfer_find(const struct store *store, uint64_t id, uint32_t uid, struct reply_to to,
                           bool is_import, struct error *error, struct transfer **out)
 {
-    for (uint32_t i = 0; i < TRANSFER_COUNT_MAX; i++) {
-        struct transfer *transfer = store->transfers[i];
+    struct transfer *transfer = transfer_of(store, id);
 
-        if (transfer != NULL && transfer->id == id && transfer->uid == uid &&
-            transfer->to.connection == to.connection && transfer->is_import == is_import) {
-            *out = transfer;
-            return STATUS_OK;
-        }
+    if (transfer != NULL && transfer->uid == uid && transfer->to.connection == to.connection &&
+        transfer->is_import == is_import) {
+        *out = transfer;
+        return STATUS_OK;
     }
     return error_set(error, STATUS_NOT_FOUND, "there is no %s %llu on this connection",
                      is_import ? "import" : "export", (unsigned long long)id);

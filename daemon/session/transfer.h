@@ -36,6 +36,9 @@ struct transfer {
 MUST_USE enum status transfer_create(struct store *store, uint32_t uid, struct reply_to to,
                                      bool is_import, struct error *error, struct transfer **out);
 
+/* NULL where it is gone. */
+struct transfer *transfer_of(const struct store *store, uint64_t id);
+
 /* NOT_FOUND where this connection has no such transfer of that kind. */
 MUST_USE enum status transfer_find(const struct store *store, uint64_t id, uint32_t uid,
                                    struct reply_to to, bool is_import, struct error *error,

@@ -18,6 +18,7 @@ from cli import persona
 from client import CODES, FINISHES, MESSAGES, SUBTREE, Client, Refused, bits, position
 from conftest import tiny_model
 from test_cast import JOINT, SEPARATE, converse, open_group
+from test_expand import EXPANDED, expand, keep
 from test_golden_journal import place, verify
 
 
@@ -113,6 +114,18 @@ def test_a_session_comes_back_as_it_was(client):
     # The head and the bookmarks moved along.
     assert [mark.name for mark in
             client.call("bookmark_list", session=made.id).bookmark_list.bookmarks] == [b"a", b"b"]
+
+
+def test_a_kept_path_comes_back(client):
+    session = client.open(seed=5)
+    client.append(session, b"Once upon")
+    seen = expand(client, session, depth=3)
+    kept = keep(client, seen, next(number for number, node in enumerate(seen.nodes)
+                                   if node and not node["end"]))
+    data = export(client, session)
+    made = import_file(client, data)
+    assert nodes_of(client, made.id)[-1].origin == kept.origin == EXPANDED
+    assert export(client, made.id) == data
 
 
 def test_a_changed_number_is_caught(client):
@@ -313,6 +326,32 @@ def test_hostile_files_are_refused_and_leave_nothing(client):
     assert error.value.limit_name == "IMPORT_PIECE_BYTES_MAX"
     assert client.call("session_list", count=1000).session_list == before
     assert client.call("persona_list").persona_list == personas
+
+
+def test_refused_files_leave_the_sessions_that_have_their_prompts(start):
+    """A file's prompts are those of sessions that are there, and a refused file lets go of them."""
+    daemon = start()
+    with daemon.client() as client:
+        session = grown(client)
+        for broken in wrong_files(records(export(client, session))):
+            with pytest.raises(Refused):
+                import_file(client, broken)
+        client.generate(session, max_tokens=5)
+        data = export(client, session)
+    daemon.kill(9)
+    daemon.wait()
+    with start().client() as client:
+        assert export(client, session) == data
+
+
+def test_a_prompt_that_plays_otherwise_is_another_one(client):
+    data = export(client, client.open(b"keeper", seed=1))
+    items = records(data)
+    prompt = items[2]["prompt"]
+    prompt.update(format="transcript" if prompt["format"] != "transcript" else "chatml")
+    made = import_file(client, joined(items)).id
+    assert records(export(client, made)) == items
+    assert export(client, client.open(b"keeper", seed=1)).split(b"\n")[2] == data.split(b"\n")[2]
 
 
 def test_random_damage_never_harms_the_daemon(client):

@@ -9,6 +9,7 @@ import pytest
 
 from client import CODES, FINISHES, FINAL_ONLY, Refused, bits
 from conftest import flow_backend, tiny_model
+from test_export import export, import_file
 from test_look import verify
 
 pytestmark = pytest.mark.skipif(flow_backend() != "cpu", reason="precise products are the CPU's")
@@ -100,6 +101,24 @@ def test_a_session_is_read_and_not_continued_under_the_other(start):
         assert client.generate(session, max_tokens=4, ignore_end=True).replies()
         last, _ = verify(client, session=session)
         assert last.equal_count == 3
+
+
+def test_an_imported_one_goes_on_under_the_other(start):
+    daemon = start()
+    with daemon.client() as client:
+        data = export(client, conversation(client)[0])
+    daemon.end()
+    daemon = start("--numerics", "precise")
+    with daemon.client() as client:
+        made = import_file(client, data).id
+        assert client.generate(made, max_tokens=4, ignore_end=True).replies()
+        last, _ = verify(client, session=made)
+        assert (last.foreign_count, last.equal_count) == (2, 1)
+        data = export(client, made)
+        assert export(client, import_file(client, data).id) == data
+    daemon.end()
+    with start("--numerics", "precise").client() as client:
+        assert client.generate(made, max_tokens=4, ignore_end=True).replies()
 
 
 def test_a_card_has_no_precise_products(start):

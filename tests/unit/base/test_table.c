@@ -222,6 +222,24 @@ static void test_entries_may_be_removed_while_they_are_listed(void **state)
     table_finish(&table);
 }
 
+static void test_numbers_come_back_as_they_were(void **state)
+{
+    static const uint32_t numbers[] = {1, 0x80000000u, UINT32_MAX};
+    struct table table;
+
+    (void)state;
+    table_init(&table);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(table_insert_number(&table, UINT64_MAX - i, numbers[i]), STATUS_OK);
+        assert_int_equal(table_insert_number(&table, UINT64_MAX - i, 7), STATUS_CONFLICT);
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_true(table_find_number(&table, UINT64_MAX - i) == numbers[i]);
+    }
+    assert_int_equal(table_find_number(&table, 5), 0);
+    table_finish(&table);
+}
+
 static void test_an_empty_and_a_zeroed_table_are_fine(void **state)
 {
     struct table table = {0};
@@ -280,6 +298,7 @@ int main(void)
         cmocka_unit_test(test_a_long_life_of_short_entries_does_not_grow_the_table),
         cmocka_unit_test(test_a_tombstone_that_is_used_again_is_no_longer_counted),
         cmocka_unit_test(test_entries_may_be_removed_while_they_are_listed),
+        cmocka_unit_test(test_numbers_come_back_as_they_were),
         cmocka_unit_test(test_an_empty_and_a_zeroed_table_are_fine),
         cmocka_unit_test(test_every_failed_allocation_leaves_the_table_as_it_was),
     };

@@ -255,6 +255,41 @@ static void test_opening_survives_every_failed_allocation(void **state)
     }
 }
 
+/* Places that wrap around, digests that begin alike, and one that comes twice. */
+static void test_steps_are_found_by_all_of_their_digest(void **state)
+{
+    enum { COUNT = 6 };
+    struct rows_tree *tree = NULL;
+    struct journal_steps steps = {.digest = {0}};
+    struct journal_context context = {0};
+
+    (void)state;
+    assert_int_equal(rows_tree_create(1, &tree), STATUS_OK);
+    memset(steps.digest, 0xff, 8);
+    assert_int_equal(rows_tree_find_steps(tree, bytes_of(steps.digest, sizeof(steps.digest))),
+                     ROWS_NONE);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        steps.digest[31] = (uint8_t)i;
+        assert_int_equal(rows_tree_add_steps(tree, &steps), STATUS_OK);
+        assert_int_equal(rows_tree_add_steps(tree, &steps), STATUS_OK);
+        context.id = 10 + 2 * i;
+        assert_int_equal(rows_tree_add_context(tree, &context), STATUS_OK);
+    }
+    for (uint32_t i = 0; i < COUNT; i++) {
+        steps.digest[31] = (uint8_t)i;
+        assert_int_equal(rows_tree_find_steps(tree, bytes_of(steps.digest, sizeof(steps.digest))),
+                         2 * i);
+        assert_int_equal(rows_tree_find_context(tree, 10 + 2 * i), i);
+        assert_int_equal(rows_tree_find_context(tree, 9 + 2 * i), ROWS_NONE);
+    }
+    steps.digest[31] = COUNT;
+    assert_int_equal(rows_tree_find_steps(tree, bytes_of(steps.digest, sizeof(steps.digest))),
+                     ROWS_NONE);
+    assert_int_equal(rows_tree_find_steps(tree, bytes_of(steps.digest, 31)), ROWS_NONE);
+    assert_int_equal(rows_tree_find_context(tree, UINT64_MAX), ROWS_NONE);
+    rows_tree_destroy(tree);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -269,6 +304,7 @@ int main(void)
         TEST(test_a_tree_comes_back_as_it_was_given),
         TEST(test_reading_survives_every_failed_allocation),
         TEST(test_opening_survives_every_failed_allocation),
+        cmocka_unit_test(test_steps_are_found_by_all_of_their_digest),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
