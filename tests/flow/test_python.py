@@ -234,7 +234,7 @@ def tell(path):
     with Client(path, patience=10) as client:
         session = client.open("plain", seed=11)
         session.append("The sea was")
-        for part in session.generate_stream(n=2, max_tokens=24, temperature=1.2):
+        for part in session.generate_stream(n=2, max_tokens=200, temperature=1.2, ignore_end=True):
             if isinstance(part, Node):
                 nodes.append(part)
             else:
@@ -253,8 +253,7 @@ def test_a_stream_goes_on_wherever_the_connection_breaks(daemon, folder):
         assert tell(cutter.path) == whole, first
         cuts += cutter.cuts
         cutter.close()
-    # How many depends on how messages merge, so on the speed of the machine.
-    assert cuts >= 5
+    assert cuts > 15
 
 
 def test_a_stream_ends_with_the_same_bytes_though_the_daemon_is_killed(start):
