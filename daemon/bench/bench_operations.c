@@ -184,6 +184,9 @@ static enum status make_programs(struct lab *lab, struct error *error)
         for (uint32_t layer = 0; layer < lab->layer_count; layer++) {
             TRY(record(lab, (enum operation)operation, layer, error));
         }
+    }
+    /* Only now: all programs are recorded before the first is finished. */
+    for (int operation = 0; operation < OP_COUNT; operation++) {
         TRY(ops->program_finish(lab->programs[operation], error));
     }
     return STATUS_OK;

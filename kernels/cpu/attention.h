@@ -74,6 +74,30 @@ extern const struct attention_kernels attention_kernels_avx2;
 extern const struct attention_kernels attention_kernels_avx512;
 extern const struct attention_kernels attention_kernels_neon;
 
+/* Calls function(n, ...) where n, from 1 to ATTENTION_TILE_MAX, is a constant to be expanded with.
+ */
+#define ATTENTION_EXPAND(function, column_count, ...) \
+    switch (column_count) {                           \
+    case 1:                                           \
+        function(1, __VA_ARGS__);                     \
+        break;                                        \
+    case 2:                                           \
+        function(2, __VA_ARGS__);                     \
+        break;                                        \
+    case 3:                                           \
+        function(3, __VA_ARGS__);                     \
+        break;                                        \
+    case 4:                                           \
+        function(4, __VA_ARGS__);                     \
+        break;                                        \
+    case 5:                                           \
+        function(5, __VA_ARGS__);                     \
+        break;                                        \
+    default:                                          \
+        function(ATTENTION_TILE_MAX, __VA_ARGS__);    \
+        break;                                        \
+    }
+
 /* The factors of a fold; updates max and sum. */
 static inline void attention_factors(float *max, float *sum, float more_max, float more_sum,
                                      float *a, float *b)

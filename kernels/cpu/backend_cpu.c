@@ -3,7 +3,6 @@
  */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/check.h"
 #include "base/memory.h"
@@ -269,25 +268,17 @@ static enum status cpu_program_finish(struct backend_program *program, struct er
     return STATUS_OK;
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static enum status cpu_step_submit(struct backend_program *program, const struct plan *plan,
                                    uint32_t *ticket)
 {
     struct backend *backend = program->backend;
-    const uint64_t begin = now_ns();
+    const uint64_t begin = pool_now_ns();
 
     if (backend->in_flight) {
         return STATUS_AGAIN;
     }
     cpu_program_run(program, plan);
-    backend->elapsed_ns = now_ns() - begin;
+    backend->elapsed_ns = pool_now_ns() - begin;
     if (backend->profile != NULL) {
         backend->profile->step_count++;
         backend->profile->step_ns += backend->elapsed_ns;

@@ -61,7 +61,7 @@ static void relax(void)
 #endif
 }
 
-static uint64_t now_ns(void)
+uint64_t pool_now_ns(void)
 {
     struct timespec now;
 
@@ -87,10 +87,10 @@ static void work_on(struct pool *pool, uint32_t number, uint32_t worker)
                                                    memory_order_acq_rel, memory_order_relaxed)) {
             continue;
         }
-        const uint64_t begin_ns = pool->is_timed ? now_ns() : 0;
+        const uint64_t begin_ns = pool->is_timed ? pool_now_ns() : 0;
         run_task(context, next, worker);
         if (begin_ns != 0) {
-            pool->workers[worker].busy_ns += now_ns() - begin_ns;
+            pool->workers[worker].busy_ns += pool_now_ns() - begin_ns;
         }
         if (atomic_fetch_add(&pool->done_count, 1) + 1 == count &&
             atomic_load(&pool->caller_sleeps) != 0) {
@@ -266,7 +266,7 @@ void pool_run(struct pool *pool, void (*run_task)(void *context, uint32_t task, 
         }
         return;
     }
-    const uint64_t begin_ns = pool->is_timed ? now_ns() : 0;
+    const uint64_t begin_ns = pool->is_timed ? pool_now_ns() : 0;
     /* Every task of the run before is done. Close it before its count is replaced, or a late worker
      * could claim a task past its end. */
     atomic_store(&pool->claim, (uint64_t)(number - 1) << 32 | UINT32_MAX);
@@ -283,7 +283,7 @@ void pool_run(struct pool *pool, void (*run_task)(void *context, uint32_t task, 
     work_on(pool, number, 0);
     wait_until_done(pool, task_count);
     if (begin_ns != 0) {
-        pool->run_ns += now_ns() - begin_ns;
+        pool->run_ns += pool_now_ns() - begin_ns;
         pool->run_count++;
     }
 }

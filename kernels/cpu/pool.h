@@ -24,6 +24,9 @@ uint32_t pool_thread_count(const struct pool *pool);
 void pool_run(struct pool *pool, void (*run_task)(void *context, uint32_t task, uint32_t worker),
               void *context, uint32_t task_count);
 
+/* Nanoseconds on a clock that never steps back: what all times of this backend are read from. */
+uint64_t pool_now_ns(void);
+
 /* What runs that more than one worker could share took. */
 struct pool_times {
     uint64_t run_count;

@@ -2,7 +2,6 @@
 #include "kernels/cpu/program.h"
 
 #include <string.h>
-#include <time.h>
 
 #include "base/check.h"
 #include "base/memory.h"
@@ -159,24 +158,16 @@ static void run_op(const struct cpu_step *step, const struct cpu_op *op)
     }
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static void run_op_timed(const struct cpu_step *step, const struct cpu_op *op)
 {
     struct backend_profile *profile = step->backend->profile;
     struct backend_op_time *time = &profile->ops[op->kind];
     const uint32_t thread_count = step->backend->thread_count;
     const struct pool_times before = pool_times(step->backend->pool);
-    const uint64_t begin_ns = now_ns();
+    const uint64_t begin_ns = pool_now_ns();
 
     run_op(step, op);
-    const uint64_t ns = now_ns() - begin_ns;
+    const uint64_t ns = pool_now_ns() - begin_ns;
     const struct pool_times after = pool_times(step->backend->pool);
     const uint64_t shared_ns = after.run_ns - before.run_ns;
     const uint64_t busy_ns = (after.busy_ns - before.busy_ns) / thread_count;

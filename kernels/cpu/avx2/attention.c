@@ -8,12 +8,10 @@
  */
 #include <immintrin.h>
 
-#include "kernels/cpu/attention.h"
+#include "kernels/cpu/attention_tile.h"
 #include "kernels/cpu/avx2/math.h"
 
 enum { HALF_LANES = 8, REGISTERS = ATTENTION_CHUNK_TOKENS / HALF_LANES };
-
-#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 static void load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_count,
                  const uint16_t *k_page, const uint16_t *v_page)
@@ -40,9 +38,8 @@ static void load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_
     }
 }
 
-/* out[t][lane] = chain over i < n of fmaf(a[t][i], b[i][lane]) from 0, over 16 lanes */
-static ALWAYS_INLINE void product(int tile, const float *const *a, const float *b, size_t b_stride,
-                                  uint32_t n, float *out, size_t out_stride)
+static CPU_EXPAND void product(int tile, const float *const *a, const float *b, size_t b_stride,
+                               uint32_t n, float *out, size_t out_stride)
 {
     __m256 low[ATTENTION_TILE_MAX], high[ATTENTION_TILE_MAX];
 
@@ -66,16 +63,14 @@ static ALWAYS_INLINE void product(int tile, const float *const *a, const float *
 }
 
 /* All ones in the lanes of register `index` that the column sees. */
-static ALWAYS_INLINE __m256 seen(uint32_t visible, int index)
+static CPU_EXPAND __m256 seen(uint32_t visible, int index)
 {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const __m256i first = _mm256_set1_epi32((int)visible - HALF_LANES * index);
     return _mm256_castsi256_ps(_mm256_cmpgt_epi32(first, lane));
 }
 
-/* Scores to weights in place, 0 where the column does not see. */
-static ALWAYS_INLINE void softmax(float *scores, uint32_t visible, float scale, float *max,
-                                  float *sum)
+static CPU_EXPAND void softmax(float *scores, uint32_t visible, float scale, float *max, float *sum)
 {
     const __m256 nothing = _mm256_set1_ps(-INFINITY);
     __m256 largest = nothing;
@@ -99,74 +94,9 @@ static ALWAYS_INLINE void softmax(float *scores, uint32_t visible, float scale, 
     *sum = avx2_sum(lanes[0], lanes[1]);
 }
 
-static ALWAYS_INLINE void tile_of(int tile, const struct attention_chunk *chunk,
-                                  const struct attention_column *columns)
-{
-    const float *a[ATTENTION_TILE_MAX];
-    float max[ATTENTION_TILE_MAX], sum[ATTENTION_TILE_MAX];
-    uint32_t visible_max = 0;
-
-    for (int t = 0; t < tile; t++) {
-        a[t] = columns[t].q;
-        visible_max = columns[t].visible > visible_max ? columns[t].visible : visible_max;
-    }
-    for (uint32_t j = 0; j < visible_max; j += ATTENTION_LANES) {
-        product(tile, a, chunk->k + j, ATTENTION_CHUNK_TOKENS, chunk->head_size, chunk->scores + j,
-                ATTENTION_CHUNK_TOKENS);
-    }
-    for (int t = 0; t < tile; t++) {
-        a[t] = chunk->scores + (size_t)t * ATTENTION_CHUNK_TOKENS;
-        softmax(chunk->scores + (size_t)t * ATTENTION_CHUNK_TOKENS, columns[t].visible,
-                chunk->scale, &max[t], &sum[t]);
-    }
-    for (uint32_t d = 0; d < chunk->stride; d += ATTENTION_LANES) {
-        product(tile, a, chunk->v + d, chunk->stride, visible_max, chunk->products + d,
-                chunk->stride);
-    }
-    for (int t = 0; t < tile; t++) {
-        attention_accept(chunk, &columns[t], max[t], sum[t],
-                         chunk->products + (size_t)t * chunk->stride);
-    }
-}
-
-static void tile(const struct attention_chunk *chunk, const struct attention_column *columns,
-                 uint32_t column_count)
-{
-    switch (column_count) {
-    case 1:
-        tile_of(1, chunk, columns);
-        break;
-    case 2:
-        tile_of(2, chunk, columns);
-        break;
-    case 3:
-        tile_of(3, chunk, columns);
-        break;
-    case 4:
-        tile_of(4, chunk, columns);
-        break;
-    case 5:
-        tile_of(5, chunk, columns);
-        break;
-    default:
-        tile_of(ATTENTION_TILE_MAX, chunk, columns);
-        break;
-    }
-}
-
-static void fold(float *acc, const float *more, float a, float b, uint32_t count)
-{
-    attention_fold(acc, more, a, b, count);
-}
-
-static void divide(const float *acc, float sum, float *out, uint32_t count)
-{
-    attention_divide(acc, sum, out, count);
-}
-
 const struct attention_kernels attention_kernels_avx2 = {
     .load = load,
-    .tile = tile,
-    .fold = fold,
-    .divide = divide,
+    .tile = attention_tile,
+    .fold = attention_fold,
+    .divide = attention_divide,
 };

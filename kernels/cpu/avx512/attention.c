@@ -9,10 +9,9 @@
 
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/avx512/math.h"
+#include "kernels/cpu/expand.h"
 
 enum { VECTOR_MAX = ATTENTION_CHUNK_TOKENS / 16 };
-
-#define ALWAYS_INLINE inline __attribute__((always_inline))
 
 static void load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_count,
                  const uint16_t *k_page, const uint16_t *v_page)
@@ -38,9 +37,9 @@ static void load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_
 }
 
 /* sums[t][v], lane = chain over i < n of fmaf(a[t][i], b[i][16 v + lane]) from 0 */
-static ALWAYS_INLINE void product(int tile, int vectors, const float *const *a, const float *b,
-                                  size_t b_stride, uint32_t n,
-                                  __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
+static CPU_EXPAND void product(int tile, int vectors, const float *const *a, const float *b,
+                               size_t b_stride, uint32_t n,
+                               __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
 {
     for (int t = 0; t < tile; t++) {
         for (int v = 0; v < vectors; v++) {
@@ -63,9 +62,9 @@ static ALWAYS_INLINE void product(int tile, int vectors, const float *const *a, 
 
 /* The same over halves as the pages have them: for so few columns that converting a chunk once
  * would cost more than its use. n ends a run of positions or dimensions. */
-static ALWAYS_INLINE void product_halves(int tile, int vectors, const float *const *a,
-                                         const uint16_t *const *b, size_t b_stride, uint32_t first,
-                                         uint32_t end, __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
+static CPU_EXPAND void product_halves(int tile, int vectors, const float *const *a,
+                                      const uint16_t *const *b, size_t b_stride, uint32_t first,
+                                      uint32_t end, __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
 {
     for (uint32_t i = first; i < end; i++) {
         __m512 row[VECTOR_MAX];
@@ -82,8 +81,8 @@ static ALWAYS_INLINE void product_halves(int tile, int vectors, const float *con
     }
 }
 
-static ALWAYS_INLINE void store_scores(int tile, const struct attention_chunk *chunk,
-                                       __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
+static CPU_EXPAND void store_scores(int tile, const struct attention_chunk *chunk,
+                                    __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
 {
     for (int t = 0; t < tile; t++) {
         for (int v = 0; v < VECTOR_MAX; v++) {
@@ -94,8 +93,7 @@ static ALWAYS_INLINE void store_scores(int tile, const struct attention_chunk *c
 }
 
 /* Scores to weights in place, 0 where the column does not see. */
-static ALWAYS_INLINE void softmax(float *scores, uint32_t visible, float scale, float *max,
-                                  float *sum)
+static CPU_EXPAND void softmax(float *scores, uint32_t visible, float scale, float *max, float *sum)
 {
     const uint64_t seen = visible < 64 ? (UINT64_C(1) << visible) - 1 : ~UINT64_C(0);
     const __m512 nothing = _mm512_set1_ps(-INFINITY);
@@ -125,9 +123,9 @@ struct factors {
     float old[16], more[16];
 };
 
-static ALWAYS_INLINE void take_factors(int tile, const struct attention_chunk *chunk,
-                                       const struct attention_column *columns, const float *max,
-                                       const float *sum, struct factors *out)
+static CPU_EXPAND void take_factors(int tile, const struct attention_chunk *chunk,
+                                    const struct attention_column *columns, const float *max,
+                                    const float *sum, struct factors *out)
 {
     float old_max[16] = {0}, old_sum[16] = {0};
 
@@ -164,10 +162,9 @@ static ALWAYS_INLINE void take_factors(int tile, const struct attention_chunk *c
 }
 
 /* The chunk's part of dimensions d to d + 16 vectors, into the columns' partials. */
-static ALWAYS_INLINE void accept(int tile, int vectors, const struct attention_chunk *chunk,
-                                 const struct attention_column *columns,
-                                 const struct factors *factors, uint32_t d,
-                                 __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
+static CPU_EXPAND void accept(int tile, int vectors, const struct attention_chunk *chunk,
+                              const struct attention_column *columns, const struct factors *factors,
+                              uint32_t d, __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
 {
     for (int t = 0; t < tile; t++) {
         float *acc = columns[t].acc + d;
@@ -185,9 +182,9 @@ static ALWAYS_INLINE void accept(int tile, int vectors, const struct attention_c
     }
 }
 
-static ALWAYS_INLINE void weigh(int tile, const struct attention_chunk *chunk,
-                                const struct attention_column *columns, const float **weights,
-                                struct factors *factors)
+static CPU_EXPAND void weigh(int tile, const struct attention_chunk *chunk,
+                             const struct attention_column *columns, const float **weights,
+                             struct factors *factors)
 {
     float max[16] = {0}, sum[16] = {0};
 
@@ -200,7 +197,7 @@ static ALWAYS_INLINE void weigh(int tile, const struct attention_chunk *chunk,
     take_factors(tile, chunk, columns, max, sum, factors);
 }
 
-static ALWAYS_INLINE uint32_t most_visible(int tile, const struct attention_column *columns)
+static CPU_EXPAND uint32_t most_visible(int tile, const struct attention_column *columns)
 {
     uint32_t most = 0;
 
@@ -210,8 +207,8 @@ static ALWAYS_INLINE uint32_t most_visible(int tile, const struct attention_colu
     return most;
 }
 
-static ALWAYS_INLINE void tile_of(int tile, const struct attention_chunk *chunk,
-                                  const struct attention_column *columns)
+static CPU_EXPAND void tile_of(int tile, const struct attention_chunk *chunk,
+                               const struct attention_column *columns)
 {
     const uint32_t visible = most_visible(tile, columns);
     const float *a[ATTENTION_TILE_MAX];
@@ -235,9 +232,9 @@ static ALWAYS_INLINE void tile_of(int tile, const struct attention_chunk *chunk,
     }
 }
 
-static ALWAYS_INLINE void few_of(int tile, const struct attention_chunk *chunk,
-                                 const struct attention_pages *pages,
-                                 const struct attention_column *columns)
+static CPU_EXPAND void few_of(int tile, const struct attention_chunk *chunk,
+                              const struct attention_pages *pages,
+                              const struct attention_column *columns)
 {
     const uint32_t visible = most_visible(tile, columns);
     const float *a[ATTENTION_TILE_MAX];
@@ -274,67 +271,19 @@ static ALWAYS_INLINE void few_of(int tile, const struct attention_chunk *chunk,
 static void few(const struct attention_chunk *chunk, const struct attention_pages *pages,
                 const struct attention_column *columns, uint32_t column_count)
 {
-    switch (column_count) {
-    case 1:
-        few_of(1, chunk, pages, columns);
-        break;
-    case 2:
-        few_of(2, chunk, pages, columns);
-        break;
-    case 3:
-        few_of(3, chunk, pages, columns);
-        break;
-    case 4:
-        few_of(4, chunk, pages, columns);
-        break;
-    case 5:
-        few_of(5, chunk, pages, columns);
-        break;
-    default:
-        few_of(ATTENTION_TILE_MAX, chunk, pages, columns);
-        break;
-    }
+    ATTENTION_EXPAND(few_of, column_count, chunk, pages, columns)
 }
 
 static void tile(const struct attention_chunk *chunk, const struct attention_column *columns,
                  uint32_t column_count)
 {
-    switch (column_count) {
-    case 1:
-        tile_of(1, chunk, columns);
-        break;
-    case 2:
-        tile_of(2, chunk, columns);
-        break;
-    case 3:
-        tile_of(3, chunk, columns);
-        break;
-    case 4:
-        tile_of(4, chunk, columns);
-        break;
-    case 5:
-        tile_of(5, chunk, columns);
-        break;
-    default:
-        tile_of(ATTENTION_TILE_MAX, chunk, columns);
-        break;
-    }
-}
-
-static void fold(float *acc, const float *more, float a, float b, uint32_t count)
-{
-    attention_fold(acc, more, a, b, count);
-}
-
-static void divide(const float *acc, float sum, float *out, uint32_t count)
-{
-    attention_divide(acc, sum, out, count);
+    ATTENTION_EXPAND(tile_of, column_count, chunk, columns)
 }
 
 const struct attention_kernels attention_kernels_avx512 = {
     .load = load,
     .tile = tile,
     .few = few,
-    .fold = fold,
-    .divide = divide,
+    .fold = attention_fold,
+    .divide = attention_divide,
 };

@@ -265,30 +265,28 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
                  out, stride);                                                                   \
         break;
 
+#define LOW_ROWS(bits, shift, scale, precise, panels) \
+    ROWS(bits, shift, scale, precise, panels, 1)      \
+    ROWS(bits, shift, scale, precise, panels, 2)      \
+    ROWS(bits, shift, scale, precise, panels, 3)      \
+    ROWS(bits, shift, scale, precise, panels, 4)      \
+    ROWS(bits, shift, scale, precise, panels, 5)      \
+    ROWS(bits, shift, scale, precise, panels, 6)
+
 /* One panel at any height, two panels up to PAIR_ROWS_MAX rows. */
 #define FUNCTIONS(name, bits, shift, scale, precise)                                  \
     static void name##_pair(const struct backend_weight *weight, uint32_t panel,      \
                             const struct cpu_tile *tile, float *out, uint32_t stride) \
     {                                                                                 \
         switch (tile->height) {                                                       \
-            ROWS(bits, shift, scale, precise, 2, 1)                                   \
-            ROWS(bits, shift, scale, precise, 2, 2)                                   \
-            ROWS(bits, shift, scale, precise, 2, 3)                                   \
-            ROWS(bits, shift, scale, precise, 2, 4)                                   \
-            ROWS(bits, shift, scale, precise, 2, 5)                                   \
-            ROWS(bits, shift, scale, precise, 2, 6)                                   \
+            LOW_ROWS(bits, shift, scale, precise, 2)                                  \
         }                                                                             \
     }                                                                                 \
     static void name##_one(const struct backend_weight *weight, uint32_t panel,       \
                            const struct cpu_tile *tile, float *out, uint32_t stride)  \
     {                                                                                 \
         switch (tile->height) {                                                       \
-            ROWS(bits, shift, scale, precise, 1, 1)                                   \
-            ROWS(bits, shift, scale, precise, 1, 2)                                   \
-            ROWS(bits, shift, scale, precise, 1, 3)                                   \
-            ROWS(bits, shift, scale, precise, 1, 4)                                   \
-            ROWS(bits, shift, scale, precise, 1, 5)                                   \
-            ROWS(bits, shift, scale, precise, 1, 6)                                   \
+            LOW_ROWS(bits, shift, scale, precise, 1)                                  \
             ROWS(bits, shift, scale, precise, 1, 7)                                   \
             ROWS(bits, shift, scale, precise, 1, 8)                                   \
             ROWS(bits, shift, scale, precise, 1, 9)                                   \
