@@ -8,6 +8,8 @@
 #include "session/portable_write_inside.h"
 #include "session/request.h"
 
+enum { BUFFER_COUNT = 7 };
+
 static struct rows_node *find_row(const struct portable_writer *writer, uint64_t id, uint32_t *at)
 {
     const uint32_t found = id == 0 ? 0 : table_find_number(&writer->rows, id);
@@ -61,21 +63,29 @@ static enum status number_nodes(struct portable_writer *writer, uint64_t node, s
     return STATUS_OK;
 }
 
+static void list_buffers(struct portable_writer *writer, struct buffer *out[BUFFER_COUNT])
+{
+    struct buffer *const buffers[BUFFER_COUNT] = {
+        &writer->tokens,    &writer->logprobs,  &writer->sampler_logprobs,
+        &writer->entropies, &writer->text_ends, &writer->tops,
+        &writer->text};
+
+    memcpy(out, buffers, sizeof(buffers));
+}
+
 enum status portable_writer_create(const struct portable *portable, uint64_t node,
                                    struct error *error, struct portable_writer **out)
 {
     struct portable_writer *writer = memory_alloc(1, sizeof(*writer));
-    struct buffer *const buffers[] = {
-        &writer->tokens,    &writer->logprobs,  &writer->sampler_logprobs,
-        &writer->entropies, &writer->text_ends, &writer->tops,
-        &writer->text};
+    struct buffer *buffers[BUFFER_COUNT];
     enum status status = STATUS_MEMORY;
 
     if (writer == NULL) {
         return error_set(error, STATUS_MEMORY, "out of memory for an export");
     }
     writer->portable = portable;
-    for (size_t i = 0; i < sizeof(buffers) / sizeof(buffers[0]); i++) {
+    list_buffers(writer, buffers);
+    for (uint32_t i = 0; i < BUFFER_COUNT; i++) {
         buffer_init(buffers[i], TREE_BYTES_MAX);
     }
     writer->numbers = memory_alloc(portable->tree->node_count, sizeof(*writer->numbers));
@@ -98,6 +108,8 @@ enum status portable_writer_create(const struct portable *portable, uint64_t nod
 
 void portable_writer_destroy(struct portable_writer *writer)
 {
+    struct buffer *buffers[BUFFER_COUNT];
+
     if (writer == NULL) {
         return;
     }
@@ -106,13 +118,10 @@ void portable_writer_destroy(struct portable_writer *writer)
     table_finish(&writer->labels);
     memory_free(writer->numbers);
     memory_free(writer->steps_users);
-    buffer_finish(&writer->tokens);
-    buffer_finish(&writer->logprobs);
-    buffer_finish(&writer->sampler_logprobs);
-    buffer_finish(&writer->entropies);
-    buffer_finish(&writer->text_ends);
-    buffer_finish(&writer->tops);
-    buffer_finish(&writer->text);
+    list_buffers(writer, buffers);
+    for (uint32_t i = 0; i < BUFFER_COUNT; i++) {
+        buffer_finish(buffers[i]);
+    }
     memory_free(writer);
 }
 

@@ -29,10 +29,7 @@ enum status codec_decode_expand(const Personad__V1__ExpandRequest *from, struct 
     struct request_expand *asked = &out->u.expand;
     out->type = REQUEST_EXPAND;
     asked->place.session = from->session;
-    codec_position(from->position, &asked->place.has_position, &asked->place.position);
-    asked->place.has_speaker = from->has_speaker;
-    asked->place.speaker = from->speaker;
-    asked->place.continuing = from->has_continuing && from->continuing;
+    CODEC_LOOK_PLACE(from, &asked->place);
     asked->priority = codec_priority(from->has_priority, from->priority);
     asked->probability_min =
         from->has_probability_min ? from->probability_min : probability_default;

@@ -152,6 +152,15 @@ MUST_USE enum status codec_build_tokenize(const struct reply *reply, struct aren
 MUST_USE enum status codec_build_detokenize(const struct reply *reply, struct arena *arena,
                                             Personad__V1__Reply *out);
 
+/* Where one looks: the fields are the same in all messages that have them. */
+#define CODEC_LOOK_PLACE(from, out)                                               \
+    do {                                                                          \
+        codec_position((from)->position, &(out)->has_position, &(out)->position); \
+        (out)->has_speaker = (from)->has_speaker;                                 \
+        (out)->speaker = (from)->speaker;                                         \
+        (out)->continuing = (from)->has_continuing && (from)->continuing;         \
+    } while (0)
+
 /* codec_look.c: the whole family. */
 enum branch_priority codec_priority(bool has, Personad__V1__Priority from);
 MUST_USE enum status codec_decode_look(const Personad__V1__Request *from, struct arena *arena,

@@ -20,10 +20,7 @@ static enum status distribution_decode(const Personad__V1__DistributionRequest *
     struct request_distribution *asked = &out->u.distribution;
     out->type = REQUEST_DISTRIBUTION;
     asked->place.session = from->session;
-    codec_position(from->position, &asked->place.has_position, &asked->place.position);
-    asked->place.has_speaker = from->has_speaker;
-    asked->place.speaker = from->speaker;
-    asked->place.continuing = from->has_continuing && from->continuing;
+    CODEC_LOOK_PLACE(from, &asked->place);
     asked->top_count = from->has_top_count ? from->top_count : DISTRIBUTION_TOP_COUNT;
     TRY(codec_check_count(asked->top_count, TOP_COUNT_MAX, "TOP_COUNT_MAX",
                           "distribution.top_count", error));
@@ -65,10 +62,7 @@ static enum status item_decode(const Personad__V1__ScoreItem *from, uint64_t ses
         TRY(option_decode(from->options[i], error, &options[i]));
     }
     out->place.session = from->has_session ? from->session : session;
-    codec_position(from->position, &out->place.has_position, &out->place.position);
-    out->place.has_speaker = from->has_speaker;
-    out->place.speaker = from->speaker;
-    out->place.continuing = from->has_continuing && from->continuing;
+    CODEC_LOOK_PLACE(from, &out->place);
     out->options = options;
     out->option_count = (uint32_t)from->n_options;
     return STATUS_OK;

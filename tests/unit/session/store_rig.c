@@ -68,6 +68,14 @@ static void copy_list(struct rig_reply *copy, const struct reply *reply)
     }
 }
 
+static void copy_file(struct rig_reply *copy, const struct reply *reply)
+{
+    copy->end = reply->u.exported.end;
+    copy->file_bytes = (uint32_t)reply->u.exported.data.size;
+    CHECK(copy->file_bytes <= RIG_FILE_BYTES_MAX);
+    memcpy(copy->file, reply->u.exported.data.data, copy->file_bytes);
+}
+
 static void on_reply(void *context, struct reply_to to, const struct reply *reply, bool more)
 {
     struct rig *rig = context;
@@ -128,6 +136,9 @@ static void on_reply(void *context, struct reply_to to, const struct reply *repl
         break;
     case REPLY_EXPAND:
         copy_expanded(copy, &reply->u.expand);
+        break;
+    case REPLY_EXPORT:
+        copy_file(copy, reply);
         break;
     case REPLY_SCORE:
         copy_scored(copy, &reply->u.score);

@@ -13,7 +13,12 @@
 #include "support/vocabulary_fixture.h"
 #include "unit/session/fake_engine.h"
 
-enum { RIG_NODE_COUNT_MAX = 1100, RIG_CONTEXT_COUNT_MAX = 8192, RIG_UID = 1000 };
+enum {
+    RIG_NODE_COUNT_MAX = 1100,
+    RIG_CONTEXT_COUNT_MAX = 8192,
+    RIG_FILE_BYTES_MAX = 65536,
+    RIG_UID = 1000
+};
 
 struct rig_reply {
     enum reply_type type;
@@ -38,6 +43,8 @@ struct rig_reply {
     struct scored_option_view scored[8];
     struct expand_view expanded;                   /* its nodes are in expanded_nodes */
     struct expanded_node_view expanded_nodes[600]; /* the pieces are the vocabulary's */
+    uint32_t file_bytes;                           /* of a page of an export */
+    uint8_t file[RIG_FILE_BYTES_MAX];
 };
 
 struct rig {

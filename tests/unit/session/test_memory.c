@@ -20,7 +20,7 @@
 #include "limits.h"
 #include "unit/session/store_rig.h"
 
-enum { SHOWN_BYTES_MAX = 32768, SURVIVORS_MAX = 4000 };
+enum { SHOWN_BYTES_MAX = 32768, SURVIVORS_MAX = 4000, FILE_SURVIVORS = 300 };
 
 static struct rig rig;
 static uint64_t session, said, reply, deleted; /* what make() has made */
@@ -327,6 +327,24 @@ static void test_what_looks(void **state)
     check_look(request);
 }
 
+static void test_a_file_that_comes_in(void **state)
+{
+    static uint8_t file[RIG_FILE_BYTES_MAX];
+    struct request request = rig_request(REQUEST_SESSION_EXPORT);
+
+    (void)state;
+    request.u.session_export.session = session;
+    execute(request);
+    assert_true(rig.reply.end);
+    memcpy(file, rig.reply.file, rig.reply.file_bytes);
+    request = rig_request(REQUEST_SESSION_IMPORT);
+    request.client_key = bytes_of_text("import");
+    request.u.session_import =
+        (struct request_import){.data = bytes_of(file, rig.reply.file_bytes), .end = true};
+    check_change(request);
+    assert_int_not_equal(rig.reply.type, REPLY_ERROR);
+}
+
 /* ---- on the way to the answer ---- */
 
 /* Allocations fail from the first, the second, ... of all that happens until the answer. */
@@ -361,6 +379,24 @@ static void test_what_fails_behind_a_request_is_answered_all_the_same(void **sta
     fail_behind(label, 10);
     show_all(&after);
     assert_non_null(strstr(after.text, "'Once upon a time'"));
+}
+
+/* The journal reads, and the file is written, behind the request. */
+static void test_a_file_that_goes_out(void **state)
+{
+    static const char greeting_card[] = "{\"name\":\"keeper\",\"first_mes\":\"Come in.\"}";
+    struct request request = rig_request(REQUEST_SESSION_EXPORT);
+    const uint64_t sessions[] = {session, rig_open_session(&rig, rig_put(&rig, greeting_card))};
+
+    (void)state;
+    for (uint32_t i = 0; i < 2; i++) {
+        request.u.session_export.session = sessions[i];
+        check_look(request);
+        fail_behind(request, FILE_SURVIVORS);
+        assert_int_equal(rig.reply.type, REPLY_EXPORT);
+        show_all(&after);
+        assert_string_equal(before.text, after.text);
+    }
 }
 
 /* The end of a reply needs memory, too. */
@@ -422,6 +458,8 @@ int main(void)
         TEST(test_what_marks_and_names),
         TEST(test_what_is_taken_away),
         TEST(test_what_looks),
+        TEST(test_a_file_that_comes_in),
+        TEST(test_a_file_that_goes_out),
         TEST(test_what_fails_behind_a_request_is_answered_all_the_same),
         TEST(test_a_reply_whose_end_finds_no_memory_still_ends),
         TEST(test_a_label_that_differs_is_noticed),
