@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "session/context.h"
+#include "session/inspect.h"
 
 static void send(struct store *store, struct reply_to to, const struct reply *reply, bool more)
 {
@@ -161,7 +162,8 @@ void answer_created(struct store *store, const struct pending *pending)
     uint32_t *context = NULL;
     struct reply reply = {.type = REPLY_CREATED, .request = pending->type};
 
-    if (last->sampled != NULL && pending->context) {
+    if (last->sampled != NULL && pending->context &&
+        inspect_may_see(last->session, last->sampled->context->prompt)) {
         context = flatten(last->sampled->context);
         reply.u.created.context_count = last->sampled->context->token_count;
     }

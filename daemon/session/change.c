@@ -173,11 +173,7 @@ static enum status prepare_answer(struct change *change, const struct change_ans
     change->pending->type = answer->type;
     change->pending->uid = answer->uid;
     change->pending->session = change->session;
-    if (answer->generation != NULL) {
-        change->pending->delivery = answer->generation->delivery;
-        change->pending->numbers = answer->generation->numbers;
-    }
-    change->pending->context = answer->context;
+    pending_ask(change->pending, answer->generation);
     for (uint32_t i = 0; i < change->count; i++) {
         change->pending->nodes[i] = change->nodes[i];
     }

@@ -59,7 +59,6 @@ struct change_answer {
     uint32_t uid;
     struct bytes key;
     const struct request_generation *generation; /* NULL: none */
-    bool context;                                /* with the context's ids */
     struct node *head; /* the session's reader moves to its end; NULL: stays */
 };
 

@@ -29,6 +29,15 @@ enum status pending_create(uint32_t node_count, struct bytes key, struct error *
     return STATUS_OK;
 }
 
+void pending_ask(struct pending *pending, const struct request_generation *generation)
+{
+    if (generation != NULL) {
+        pending->delivery = generation->delivery;
+        pending->numbers = generation->numbers;
+        pending->context = generation->context;
+    }
+}
+
 void pending_destroy(struct pending *pending)
 {
     if (pending != NULL) {

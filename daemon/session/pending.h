@@ -27,7 +27,8 @@ struct pending {
     enum request_type type;
     struct session *session; /* SESSION_OPEN */
     enum delivery delivery;  /* SAY, GENERATE */
-    bool numbers, context;
+    bool numbers;
+    bool context;            /* with its ids, where the caller may see them */
     struct persona *persona; /* PERSONA_PUT */
     struct position head;    /* HEAD */
     struct bytes key;        /* owned copy: the client key that is forgotten if this fails */
@@ -44,6 +45,9 @@ struct pending {
 MUST_USE enum status pending_create(uint32_t node_count, struct bytes key, struct error *error,
                                     struct pending **out);
 void pending_destroy(struct pending *pending); /* before it waits; NULL is fine */
+
+/* What a generation's answer is to carry, made or repeated. NULL: none. */
+void pending_ask(struct pending *pending, const struct request_generation *generation);
 
 /* From here on the pending belongs to itself. Answers at once if nothing is outstanding. */
 void pending_start(struct store *store, struct pending *pending, bool for_finish);

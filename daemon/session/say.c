@@ -3,7 +3,6 @@
 #include "base/check.h"
 #include "session/answer.h"
 #include "session/change.h"
-#include "session/inspect.h"
 
 /* ---- text that enters ---- */
 
@@ -116,13 +115,6 @@ enum status say_check_speaker(const struct session *session, uint32_t speaker, s
     return STATUS_OK;
 }
 
-static bool may_see_context(const struct session *session, uint32_t speaker)
-{
-    const uint32_t viewpoint = cast_viewpoint(&session->cast, speaker);
-
-    return inspect_may_see(session, session->cast.members[viewpoint].prompt);
-}
-
 enum status say_check_continuing(struct place place, bool has_speaker, uint32_t *speaker,
                                  struct error *error)
 {
@@ -184,8 +176,6 @@ static enum status commit(struct change *change, const struct request *request, 
         .uid = request->uid,
         .key = request->client_key,
         .generation = generation,
-        .context = generation != NULL && generation->context &&
-                   may_see_context(change->session, head->speaker),
         .head = head,
     };
     struct session *session = change->session;

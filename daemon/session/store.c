@@ -265,7 +265,6 @@ static void start_repeat(struct store *store, struct pending *pending)
 static void repeat(struct store *store, const struct request *request, struct reply_to to,
                    const struct key *key)
 {
-    const struct request_generation *generation = generation_of(request);
     struct pending *pending = NULL;
     struct error error = {0};
 
@@ -283,10 +282,7 @@ static void repeat(struct store *store, const struct request *request, struct re
     pending->to = to;
     pending->type = request->type;
     pending->uid = request->uid;
-    if (generation != NULL) {
-        pending->delivery = generation->delivery;
-        pending->numbers = generation->numbers;
-    }
+    pending_ask(pending, generation_of(request));
     start_repeat(store, pending);
 }
 

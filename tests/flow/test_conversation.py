@@ -205,9 +205,10 @@ def test_a_repeated_generation_is_followed_to_its_end(client):
     session = client.open()
     client.append(session, b"Again")
     first = client.finish(client.send_generate(session, max_tokens=30, ignore_end=True,
-                                               client_key=b"generation"))
+                                               context=True, client_key=b"generation"))
     again = client.finish(client.send_generate(session, max_tokens=30, ignore_end=True,
-                                               client_key=b"generation"))
+                                               context=True, client_key=b"generation"))
+    assert first.context and list(first.context) == list(again.context)
     assert [node.id for node in first.nodes] == [node.id for node in again.nodes]
     assert first.replies()[0].text == again.replies()[0].text
 
