@@ -19,7 +19,7 @@ struct settings {
     char *data;   /* folder, 0700; default: $XDG_DATA_HOME/personad, else ~/.local/share/personad */
     char *socket_group;   /* NULL: the owner alone may connect */
     char *personas;       /* folder of cards; NULL: those that ship with the daemon */
-    char *persona;        /* name of the default persona; NULL: the first that ships */
+    char *persona;        /* name of the default persona; NULL: see default_persona() */
     char *backend;        /* "auto", "cpu", "cuda"; NULL: auto */
     char *kv_type;        /* "f16", "bf16", "fp8"; NULL: f16 */
     char *weights;        /* "as-is", "fp8"; NULL: as-is */

@@ -10,8 +10,9 @@ usage: ./dev COMMAND
                       build a preset: release (the default), debug, tsan, fuzz, release-clang
                       (--cuda: the CUDA backend too, fetching its compiler where there is none)
   cuda [find]         fetch the CUDA compiler where there is none; prints its path
-  test [--quick]      all tests; ends in one line "N passed, N failed, N skipped"
-                      (--quick: the release build only)
+  test [--quick|--long]
+                      all tests; ends in one line "N passed, N failed, N skipped"
+                      (--quick: the release build only; --long: what takes longer too)
   aarch64 [--long]    run the CPU's kernels for ARM under an emulator, and compare their bits
                       with this machine's
   check               format, clang-tidy, the source's own rules, scripts, spelling
@@ -27,7 +28,7 @@ usage: ./dev COMMAND
                       show what the CUDA compiler made of each kernel: registers, local memory,
                       loops by kind of instruction; needs the built library, no card
   model               fetch and verify the default model; prints its path
-  clean-room [run|test|cuda]
+  clean-room [run|test|cuda|shell] [--fresh]
                       run the README's commands in a bare Debian made for that
   image [--cuda] [TAG] [--base IMAGE]
                       build the container image with docker, podman or buildah

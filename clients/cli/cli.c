@@ -304,6 +304,36 @@ static int input_read(char **text, size_t *size)
     return CLI_OK;
 }
 
+int cli_begin(struct cli *cli, const struct cli_command *command, int argument_count,
+              char **arguments, void *context, uint64_t *session)
+{
+    int status = cli_parse(cli, command, argument_count, arguments, context);
+    if (status != CLI_OK) {
+        return status;
+    }
+    if ((command->takes & CLI_TAKES_ARGUMENTS) == 0 &&
+        cli_has_extra(command, argument_count, arguments)) {
+        return CLI_USAGE;
+    }
+    if (cli->session == 0 && (command->takes & CLI_TAKES_PERSONA) == 0) {
+        cli_complain("persona %s needs --session N; persona tree lists them", command->name);
+        return CLI_USAGE;
+    }
+    status = cli_connect(cli);
+    return status == CLI_OK ? cli_session(cli, session) : status;
+}
+
+struct personad_place cli_place(const struct cli *cli, uint64_t session)
+{
+    return (struct personad_place){
+        .session = session,
+        .position = cli->has_position ? &cli->position : NULL,
+        .has_speaker = cli->has_speaker,
+        .speaker = cli->speaker,
+        .continuing = cli->continuing,
+    };
+}
+
 int cli_text(int argument_count, char **arguments, char **text, size_t *size)
 {
     if (argument_count == 0 || (argument_count == 1 && strcmp(arguments[0], "-") == 0)) {

@@ -33,6 +33,8 @@ struct cli {
     uint64_t session; /* 0: a new one */
     bool has_position;
     struct personad_position position;
+    bool has_speaker, continuing; /* the turn at that place */
+    uint32_t speaker;
     uint32_t n;
     bool has_seed, has_raw_seed;
     uint64_t seed, raw_seed;
@@ -58,6 +60,8 @@ enum {
     CLI_TAKES_SESSION = 4,    /* --session --at */
     CLI_TAKES_SPECIAL = 8,    /* --special */
     CLI_TAKES_SIBLINGS = 16,  /* -n --choice --distinct */
+    CLI_TAKES_TURN = 32,      /* --speaker --continue */
+    CLI_TAKES_ARGUMENTS = 64, /* what is no option; cli_begin() complains without it */
 };
 
 /* An option of one command only. value NULL: a flag. on_value gets NULL for flags; false is wrong
@@ -105,6 +109,14 @@ struct personad_open_options cli_open_options(const struct cli *cli);
 
 /* Opens a session as the options say, or takes --session. */
 int cli_session(struct cli *cli, uint64_t *session);
+
+/* Parses, connects and gets the session, which must be named where no persona can be. CLI_OK, an
+ * exit status, or -1 when --help was printed. */
+int cli_begin(struct cli *cli, const struct cli_command *command, int argument_count,
+              char **arguments, void *context, uint64_t *session);
+
+/* Where the options say; borrows from cli. */
+struct personad_place cli_place(const struct cli *cli, uint64_t session);
 
 /* The arguments joined by blanks, or standard input when there are none ("-" too). The caller
  * frees. */

@@ -8,25 +8,11 @@
 #include "json.h"
 
 struct options {
-    bool has_speaker, continuing, has_least;
-    uint64_t speaker, depth, width, nodes;
+    bool has_least;
+    uint64_t depth, width, nodes;
     double least;
     const char *keep;
 };
-
-static bool on_speaker(void *context, const char *value)
-{
-    struct options *options = context;
-    options->has_speaker = true;
-    return cli_parse_u64(value, UINT32_MAX, &options->speaker);
-}
-
-static bool on_continue(void *context, const char *value)
-{
-    (void)value;
-    ((struct options *)context)->continuing = true;
-    return true;
-}
 
 /* Zero would ask for the default. */
 static bool on_count(uint64_t *out, const char *value)
@@ -63,8 +49,6 @@ static bool on_keep(void *context, const char *value)
 }
 
 static const struct cli_extra extras[] = {
-    {"speaker", "N", "whose turn it is (default: the first persona)", on_speaker},
-    {"continue", NULL, "inside the turn at the place, not at the start of a new one", on_continue},
     {"depth", "N", "tokens of a path, 1 to 256 (default 4)", on_depth},
     {"width", "N", "the likeliest tokens behind a node, 1 to 32 (default 4)", on_width},
     {"least", "P", "leave out what is less likely altogether, 0 to 1 (default 0.01)", on_least},
@@ -114,26 +98,12 @@ static int expand_run(struct cli *cli, int argument_count, char **arguments)
 {
     struct options options = {0};
     uint64_t session = 0;
-    int status = cli_parse(cli, &command_expand, argument_count, arguments, &options);
+    int status = cli_begin(cli, &command_expand, argument_count, arguments, &options, &session);
     if (status != CLI_OK) {
         return status < 0 ? CLI_OK : status;
     }
-    if (cli_has_extra(&command_expand, argument_count, arguments)) {
-        return CLI_USAGE;
-    }
-    status = cli_connect(cli);
-    if (status == CLI_OK) {
-        status = cli_session(cli, &session);
-    }
-    if (status != CLI_OK) {
-        return status;
-    }
     const struct personad_expand_options asked = {
-        .place = {.session = session,
-                  .position = cli->has_position ? &cli->position : NULL,
-                  .has_speaker = options.has_speaker,
-                  .speaker = (uint32_t)options.speaker,
-                  .continuing = options.continuing},
+        .place = cli_place(cli, session),
         .depth = (uint32_t)options.depth,
         .width = (uint32_t)options.width,
         .node_count = (uint32_t)options.nodes,
@@ -163,7 +133,7 @@ const struct cli_command command_expand = {
     .help = "Each line: how likely the whole path is, how likely the line is behind the one\n"
             "above it, what it says, and its path. Runs without alternatives share a line.\n"
             "Nothing is sampled; --keep makes one path a node, and the head moves to its end.",
-    .takes = CLI_TAKES_SESSION | CLI_TAKES_PERSONA,
+    .takes = CLI_TAKES_SESSION | CLI_TAKES_PERSONA | CLI_TAKES_TURN,
     .extras = extras,
     .run = expand_run,
 };

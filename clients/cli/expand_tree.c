@@ -6,7 +6,7 @@
 #include "expand.h"
 #include "json.h"
 
-enum { PIECE_COLUMNS = 60, LINE_DEPTH_MAX = 24, PATH_BYTES_MAX = 3 * 256 + 1 };
+enum { PIECE_COLUMNS = 60, LINE_DEPTH_MAX = 24, PATH_BYTES_MAX = 3 * 256 + 1, RANK_BYTES_MAX = 11 };
 
 /* ---------------------------------------------------------------- shape */
 
@@ -115,12 +115,12 @@ static const struct personad_expanded *node_at(const struct picture *picture, ui
     return &picture->seen->nodes[number - 1];
 }
 
-/* "1.2.1", as much of its end as there is room for. */
+/* "1.2.1". Ranks of two digits and 256 levels are the most that a daemon grows; of more the end. */
 static const char *path_of(const struct picture *picture, uint32_t number, char *room)
 {
     char *at = room + PATH_BYTES_MAX - 1;
     *at = '\0';
-    while (number != 0) {
+    while (number != 0 && at - room >= RANK_BYTES_MAX) {
         uint32_t rank = picture->ranks[number];
         if (*at != '\0') {
             *--at = '.';

@@ -11,10 +11,12 @@ enum { LINE_BYTES_MAX = 16 * 1024 * 1024, TREE_NODE_COUNT_MAX = 1024 * 1024 };
 struct lines {
     FILE *file; /* of memory */
     uint32_t node_count;
+    bool is_bad; /* a record could not be made: no memory, or a name that is no UTF-8 */
 };
 
-static void line_put(const struct lines *lines, json_t *record)
+static void line_put(struct lines *lines, json_t *record)
 {
+    lines->is_bad = lines->is_bad || record == NULL;
     if (record != NULL) {
         (void)json_dumpf(record, lines->file, JSON_COMPACT);
         (void)fputc('\n', lines->file);
@@ -23,7 +25,7 @@ static void line_put(const struct lines *lines, json_t *record)
 }
 
 /* A human and a persona. */
-static void head_put(const struct lines *lines, const char *user, const char *character,
+static void head_put(struct lines *lines, const char *user, const char *character,
                      const char *persona)
 {
     line_put(lines,
@@ -43,7 +45,7 @@ static uint32_t node_put(struct lines *lines, uint32_t parent, int speaker, bool
     return ++lines->node_count;
 }
 
-static void end_put(const struct lines *lines)
+static void end_put(struct lines *lines)
 {
     line_put(lines, json_pack("{s:s,s:i}", "record", "end", "nodes", (int)lines->node_count));
 }
@@ -177,7 +179,7 @@ static bool loom_node(struct loom *loom, const char *id)
     for (size_t i = json_array_size(children); i > 0; i--) {
         (void)json_array_append(loom->stack, json_array_get(children, i - 1));
     }
-    return made < TREE_NODE_COUNT_MAX;
+    return true;
 }
 
 static bool loom_walk(struct loom *loom, const char *root)
@@ -188,7 +190,12 @@ static bool loom_walk(struct loom *loom, const char *root)
         const size_t last = json_array_size(loom->stack) - 1;
         json_t *id = json_incref(json_array_get(loom->stack, last));
         (void)json_array_remove(loom->stack, last);
-        is_good = json_is_string(id) && loom_node(loom, json_string_value(id));
+        is_good = json_is_string(id) && loom->lines->node_count < TREE_NODE_COUNT_MAX;
+        if (!is_good) {
+            cli_complain("the tree has a child whose id is no text, or more than %d nodes",
+                         TREE_NODE_COUNT_MAX);
+        }
+        is_good = is_good && loom_node(loom, json_string_value(id));
         json_decref(id);
     }
     return is_good;
@@ -248,7 +255,7 @@ static int loom_read(const struct cli *cli, FILE *file, struct lines *lines)
 int foreign_read(const struct cli *cli, enum foreign_format format, FILE *file, char **out,
                  size_t *size)
 {
-    struct lines lines = {open_memstream(out, size), 0};
+    struct lines lines = {.file = open_memstream(out, size)};
     int status = CLI_FAILED;
     if (lines.file == NULL) {
         cli_complain("out of memory");
@@ -257,8 +264,9 @@ int foreign_read(const struct cli *cli, enum foreign_format format, FILE *file, 
     status =
         format == FOREIGN_EXOLOOM ? loom_read(cli, file, &lines) : chat_read(cli, file, &lines);
     end_put(&lines);
-    if (fclose(lines.file) != 0) {
-        cli_complain("out of memory");
+    if (fclose(lines.file) != 0 || lines.is_bad) {
+        cli_complain("the file could not be made into one of ours: out of memory, or a name given "
+                     "here is no UTF-8");
         status = CLI_FAILED;
     }
     return status;

@@ -8,90 +8,17 @@
 
 enum { TOP_DEFAULT = 10, OPTION_COUNT_MAX = 1024, PERSONA_COUNT_MAX = 8, PIECE_COLUMNS = 60 };
 
-struct options {
-    bool has_speaker, continuing, divergence;
-    uint64_t speaker;
-    uint64_t top;
-};
-
-static bool on_speaker(void *context, const char *value)
-{
-    struct options *options = context;
-    options->has_speaker = true;
-    return cli_parse_u64(value, UINT32_MAX, &options->speaker);
-}
-
-static bool on_continue(void *context, const char *value)
-{
-    (void)value;
-    ((struct options *)context)->continuing = true;
-    return true;
-}
-
-static bool on_divergence(void *context, const char *value)
-{
-    (void)value;
-    ((struct options *)context)->divergence = true;
-    return true;
-}
+/* ---------------------------------------------------------------- dist */
 
 static bool on_top(void *context, const char *value)
 {
-    return cli_parse_u64(value, 32, &((struct options *)context)->top);
+    return cli_parse_u64(value, 32, context);
 }
 
-#define SPEAKER_ROW                                                                 \
-    {                                                                               \
-        "speaker", "N", "whose turn it is (default: the first persona)", on_speaker \
-    }
-#define CONTINUE_ROW                                                                     \
-    {                                                                                    \
-        "continue", NULL, "inside the turn at the place, not at the start of a new one", \
-            on_continue                                                                  \
-    }
-
-static const struct cli_extra place_extras[] = {
-    SPEAKER_ROW, CONTINUE_ROW, {NULL, NULL, NULL, NULL}};
 static const struct cli_extra dist_extras[] = {
-    SPEAKER_ROW,
-    CONTINUE_ROW,
     {"top", "N", "so many alternatives, at most 32 (default 10)", on_top},
     {NULL, NULL, NULL, NULL},
 };
-static const struct cli_extra compare_extras[] = {
-    {"speaker", "N", "only what this speaker says", on_speaker},
-    {"divergence", NULL, "compare the whole distributions too", on_divergence},
-    {NULL, NULL, NULL, NULL},
-};
-
-/* Options, connection, session: CLI_OK, an exit status, or -1 after --help. */
-static int begin(struct cli *cli, const struct cli_command *command, int argument_count,
-                 char **arguments, struct options *options, uint64_t *session)
-{
-    int status = cli_parse(cli, command, argument_count, arguments, options);
-    if (status == CLI_OK && cli->session == 0 && (command->takes & CLI_TAKES_PERSONA) == 0) {
-        cli_complain("persona %s needs --session N; persona tree lists them", command->name);
-        status = CLI_USAGE;
-    }
-    if (status == CLI_OK) {
-        status = cli_connect(cli);
-    }
-    return status == CLI_OK ? cli_session(cli, session) : status;
-}
-
-static struct personad_place place_of(const struct cli *cli, const struct options *options,
-                                      uint64_t session)
-{
-    return (struct personad_place){
-        .session = session,
-        .position = cli->has_position ? &cli->position : NULL,
-        .has_speaker = options->has_speaker,
-        .speaker = (uint32_t)options->speaker,
-        .continuing = options->continuing,
-    };
-}
-
-/* ---------------------------------------------------------------- dist */
 
 static void dist_print(const struct cli *cli, const struct personad_distribution *seen)
 {
@@ -122,19 +49,15 @@ static void dist_print(const struct cli *cli, const struct personad_distribution
 
 static int dist_run(struct cli *cli, int argument_count, char **arguments)
 {
-    struct options options = {.top = TOP_DEFAULT};
+    uint64_t top = TOP_DEFAULT;
     uint64_t session = 0;
-    const int status = begin(cli, &command_dist, argument_count, arguments, &options, &session);
+    const int status = cli_begin(cli, &command_dist, argument_count, arguments, &top, &session);
     if (status != CLI_OK) {
         return status < 0 ? CLI_OK : status;
     }
-    if (cli_has_extra(&command_dist, argument_count, arguments)) {
-        return CLI_USAGE;
-    }
-    const struct personad_place place = place_of(cli, &options, session);
+    const struct personad_place place = cli_place(cli, session);
     struct personad_distribution seen;
-    if (personad_distribution(cli->client, &place, (uint32_t)options.top, NULL, 0, &seen) !=
-        PERSONAD_OK) {
+    if (personad_distribution(cli->client, &place, (uint32_t)top, NULL, 0, &seen) != PERSONAD_OK) {
         return cli_failed(cli);
     }
     dist_print(cli, &seen);
@@ -147,7 +70,7 @@ const struct cli_command command_dist = {
     .summary = "what the model could say next at a place, with probabilities",
     .help = "Of a new turn, or with --continue of the turn there. --at NODE:OFFSET is a place\n"
             "inside a node.",
-    .takes = CLI_TAKES_SESSION | CLI_TAKES_PERSONA,
+    .takes = CLI_TAKES_SESSION | CLI_TAKES_PERSONA | CLI_TAKES_TURN,
     .extras = dist_extras,
     .run = dist_run,
 };
@@ -178,11 +101,10 @@ static void scored_print(const struct cli *cli, const struct personad_scored *sc
 
 static int score_run(struct cli *cli, int argument_count, char **arguments)
 {
-    struct options options = {0};
     struct personad_text texts[OPTION_COUNT_MAX];
     const struct personad_scored *scored = NULL;
     uint64_t session = 0;
-    const int status = begin(cli, &command_score, argument_count, arguments, &options, &session);
+    const int status = cli_begin(cli, &command_score, argument_count, arguments, NULL, &session);
     if (status != CLI_OK) {
         return status < 0 ? CLI_OK : status;
     }
@@ -194,7 +116,7 @@ static int score_run(struct cli *cli, int argument_count, char **arguments)
     for (int i = 0; i < count; i++) {
         texts[i] = (struct personad_text){arguments[optind + i], strlen(arguments[optind + i])};
     }
-    const struct personad_place place = place_of(cli, &options, session);
+    const struct personad_place place = cli_place(cli, session);
     if (personad_score(cli->client, &place, texts, (size_t)count, &scored) != PERSONAD_OK) {
         return cli_failed(cli);
     }
@@ -210,12 +132,36 @@ const struct cli_command command_score = {
     .summary = "how likely each of some continuations is at a place",
     .help = "Prints each option's share of all, the sum of its tokens' log probabilities, and\n"
             "their mean. Nothing is sampled and nothing is stored.",
-    .takes = CLI_TAKES_SESSION | CLI_TAKES_PERSONA,
-    .extras = place_extras,
+    .takes = CLI_TAKES_SESSION | CLI_TAKES_PERSONA | CLI_TAKES_TURN | CLI_TAKES_ARGUMENTS,
     .run = score_run,
 };
 
 /* ---------------------------------------------------------------- compare */
+
+struct compare_options {
+    bool has_speaker, divergence;
+    uint64_t speaker;
+};
+
+static bool on_speaker(void *context, const char *value)
+{
+    struct compare_options *options = context;
+    options->has_speaker = true;
+    return cli_parse_u64(value, UINT32_MAX, &options->speaker);
+}
+
+static bool on_divergence(void *context, const char *value)
+{
+    (void)value;
+    ((struct compare_options *)context)->divergence = true;
+    return true;
+}
+
+static const struct cli_extra compare_extras[] = {
+    {"speaker", "N", "only what this speaker says", on_speaker},
+    {"divergence", NULL, "compare the whole distributions too", on_divergence},
+    {NULL, NULL, NULL, NULL},
+};
 
 static int persona_find(struct cli *cli, const char *name, uint64_t *out)
 {
@@ -263,10 +209,10 @@ static void compared_print(const struct cli *cli, const struct personad_comparis
 
 static int compare_run(struct cli *cli, int argument_count, char **arguments)
 {
-    struct options options = {0};
+    struct compare_options options = {0};
     uint64_t personas[PERSONA_COUNT_MAX];
     uint64_t session = 0;
-    int status = begin(cli, &command_compare, argument_count, arguments, &options, &session);
+    int status = cli_begin(cli, &command_compare, argument_count, arguments, &options, &session);
     if (status != CLI_OK) {
         return status < 0 ? CLI_OK : status;
     }
@@ -304,7 +250,7 @@ const struct cli_command command_compare = {
     .summary = "how likely what was said is to each of some personas",
     .help = "PERSONA is a name or the id of a version; without one, the persona that is there.\n"
             "The ratio is the log-likelihood of the first one less that of each.",
-    .takes = CLI_TAKES_SESSION,
+    .takes = CLI_TAKES_SESSION | CLI_TAKES_ARGUMENTS,
     .extras = compare_extras,
     .run = compare_run,
 };
@@ -339,17 +285,13 @@ static void answers_print(const struct cli *cli, const struct personad_answers *
 
 static int group_run(struct cli *cli, int argument_count, char **arguments)
 {
-    struct options options = {0};
     const struct personad_answers *answers = NULL;
     size_t count = 0;
     double entropy = 0;
     uint64_t session = 0;
-    const int status = begin(cli, &command_group, argument_count, arguments, &options, &session);
+    const int status = cli_begin(cli, &command_group, argument_count, arguments, NULL, &session);
     if (status != CLI_OK) {
         return status < 0 ? CLI_OK : status;
-    }
-    if (cli_has_extra(&command_group, argument_count, arguments)) {
-        return CLI_USAGE;
     }
     if (personad_group(cli->client, session, cli->has_position ? &cli->position : NULL, &answers,
                        &count, &entropy) != PERSONAD_OK) {

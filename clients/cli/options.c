@@ -119,6 +119,19 @@ static bool on_at(struct cli *cli, const char *value)
     return cli_parse_position(value, &cli->position);
 }
 
+static bool on_speaker(struct cli *cli, const char *value)
+{
+    cli->has_speaker = true;
+    return on_u32(value, &cli->speaker);
+}
+
+static bool on_continue(struct cli *cli, const char *value)
+{
+    (void)value;
+    cli->continuing = true;
+    return true;
+}
+
 static bool on_n(struct cli *cli, const char *value)
 {
     return on_u32(value, &cli->n) && cli->n > 0;
@@ -293,6 +306,9 @@ const struct option_row option_rows[] = {
     {"session", "ID", CLI_TAKES_SESSION, "go on in this session", on_session},
     {"at", "NODE[:OFFSET]", CLI_TAKES_SESSION, "at this place of the tree (default: the head)",
      on_at},
+    {"speaker", "N", CLI_TAKES_TURN, "whose turn it is (default: the first persona)", on_speaker},
+    {"continue", NULL, CLI_TAKES_TURN,
+     "inside the turn at the place, not at the start of a new one", on_continue},
     {"n", "N", CLI_TAKES_SIBLINGS, "so many replies, siblings (-n N works too)", on_n},
     {"choice", "TEXT", CLI_TAKES_SIBLINGS, "the reply is this, or another --choice; repeatable",
      on_choice},

@@ -221,8 +221,11 @@ static int import_foreign(struct cli *cli, const struct options *options, FILE *
                      &lines, &size);
     if (status == CLI_OK) {
         FILE *made = fmemopen(lines, size, "r");
-        status = made != NULL ? import_file(cli, made) : CLI_FAILED;
-        if (made != NULL) {
+        if (made == NULL) {
+            cli_complain("out of memory");
+            status = CLI_FAILED;
+        } else {
+            status = import_file(cli, made);
             (void)fclose(made);
         }
     }
@@ -237,8 +240,12 @@ static int import_run(struct cli *cli, int argument_count, char **arguments)
     if (parsed != CLI_OK) {
         return parsed < 0 ? CLI_OK : parsed;
     }
-    if (argument_count - optind != 1 || options.format == TEXT) {
+    if (argument_count - optind != 1) {
         cli_complain("name one file, or - for standard input");
+        return CLI_USAGE;
+    }
+    if (options.format == TEXT) {
+        cli_complain("plain text is written, not read");
         return CLI_USAGE;
     }
     const char *path = arguments[optind];

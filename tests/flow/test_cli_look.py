@@ -31,6 +31,11 @@ def test_dist_prints_what_is_answered(daemon, client):
     shown = persona(daemon, "dist", *place)
     assert shown.startswith("entropy ") and shown.count("%") == 4
     assert "entropy" in persona(daemon, "dist", "--persona", "keeper")
+    # Wrong usage opens no session.
+    before = len(client.call("session_list").session_list.sessions)
+    persona(daemon, "dist", "--persona", "keeper", "what", status=2)
+    persona(daemon, "expand", "--persona", "keeper", "what", status=2)
+    assert len(client.call("session_list").session_list.sessions) == before
 
 
 def test_score_prints_what_is_answered(daemon, client):

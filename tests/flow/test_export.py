@@ -542,6 +542,8 @@ def test_a_tree_of_exoloom_comes_in(daemon, client):
                            max_tokens=3).replies()
     tree["tree"]["nodes"]["c"]["childrenIds"] = ["r"]  # a ring
     put(tree, status=1)
+    tree["tree"]["nodes"]["c"]["childrenIds"] = [5]
+    put(tree, status=1)
     put({**tree, "schemaVersion": 2}, status=1)
     put([], status=1)
 

@@ -126,6 +126,9 @@ def test_expanding_and_keeping(python):
     assert scored.logprobs == [node.logprob for node in path]
     assert scored.logprob == last.joint_logprob
     assert seen.children()[0].logprob >= seen.children()[1].logprob
+    named, numbered = (session.expand(at=given, depth=1, speaker=who).nodes
+                       for who in (session.cast[1], 1))
+    assert named == numbered
     kept = session.keep(seen, last.number)
     assert kept.origin == "expanded" and kept.content_tokens == 3
     assert session.head().node == kept.id

@@ -1,12 +1,5 @@
 /* Blocking calls about who is in a session's cast. */
-#include <string.h>
-
 #include "client.h"
-
-static ProtobufCBinaryData data_of(const char *text)
-{
-    return (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
-}
 
 int client_cast(struct personad_client *client, const struct personad_cast_entry *entries,
                 size_t count, struct client_cast *out)
@@ -23,11 +16,11 @@ int client_cast(struct personad_client *client, const struct personad_cast_entry
         entry->persona = entries[i].persona;
         if (entries[i].persona_name != NULL) {
             entry->has_persona_name = true;
-            entry->persona_name = data_of(entries[i].persona_name);
+            entry->persona_name = data_of_string(entries[i].persona_name);
         }
         if (entries[i].human != NULL) {
             entry->has_name = true;
-            entry->name = data_of(entries[i].human);
+            entry->name = data_of_string(entries[i].human);
         }
     }
     return PERSONAD_OK;
@@ -75,7 +68,7 @@ int personad_session_rename(personad_client *client, uint64_t session, uint32_t 
     rename.has_speaker = true;
     rename.speaker = speaker;
     rename.has_name = true;
-    rename.name = data_of(name);
+    rename.name = data_of_string(name);
     body.has_session = true;
     body.session = session;
     body.rename = &rename;

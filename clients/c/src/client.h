@@ -89,6 +89,7 @@ int client_ask(struct personad_client *client, Personad__V1__Request__OpCase op,
  * PERSONAD_CLOSED. */
 int client_more(struct personad_client *client, uint64_t id, int wanted,
                 const Personad__V1__Reply **reply);
+
 /* The protocol's form of cast entries; borrows their texts. */
 struct client_cast {
     Personad__V1__CastEntry entries[PERSONAD_CAST_COUNT_MAX];
@@ -103,7 +104,6 @@ int client_no_memory(struct personad_client *client);
 /* The first node of a Created reply. */
 int client_one_node(struct personad_client *client, const Personad__V1__Reply *reply,
                     const struct personad_node **out);
-Personad__V1__Position client_position(const struct personad_position *position);
 
 /* Takes the oldest queued message, reading for at most timeout_ms when there is none. */
 int client_receive(struct personad_client *client, int timeout_ms, struct message **out);
@@ -114,6 +114,13 @@ void client_release_current(struct personad_client *client);
 /* Zeroed memory that dies with the message; NULL when there is none. */
 void *message_alloc(struct message *message, size_t count, size_t bytes);
 void message_destroy(struct message *message);
+
+/* The protocol's form: what is borrowed stays borrowed. A position that is NULL leaves its field
+ * out. */
+ProtobufCBinaryData data_of(struct personad_text text);
+ProtobufCBinaryData data_of_string(const char *text);
+Personad__V1__Position *client_position(const struct personad_position *position,
+                                        Personad__V1__Position *room);
 
 /* Conversions; arrays live in the message. NULL or false: out of memory. */
 struct personad_text text_of(bool has, ProtobufCBinaryData data);

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "client.h"
 
 struct personad_text text_of(bool has, ProtobufCBinaryData data)
@@ -6,6 +8,30 @@ struct personad_text text_of(bool has, ProtobufCBinaryData data)
         return (struct personad_text){NULL, 0};
     }
     return (struct personad_text){(const char *)data.data, data.len};
+}
+
+ProtobufCBinaryData data_of(struct personad_text text)
+{
+    return (ProtobufCBinaryData){text.size, (uint8_t *)text.data};
+}
+
+ProtobufCBinaryData data_of_string(const char *text)
+{
+    return data_of((struct personad_text){text, strlen(text)});
+}
+
+Personad__V1__Position *client_position(const struct personad_position *position,
+                                        Personad__V1__Position *room)
+{
+    if (position == NULL) {
+        return NULL;
+    }
+    personad__v1__position__init(room);
+    room->has_node = true;
+    room->node = position->node;
+    room->has_offset = position->offset != PERSONAD_END;
+    room->offset = position->offset;
+    return room;
 }
 
 struct personad_position position_of(const Personad__V1__Position *position)

@@ -160,17 +160,14 @@ int personad_expand(personad_client *client, const struct personad_expand_option
                     void *context, struct personad_expansion *out)
 {
     Personad__V1__ExpandRequest body = PERSONAD__V1__EXPAND_REQUEST__INIT;
-    Personad__V1__Position position = PERSONAD__V1__POSITION__INIT;
+    Personad__V1__Position position;
     const struct personad_place *place = &options->place;
     body.has_session = body.has_continuing = true;
     body.session = place->session;
     body.has_speaker = place->has_speaker;
     body.speaker = place->speaker;
     body.continuing = place->continuing;
-    if (place->position != NULL) {
-        position = client_position(place->position);
-        body.position = &position;
-    }
+    body.position = client_position(place->position, &position);
     body.has_depth = options->depth != 0;
     body.depth = options->depth;
     body.has_width = options->width != 0;

@@ -11,7 +11,7 @@ int personad_distribution(personad_client *client, const struct personad_place *
                           struct personad_distribution *out)
 {
     Personad__V1__DistributionRequest body = PERSONAD__V1__DISTRIBUTION_REQUEST__INIT;
-    Personad__V1__Position position = PERSONAD__V1__POSITION__INIT;
+    Personad__V1__Position position;
     body.has_session = body.has_continuing = body.has_top_count = true;
     body.session = place->session;
     body.has_speaker = place->has_speaker;
@@ -20,10 +20,7 @@ int personad_distribution(personad_client *client, const struct personad_place *
     body.top_count = top_count;
     body.n_tokens = token_count;
     body.tokens = (uint32_t *)tokens;
-    if (place->position != NULL) {
-        position = client_position(place->position);
-        body.position = &position;
-    }
+    body.position = client_position(place->position, &position);
     const Personad__V1__Reply *reply = NULL;
     const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_DISTRIBUTION, &body,
                                 PERSONAD__V1__REPLY__RESULT_DISTRIBUTION, &reply);
@@ -91,7 +88,7 @@ int personad_score(personad_client *client, const struct personad_place *place,
     Personad__V1__ScoreItem item = PERSONAD__V1__SCORE_ITEM__INIT;
     Personad__V1__ScoreItem *items[] = {&item};
     Personad__V1__ScoreRequest body = PERSONAD__V1__SCORE_REQUEST__INIT;
-    Personad__V1__Position position = PERSONAD__V1__POSITION__INIT;
+    Personad__V1__Position position;
     if (option_count > OPTION_COUNT_MAX) {
         return client_fail(client, PERSONAD_USAGE, "%zu options are more than %d", option_count,
                            OPTION_COUNT_MAX);
@@ -99,7 +96,7 @@ int personad_score(personad_client *client, const struct personad_place *place,
     for (size_t i = 0; i < option_count; i++) {
         personad__v1__score_option__init(&texts[i]);
         texts[i].has_text = true;
-        texts[i].text = (ProtobufCBinaryData){options[i].size, (uint8_t *)options[i].data};
+        texts[i].text = data_of(options[i]);
         list[i] = &texts[i];
     }
     item.has_session = item.has_continuing = true;
@@ -109,10 +106,7 @@ int personad_score(personad_client *client, const struct personad_place *place,
     item.continuing = place->continuing;
     item.n_options = option_count;
     item.options = list;
-    if (place->position != NULL) {
-        position = client_position(place->position);
-        item.position = &position;
-    }
+    item.position = client_position(place->position, &position);
     body.n_items = 1;
     body.items = items;
     body.has_numbers = true;
@@ -183,7 +177,7 @@ int personad_compare(personad_client *client, const struct personad_compare_opti
                      struct personad_comparison *out)
 {
     Personad__V1__CompareRequest body = PERSONAD__V1__COMPARE_REQUEST__INIT;
-    Personad__V1__Position position = PERSONAD__V1__POSITION__INIT;
+    Personad__V1__Position position;
     body.has_session = true;
     body.session = options->session;
     body.n_personas = options->persona_count;
@@ -192,10 +186,7 @@ int personad_compare(personad_client *client, const struct personad_compare_opti
     body.speaker = options->speaker;
     body.has_divergence = options->divergence;
     body.divergence = options->divergence;
-    if (options->position != NULL) {
-        position = client_position(options->position);
-        body.position = &position;
-    }
+    body.position = client_position(options->position, &position);
     const Personad__V1__Reply *reply = NULL;
     int code = client_ask(client, PERSONAD__V1__REQUEST__OP_COMPARE, &body,
                           PERSONAD__V1__REPLY__RESULT_COMPARE, &reply);
@@ -219,13 +210,10 @@ int personad_group(personad_client *client, uint64_t session,
                    size_t *count, double *entropy)
 {
     Personad__V1__GroupRequest body = PERSONAD__V1__GROUP_REQUEST__INIT;
-    Personad__V1__Position place = PERSONAD__V1__POSITION__INIT;
+    Personad__V1__Position place;
     body.has_session = true;
     body.session = session;
-    if (position != NULL) {
-        place = client_position(position);
-        body.position = &place;
-    }
+    body.position = client_position(position, &place);
     const Personad__V1__Reply *reply = NULL;
     const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_GROUP, &body,
                                 PERSONAD__V1__REPLY__RESULT_GROUP, &reply);

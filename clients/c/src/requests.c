@@ -32,21 +32,6 @@ int client_no_memory(struct personad_client *client)
     return client_fail(client, PERSONAD_OUT_OF_MEMORY, "out of memory");
 }
 
-static ProtobufCBinaryData data_of(const char *text)
-{
-    return (ProtobufCBinaryData){strlen(text), (uint8_t *)text};
-}
-
-Personad__V1__Position client_position(const struct personad_position *position)
-{
-    Personad__V1__Position made = PERSONAD__V1__POSITION__INIT;
-    made.has_node = true;
-    made.node = position->node;
-    made.has_offset = position->offset != PERSONAD_END;
-    made.offset = position->offset;
-    return made;
-}
-
 int personad_info(personad_client *client, const struct personad_info **out)
 {
     Personad__V1__InfoRequest body = PERSONAD__V1__INFO_REQUEST__INIT;
@@ -155,7 +140,7 @@ int personad_persona_put(personad_client *client, struct personad_text card, boo
 {
     Personad__V1__PersonaPutRequest body = PERSONAD__V1__PERSONA_PUT_REQUEST__INIT;
     body.has_card = true;
-    body.card = (ProtobufCBinaryData){card.size, (uint8_t *)card.data};
+    body.card = data_of(card);
     body.has_visibility = true;
     body.visibility =
         is_public ? PERSONAD__V1__VISIBILITY__PUBLIC : PERSONAD__V1__VISIBILITY__PRIVATE;
@@ -173,7 +158,7 @@ int personad_persona_get(personad_client *client, uint64_t id, const char *name,
     body.id = id;
     if (name != NULL) {
         body.has_name = true;
-        body.name = data_of(name);
+        body.name = data_of_string(name);
     }
     const Personad__V1__Reply *reply = NULL;
     const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_PERSONA_GET, &body,
@@ -226,13 +211,13 @@ int personad_session_open(personad_client *client, const struct personad_open_op
     body.has_user_name = options->user_name != NULL;
     body.has_label = options->label != NULL;
     if (options->persona_name != NULL) {
-        body.persona_name = data_of(options->persona_name);
+        body.persona_name = data_of_string(options->persona_name);
     }
     if (options->user_name != NULL) {
-        body.user_name = data_of(options->user_name);
+        body.user_name = data_of_string(options->user_name);
     }
     if (options->label != NULL) {
-        body.label = data_of(options->label);
+        body.label = data_of_string(options->label);
     }
     body.has_seed = options->has_seed;
     body.seed = options->seed;
@@ -307,13 +292,10 @@ int personad_walk(personad_client *client, const struct personad_walk_options *o
                   const struct personad_node **out, size_t *count, bool *end)
 {
     Personad__V1__WalkRequest body = PERSONAD__V1__WALK_REQUEST__INIT;
-    Personad__V1__Position position = PERSONAD__V1__POSITION__INIT;
+    Personad__V1__Position position;
     body.has_session = true;
     body.session = options->session;
-    if (options->position != NULL) {
-        position = client_position(options->position);
-        body.position = &position;
-    }
+    body.position = client_position(options->position, &position);
     body.has_what = true;
     body.what = (Personad__V1__WalkWhat)options->what;
     body.has_skip = true;
@@ -347,13 +329,10 @@ int personad_head(personad_client *client, uint64_t session,
                   const struct personad_position *position, struct personad_position *out)
 {
     Personad__V1__HeadRequest body = PERSONAD__V1__HEAD_REQUEST__INIT;
-    Personad__V1__Position place = PERSONAD__V1__POSITION__INIT;
+    Personad__V1__Position place;
     body.has_session = true;
     body.session = session;
-    if (position != NULL) {
-        place = client_position(position);
-        body.position = &place;
-    }
+    body.position = client_position(position, &place);
     const Personad__V1__Reply *reply = NULL;
     const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_HEAD, &body,
                                 PERSONAD__V1__REPLY__RESULT_HEAD, &reply);
@@ -381,17 +360,14 @@ int personad_append(personad_client *client, const struct personad_append_option
                     const struct personad_node **out)
 {
     Personad__V1__AppendRequest body = PERSONAD__V1__APPEND_REQUEST__INIT;
-    Personad__V1__Position position = PERSONAD__V1__POSITION__INIT;
+    Personad__V1__Position position;
     body.has_session = true;
     body.session = options->session;
-    if (options->position != NULL) {
-        position = client_position(options->position);
-        body.position = &position;
-    }
+    body.position = client_position(options->position, &position);
     body.has_speaker = true;
     body.speaker = options->speaker;
     body.has_text = true;
-    body.text = (ProtobufCBinaryData){options->text.size, (uint8_t *)options->text.data};
+    body.text = data_of(options->text);
     body.has_special = body.has_continuing = true;
     body.special = options->special;
     body.continuing = options->continuing;
@@ -423,7 +399,7 @@ int personad_tokenize(personad_client *client, struct personad_text text, bool s
 {
     Personad__V1__TokenizeRequest body = PERSONAD__V1__TOKENIZE_REQUEST__INIT;
     body.has_text = true;
-    body.text = (ProtobufCBinaryData){text.size, (uint8_t *)text.data};
+    body.text = data_of(text);
     body.has_special = body.has_pieces = true;
     body.special = special;
     body.pieces = pieces != NULL;

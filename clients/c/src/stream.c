@@ -109,8 +109,7 @@ static bool lists_set(struct generation_message *message, const struct personad_
         return false;
     }
     for (size_t i = 0; i < from->stop_count; i++) {
-        message->stops[i] =
-            (ProtobufCBinaryData){strlen(from->stops[i]), (uint8_t *)from->stops[i]};
+        message->stops[i] = data_of_string(from->stops[i]);
     }
     for (size_t i = 0; i < from->bias_count; i++) {
         personad__v1__logit_bias__init(&message->biases[i]);
@@ -133,8 +132,7 @@ static bool choices_set(struct generation_message *message, const struct persona
         return false;
     }
     for (size_t i = 0; i < from->choice_count; i++) {
-        message->choices[i] =
-            (ProtobufCBinaryData){from->choices[i].size, (uint8_t *)from->choices[i].data};
+        message->choices[i] = data_of(from->choices[i]);
     }
     return true;
 }
@@ -144,13 +142,6 @@ static bool generation_init(struct generation_message *message,
 {
     *message = (struct generation_message){0};
     personad__v1__sampler__init(&message->sampler);
-    personad__v1__position__init(&message->position);
-    if (generation->position != NULL) {
-        message->position.has_node = true;
-        message->position.node = generation->position->node;
-        message->position.has_offset = generation->position->offset != PERSONAD_END;
-        message->position.offset = generation->position->offset;
-    }
     if (!choices_set(message, generation)) {
         return false;
     }
@@ -167,7 +158,7 @@ static bool generation_init(struct generation_message *message,
     do {                                                                                         \
         (body)->has_session = true;                                                              \
         (body)->session = (from)->session;                                                       \
-        (body)->position = (from)->position != NULL ? &(message)->position : NULL;               \
+        (body)->position = client_position((from)->position, &(message)->position);              \
         (body)->has_n = (from)->n != 0;                                                          \
         (body)->n = (from)->n;                                                                   \
         (body)->sampler = (from)->sampler != NULL ? &(message)->sampler : NULL;                  \
@@ -176,8 +167,7 @@ static bool generation_init(struct generation_message *message,
         (body)->has_raw_seed = (from)->has_raw_seed;                                             \
         (body)->raw_seed = (from)->raw_seed;                                                     \
         (body)->has_prefix = (from)->prefix.size > 0;                                            \
-        (body)->prefix =                                                                         \
-            (ProtobufCBinaryData){(from)->prefix.size, (uint8_t *)(from)->prefix.data};          \
+        (body)->prefix = data_of((from)->prefix);                                                \
         (body)->has_delivery = true;                                                             \
         (body)->delivery = (Personad__V1__Delivery)(from)->delivery;                             \
         (body)->has_priority = true;                                                             \
@@ -204,7 +194,7 @@ uint64_t personad_say(personad_client *client, struct personad_text text, uint32
         body.has_speaker = true;
         body.speaker = speaker;
         body.has_text = true;
-        body.text = (ProtobufCBinaryData){text.size, (uint8_t *)text.data};
+        body.text = data_of(text);
         body.has_reply_speaker = generation->has_speaker;
         body.reply_speaker = generation->speaker;
         id = stream_send(client, PERSONAD__V1__REQUEST__OP_SAY, &body);

@@ -1,11 +1,6 @@
 /* Blocking calls that do something to a tree beside growing it. */
 #include "client.h"
 
-static ProtobufCBinaryData data_of_text(struct personad_text text)
-{
-    return (ProtobufCBinaryData){text.size, (uint8_t *)text.data};
-}
-
 static int ask_done(struct personad_client *client, Personad__V1__Request__OpCase op, void *body)
 {
     const Personad__V1__Reply *reply = NULL;
@@ -52,7 +47,7 @@ int personad_backup(personad_client *client, struct personad_text path)
 {
     Personad__V1__BackupRequest body = PERSONAD__V1__BACKUP_REQUEST__INIT;
     body.has_path = true;
-    body.path = data_of_text(path);
+    body.path = data_of(path);
     return ask_done(client, PERSONAD__V1__REQUEST__OP_BACKUP, &body);
 }
 
@@ -68,7 +63,7 @@ int personad_edit(personad_client *client, const struct personad_edit_options *o
                   const struct personad_node **out, size_t *count)
 {
     Personad__V1__EditRequest body = PERSONAD__V1__EDIT_REQUEST__INIT;
-    Personad__V1__Position until = PERSONAD__V1__POSITION__INIT;
+    Personad__V1__Position until;
     body.has_node = true;
     body.node = options->node;
     body.has_from_byte = true;
@@ -76,13 +71,10 @@ int personad_edit(personad_client *client, const struct personad_edit_options *o
     body.has_to_byte = options->to_byte != PERSONAD_END;
     body.to_byte = options->to_byte;
     body.has_text = true;
-    body.text = data_of_text(options->text);
+    body.text = data_of(options->text);
     body.has_carry = true;
     body.carry = options->carry;
-    if (options->until != NULL) {
-        until = client_position(options->until);
-        body.until = &until;
-    }
+    body.until = client_position(options->until, &until);
     const Personad__V1__Reply *reply = NULL;
     const int code = client_ask(client, PERSONAD__V1__REQUEST__OP_EDIT, &body,
                                 PERSONAD__V1__REPLY__RESULT_CREATED, &reply);
@@ -100,7 +92,7 @@ int personad_label(personad_client *client, uint64_t node, struct personad_text 
     body.has_node = true;
     body.node = node;
     body.has_label = true;
-    body.label = data_of_text(label);
+    body.label = data_of(label);
     return ask_done(client, PERSONAD__V1__REQUEST__OP_LABEL, &body);
 }
 
@@ -110,7 +102,7 @@ int personad_session_label(personad_client *client, uint64_t session, struct per
     body.has_session = true;
     body.session = session;
     body.has_label = true;
-    body.label = data_of_text(label);
+    body.label = data_of(label);
     const Personad__V1__Reply *reply = NULL;
     return client_ask(client, PERSONAD__V1__REQUEST__OP_SESSION_SET, &body,
                       PERSONAD__V1__REPLY__RESULT_SESSION_SET, &reply);
@@ -122,17 +114,14 @@ static int bookmark(struct personad_client *client, uint64_t session, struct per
                     const struct personad_position *position, bool remove)
 {
     Personad__V1__BookmarkRequest body = PERSONAD__V1__BOOKMARK_REQUEST__INIT;
-    Personad__V1__Position place = PERSONAD__V1__POSITION__INIT;
+    Personad__V1__Position place;
     body.has_session = true;
     body.session = session;
     body.has_name = true;
-    body.name = data_of_text(name);
+    body.name = data_of(name);
     body.has_remove = remove;
     body.remove = remove;
-    if (position != NULL) {
-        place = client_position(position);
-        body.position = &place;
-    }
+    body.position = client_position(position, &place);
     return ask_done(client, PERSONAD__V1__REQUEST__OP_BOOKMARK, &body);
 }
 
@@ -234,7 +223,6 @@ int personad_context(personad_client *client, uint64_t node, uint32_t skip,
 
 /* ---------------------------------------------------------------- notes */
 
-/* A position that is NULL leaves the field out. */
 static Personad__V1__NoteRequest note_request(uint64_t session,
                                               const struct personad_position *position,
                                               Personad__V1__Position *place)
@@ -242,10 +230,7 @@ static Personad__V1__NoteRequest note_request(uint64_t session,
     Personad__V1__NoteRequest body = PERSONAD__V1__NOTE_REQUEST__INIT;
     body.has_session = true;
     body.session = session;
-    if (position != NULL) {
-        *place = client_position(position);
-        body.position = place;
-    }
+    body.position = client_position(position, place);
     return body;
 }
 
@@ -282,7 +267,7 @@ int personad_note_set(personad_client *client, uint64_t session,
     Personad__V1__Position place;
     Personad__V1__NoteRequest body = note_request(session, position, &place);
     body.has_text = true;
-    body.text = data_of_text(text);
+    body.text = data_of(text);
     body.has_depth = true;
     body.depth = depth;
     body.has_role = true;

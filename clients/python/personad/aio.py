@@ -336,7 +336,7 @@ class AsyncSession:
         return [Scored(one.logprob, one.token_logprob, one.share, one.token_count,
                        list(one.tokens), list(one.logprobs)) for one in reply.items[0].options]
 
-    async def expand(self, at: Place = None, speaker: Optional[int] = None,
+    async def expand(self, at: Place = None, speaker: Optional[Speaker] = None,
                      continuing: bool = False, depth: int = 4, width: int = 4,
                      probability_min: float = 0.01, nodes: int = 256,
                      on_progress=None) -> Expansion:
@@ -350,7 +350,7 @@ class AsyncSession:
             body.probability_min = probability_min
             body.nodes = nodes
             if speaker is not None:
-                body.speaker = speaker
+                body.speaker = self._speaker(speaker)
             _set_place(body, at)
         connection = self._client.connection
         seen = Expansion()
