@@ -2,8 +2,9 @@
  * one table of entries, all but one required. Operations have the size of blocks so that a backend
  * may fuse.
  *
- * Reads as C11 and as C++17 (tests/headers holds it to both). Thread: every call on the engine
- * thread, except where it says so. A backend owns its memory; handles are opaque.
+ * Reads as C11 and as C++17 (the headers_* tests of cmake/tests.cmake hold it to both). Thread:
+ * every call on the engine thread, except where it says so. A backend owns its memory; handles are
+ * opaque.
  *
  * Life:  create -> weights, buffers, kv -> programs (recorded once, finished)
  *        -> { step_submit, step_wait } ... -> destroy

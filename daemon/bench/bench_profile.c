@@ -1,6 +1,7 @@
 /* A real engine over the real forward: what the daemon does for a step is done here, but for its
  * socket and its journal. Contexts share their pages up to the last few tokens, so that they are
- * prefilled once; they are shorter than a block of attention, which would be shared, too. */
+ * prefilled once; where they are longer than a block of attention, those blocks are read once
+ * for all. */
 #include <string.h>
 
 #include "base/check.h"

@@ -196,12 +196,27 @@ static uint32_t count_wanted(struct engine *engine, const struct branch *branch,
                  least(room, speculate->room_partials / block_count));
 }
 
-/* How many drafts pay: the last one must be right, with all before it, often enough for the time of
- * its row. That of a token is (STEP_COST_ROWS + n - 1) / n rows where n branches share a step. */
-static uint32_t count_paying(const struct engine *engine, struct branch *branch, uint32_t count_max)
+/* How often a draft must be right, with all before it, for the time of its row. That of a token is
+ * (STEP_COST_ROWS + n - 1) / n rows where n branches share a step. */
+static uint32_t paying_rate(const struct engine *engine)
 {
     const uint32_t n = engine->speculate.branch_count;
-    const uint32_t least_rate = RATE_ONE * n / (STEP_COST_ROWS + n - 1);
+
+    return RATE_ONE * n / (STEP_COST_ROWS + n - 1);
+}
+
+/* Whether count_paying() can be more than 0 after either kind of match; looking one up costs. */
+static bool may_pay(const struct engine *engine, const struct branch *branch)
+{
+    const uint32_t least_rate = paying_rate(engine);
+
+    return branch->draft_rates[false] >= least_rate || branch->draft_rates[true] >= least_rate ||
+           branch->sampled_count >= branch->draft_next_try;
+}
+
+static uint32_t count_paying(const struct engine *engine, struct branch *branch, uint32_t count_max)
+{
+    const uint32_t least_rate = paying_rate(engine);
     const uint32_t rate = branch->draft_rates[branch->draft_is_long];
     uint32_t all_right = rate;
     uint32_t count = 0;
@@ -241,7 +256,7 @@ uint32_t speculate_draft(struct engine *engine, struct branch *branch, uint32_t 
         branch->draft_rates[1] = RATE_FIRST_LONG;
     }
     count = count_wanted(engine, branch, position);
-    if (count == 0) {
+    if (count == 0 || !may_pay(engine, branch)) {
         return 0;
     }
     branch_read_ids(branch, from, known - from, speculate->ids);

@@ -4,9 +4,9 @@
  *           read back out of its panel.
  * Bound by: memory, a few bytes a value.
  * Launch:   grid = row_count, block = BLOCK_THREADS, no shared memory.
- * Order:    a value is its stored one (F16 and quantised types exactly, others as rounded to bf16
- * at load) times scale. Checked:  tests/emulator/test_blocks.cpp, against kernels/dtype.c, by
- * memcmp.
+ * Order:    a value is its stored one (F16 and quantised types exactly, others as rounded to
+ *           bf16 at load) times scale.
+ * Checked:  tests/emulator/test_blocks.cpp, against kernels/dtype.c, by memcmp.
  */
 #include "base/check.h"
 #include "kernels/cuda/matmul.cuh"

@@ -40,7 +40,7 @@ enum cuda_epilogue {
     CUDA_SWIGLU, /* out = silu(sum of part 0) * sum of part 1 */
 };
 
-/* What multiplies: all give the same bits (provider.cuh). */
+/* What multiplies: all give the same bits. Only the tests ask for another than the first. */
 enum cuda_provider {
     CUDA_MMA, /* matmul.cu, on every card */
     CUDA_WGMMA,

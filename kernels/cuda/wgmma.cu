@@ -4,12 +4,12 @@
  * Bound by: the tensor cores, from about 256 rows on. A block reads 128 outputs' codes and 256 rows
  *           for 2 M products a column, and shares its rows with the block beside it.
  * Launch:   grid = (groups of 8 panels, groups of 8 TILES rows), in clusters of two where there are
- *           two; block = 8 warps that multiply, a panel each, and 4 of which one
- *           copies and all give registers away; dynamic shared
- *           memory = stages, barriers.
+ *           two; block = 8 warps that multiply, a panel each, and 4 of which one copies and all
+ *           give registers away; dynamic shared memory = stages, barriers.
  * Order:    matmul.cuh. A step of a warpgroup is 16 columns, as one of mma.sync; both sum them
- * alike on these cards. Segments follow each other in a block and are folded in registers. Checked:
- * tests/emulator/test_wgmma.cpp, against matmul.cu by memcmp.
+ *           alike on these cards. Segments follow each other in a block and are folded in
+ *           registers.
+ * Checked:  tests/emulator/test_wgmma.cpp, against matmul.cu by memcmp.
  *
  * A stage is one unit of columns: [8 panels] of codes, scales and a super as in matmul_block.cuh,
  * then [TILES] of activations. Its barrier `full` counts the bytes that come, `empty` the warps of

@@ -190,6 +190,25 @@ struct rows {
     uint32_t height; /* of the whole tile: from block to block */
 };
 
+/* dot[r] = codes . x over a block, or over half of one. */
+static CPU_EXPAND void dot_block(const struct shape *shape, const uint8_t *codes, uint32_t lane,
+                                 const struct rows *rows, uint32_t from, uint32_t to,
+                                 __m256i dot[ROWS_MAX])
+{
+    CPU_UNROLL(4)
+    for (uint32_t r = 0; r < shape->rows; r++) {
+        dot[r] = shape->precise ? _mm256_setzero_si256() : first_dot(shape, rows->minus_sums[r]);
+    }
+    if (shape->precise) {
+        dot_groups(shape, codes, lane, rows->high_codes, from, to, dot);
+        CPU_UNROLL(4)
+        for (uint32_t r = 0; r < shape->rows; r++) {
+            dot[r] = after_high(shape, dot[r], rows->minus_sums[r]);
+        }
+    }
+    dot_groups(shape, codes, lane, rows->codes, from, to, dot);
+}
+
 static CPU_EXPAND void add_block(const struct shape *shape, const uint8_t *scales, uint32_t block,
                                  uint32_t part, uint32_t lane, const struct rows *rows,
                                  __m256i dot[ROWS_MAX], __m256 acc[ROWS_MAX])
@@ -229,21 +248,7 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
     for (uint32_t b = 0; b < block_count; b++) {
         CPU_UNROLL(2)
         for (uint32_t part = 0; part < parts; part++) {
-            const uint32_t from = part * 4, to = parts == 2 ? part * 4 + 4 : 8;
-
-            CPU_UNROLL(4)
-            for (uint32_t r = 0; r < shape.rows; r++) {
-                dot[r] =
-                    shape.precise ? _mm256_setzero_si256() : first_dot(&shape, rows.minus_sums[r]);
-            }
-            if (shape.precise) {
-                dot_groups(&shape, panel, lane, rows.high_codes, from, to, dot);
-                CPU_UNROLL(4)
-                for (uint32_t r = 0; r < shape.rows; r++) {
-                    dot[r] = after_high(&shape, dot[r], rows.minus_sums[r]);
-                }
-            }
-            dot_groups(&shape, panel, lane, rows.codes, from, to, dot);
+            dot_block(&shape, panel, lane, &rows, part * 4, parts == 2 ? part * 4 + 4 : 8, dot);
             add_block(&shape, scales, b, part, lane, &rows, dot, acc);
             rows.minus_sums += rows.height;
         }

@@ -152,6 +152,39 @@ static CPU_EXPAND void dot_groups(const struct shape *shape, const uint8_t *cons
     }
 }
 
+/* Codes of the rows that a block is multiplied with, and what their sums bring in. */
+struct rows {
+    const int8_t *high_codes; /* precise only */
+    const int8_t *codes;      /* precise: the low ones */
+    const int32_t *minus_sums;
+};
+
+/* dot[p][r] = codes . x over a block, or over half of one. */
+static CPU_EXPAND void dot_block(const struct shape *shape, const uint8_t *const *codes,
+                                 const struct rows *rows, uint32_t from, uint32_t to,
+                                 __m512i dot[2][CPU_TILE_ROWS_MAX])
+{
+    CPU_UNROLL(12)
+    for (uint32_t r = 0; r < shape->rows; r++) {
+        CPU_UNROLL(2)
+        for (uint32_t p = 0; p < shape->panels; p++) {
+            dot[p][r] =
+                shape->precise ? _mm512_setzero_si512() : first_dot(shape, rows->minus_sums[r]);
+        }
+    }
+    if (shape->precise) {
+        dot_groups(shape, codes, rows->high_codes, from, to, dot);
+        CPU_UNROLL(12)
+        for (uint32_t r = 0; r < shape->rows; r++) {
+            CPU_UNROLL(2)
+            for (uint32_t p = 0; p < shape->panels; p++) {
+                dot[p][r] = after_high(shape, dot[p][r], rows->minus_sums[r]);
+            }
+        }
+    }
+    dot_groups(shape, codes, rows->codes, from, to, dot);
+}
+
 /* The panels after these, to where they cost a few cycles: a tile of rows works on a panel for so
  * long that the processor's own prefetch stops. */
 static CPU_EXPAND void prefetch(const struct shape *shape, const struct backend_weight *weight,
@@ -197,9 +230,11 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
 {
     const uint32_t block_bytes = shape.bits == 4 ? NIBBLE_BLOCK_BYTES : BYTE_BLOCK_BYTES;
     const uint32_t halves = shape.scale == SCALE_K6 ? 2 : 1;
-    const int32_t *minus_sums = halves == 2 ? tile->half_sums : tile->code_sums;
-    const int8_t *x = shape.precise ? tile->low_codes : tile->codes;
-    const int8_t *high = tile->codes;
+    struct rows rows = {
+        .high_codes = tile->codes,
+        .codes = shape.precise ? tile->low_codes : tile->codes,
+        .minus_sums = halves == 2 ? tile->half_sums : tile->code_sums,
+    };
     const float *x_scales = tile->scales;
     const float *x_sums = tile->sums;
     const uint8_t *codes[2], *scales[2];
@@ -218,35 +253,17 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
     for (uint32_t b = 0; b < tile->block_count; b++) {
         CPU_UNROLL(2)
         for (uint32_t half = 0; half < halves; half++) {
-            CPU_UNROLL(12)
-            for (uint32_t r = 0; r < shape.rows; r++) {
-                CPU_UNROLL(2)
-                for (uint32_t p = 0; p < shape.panels; p++) {
-                    dot[p][r] =
-                        shape.precise ? _mm512_setzero_si512() : first_dot(&shape, minus_sums[r]);
-                }
-            }
-            if (shape.precise) {
-                dot_groups(&shape, codes, high, half * 4, halves == 2 ? half * 4 + 4 : 8, dot);
-                CPU_UNROLL(12)
-                for (uint32_t r = 0; r < shape.rows; r++) {
-                    CPU_UNROLL(2)
-                    for (uint32_t p = 0; p < shape.panels; p++) {
-                        dot[p][r] = after_high(&shape, dot[p][r], minus_sums[r]);
-                    }
-                }
-            }
-            dot_groups(&shape, codes, x, half * 4, halves == 2 ? half * 4 + 4 : 8, dot);
+            dot_block(&shape, codes, &rows, half * 4, halves == 2 ? half * 4 + 4 : 8, dot);
             add_block(&shape, scales, b, half, x_scales, x_sums, dot, acc);
-            minus_sums += shape.rows;
+            rows.minus_sums += shape.rows;
         }
         CPU_UNROLL(2)
         for (uint32_t p = 0; p < shape.panels; p++) {
             prefetch(&shape, weight, codes[p], block_bytes);
             codes[p] += block_bytes;
         }
-        x += (size_t)shape.rows * CPU_BLOCK;
-        high += (size_t)shape.rows * CPU_BLOCK;
+        rows.codes += (size_t)shape.rows * CPU_BLOCK;
+        rows.high_codes += (size_t)shape.rows * CPU_BLOCK;
         x_scales += shape.rows;
         x_sums += shape.rows;
     }
