@@ -57,7 +57,8 @@ MUST_USE enum status store_persona_load(struct store *store, const char *path, s
 MUST_USE enum status store_prepare(struct store *store, const struct request *request,
                                    struct error *error);
 
-/* Executes one request; its answer goes to settings.events, now or later. Never fails otherwise. */
+/* Executes one request; its answer goes to settings.events, now or later. Never fails otherwise.
+ * The request is borrowed for the call: also where the answer comes within it. */
 void store_execute(struct store *store, const struct request *request, struct reply_to to);
 
 /* Takes the engine's events and the journal's completions; call on every wake-up. */

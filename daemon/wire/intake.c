@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "limits.h"
 #include "wire/exchange.h"
 #include "wire/frame.h"
@@ -174,13 +175,17 @@ void intake_cancels(struct connection *connection)
             }
             continue;
         }
+        uint64_t *nodes = cancel->nodes;
         const struct request request = {
             .type = REQUEST_CANCEL,
             .uid = connection->uid,
-            .u.cancel = {.nodes = cancel->nodes, .node_count = cancel->node_count},
+            .u.cancel = {.nodes = nodes, .node_count = cancel->node_count},
         };
         const struct reply_to to = {connection->id, cancel->id};
+        cancel->nodes = NULL; /* the answer may end the exchange before the store is done */
+        cancel->node_count = 0;
         store_execute(connection->hub->store, &request, to);
+        memory_free(nodes);
     }
 }
 

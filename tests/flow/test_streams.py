@@ -121,6 +121,22 @@ def test_a_cancel_right_behind_its_request_finds_it(client):
             assert final.finished[node.id].node.finish == FINISHES["CUT"]
 
 
+def test_a_cancel_of_a_repeat_whose_nodes_have_ended_is_answered_at_once(client):
+    """The store answers, which ends the Cancel, before it is done with it: the sanitizers see who
+    still reads it then."""
+    session = client.open()
+    client.append(session, b"Long ago")
+    fields = {"n": 3, "max_tokens": 8, "ignore_end": True, "client_key": b"long ago"}
+    ended = drain(client, client.send_generate(session, **fields))
+    with client.one_write():
+        request = client.send_generate(session, **fields)
+        cancel = client.send("cancel", request=request)
+    again = drain(client, request)
+    assert client.next_of(cancel).WhichOneof("result") == "done"
+    assert [node.id for node in again.nodes] == [node.id for node in ended.nodes]
+    assert {end.node.finish for end in again.finished.values()} == {FINISHES["LENGTH"]}
+
+
 def test_a_cancel_of_a_session_ends_its_branches(client):
     session, request, nodes = begin(client, n=3)
     client.call("cancel", session=session)
