@@ -1,16 +1,17 @@
 """The chat as a person has it: in a terminal, with Ctrl-C, siblings and the tree."""
+import json
+import os
 import re
 
 import pytest
 
 from cli import Terminal, objects, persona
-from client import NO_FOLLOW
+from client import NO_FOLLOW, ROOT
 
 CTRL_C = b"\x03"
 CTRL_D = b"\x04"
 # With this seed no reply of these tests meets the persona's stop string.
 SEEDED = ["--persona", "keeper", "--seed", "1"]
-ENDLESS = ["--persona", "keeper", "--ignore-end", "--max-tokens", "3000"]
 
 
 @pytest.fixture
@@ -40,8 +41,22 @@ def sampled_of(daemon, session):
     return [node for node in nodes_of(daemon, session) if node["sampled"]]
 
 
-def test_ctrl_c_stops_the_reply_and_not_the_program(daemon, chat):
-    terminal = chat(*ENDLESS)
+@pytest.fixture
+def endless(daemon, folder):
+    """Options of a chat whose replies end by length alone: the keeper without its stop string."""
+    with open(os.path.join(ROOT, "personas/keeper.json"), encoding="utf-8") as file:
+        card = json.load(file)
+    card["data"]["name"] = "endless"
+    del card["data"]["extensions"]["personad"]["sampler"]["stop"]
+    path = os.path.join(folder, "endless.json")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(card, file)
+    persona(daemon, "personas", "--put", path)
+    return ["--persona", "endless", "--ignore-end", "--max-tokens", "3000"]
+
+
+def test_ctrl_c_stops_the_reply_and_not_the_program(daemon, chat, endless):
+    terminal = chat(*endless)
     with daemon.client() as crowd:  # so that the reply takes its time
         session = crowd.open()
         crowd.send_generate(session, n=60, max_tokens=3000, ignore_end=True, delivery=NO_FOLLOW)
@@ -255,7 +270,7 @@ def test_choices_are_the_replies(daemon):
 
 def test_a_daemon_that_goes_away_ends_the_chat_with_1(start):
     daemon = start()
-    terminal = Terminal(daemon, *ENDLESS, "--resume", "0")
+    terminal = Terminal(daemon, *SEEDED, "--resume", "0")
     terminal.wait_for(b"User: ")
     daemon.end()
     terminal.say("Still there?")
