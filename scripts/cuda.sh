@@ -1,6 +1,8 @@
 #!/bin/sh
 # Prints the path of the CUDA compiler; installs one where there is none.
 #   cuda.sh [find]     find: only look; prints nothing when there is none
+#   cuda.sh cublas     prints the folder of cuBLAS instead, installed likewise: no build needs it,
+#                      ./dev gpu measures with it what a card's products reach
 #
 # Looked for on the PATH, in the usual places, and where this script put it. What it installs are
 # the packages that NVIDIA publishes on PyPI: fetched with pip, checked against the sums below,
@@ -12,7 +14,7 @@ root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 
 # Name, version and the SHA-256 of its wheel for x86-64. CUDA 13 needs a driver of 580 or later.
 # The packages for CUDA 12 lack the compiler itself, so that older drivers need NVIDIA's installer.
-toolchain_packages()
+packages_of_nvcc()
 {
     cat <<'END'
 nvidia-cuda-nvcc 13.0.88 56fe502eb77625a12f25172caa3cdddb4e4c8ba2c8c17dba44b164761b380f03
@@ -23,28 +25,44 @@ nvidia-cuda-cccl 13.0.85 e0da7ad981f3a8aff08241b5bfc1af868742a63e2762f53a5171c49
 END
 }
 
+packages_of_cublas()
+{
+    cat <<'END'
+nvidia-cublas 13.0.2.14 0cf238ffdbe46c00cb9aa98e7bca745c223a5ca5a53e686ac8b3e5a08fe80d6c
+END
+}
+
 what=${1:-install}
 case $what in
-find | install) ;;
-*) fail "cuda does not know '$what': it takes find, or nothing" ;;
+find | install) part=nvcc ;;
+cublas) part=cublas ;;
+*) fail "cuda does not know '$what': it takes find, cublas, or nothing" ;;
 esac
 
-found=$(cuda_find)
+look() { if [ $part = nvcc ]; then cuda_find; else cublas_find; fi; }
+
+found=$(look)
 if [ -n "$found" ] || [ "$what" = find ]; then
     [ -z "$found" ] || printf '%s\n' "$found"
     exit 0
 fi
 
 [ "$(uname -m)" = x86_64 ] ||
-    fail "there is no CUDA compiler, and none for $(uname -m) to fetch: install NVIDIA's toolkit"
+    fail "there is no $part, and none for $(uname -m) to fetch: install NVIDIA's toolkit"
 packages_need "$packages_model"
-folder=$(cuda_folder)
+if [ $part = nvcc ]; then
+    folder=$(cuda_folder)
+    say "fetching the CUDA compiler, about 105 MB; it takes 280 MB in $folder"
+else
+    folder=$(cublas_folder)
+    say "fetching cuBLAS, about 420 MB; it takes 600 MB in $folder"
+fi
 downloads=$(cache_folder)/downloads/cuda
 mkdir -p "$downloads" "$(dirname "$folder")"
 # One at a time: whoever waited finds the work done.
 exec 9>"$downloads/lock"
 flock 9
-found=$(cuda_find)
+found=$(look)
 if [ -n "$found" ]; then
     printf '%s\n' "$found"
     exit 0
@@ -62,10 +80,9 @@ wheel_of()
     done
 }
 
-say "fetching the CUDA compiler, about 105 MB; it takes 280 MB in $folder"
 rm -rf "$folder.part"
 mkdir "$folder.part"
-toolchain_packages >"$downloads/packages"
+"packages_of_$part" >"$downloads/packages"
 while read -r name version sum; do
     wheel=$(wheel_of "$name" "$version" "$sum")
     if [ -z "$wheel" ]; then
@@ -81,11 +98,15 @@ while read -r name version sum; do
     unzip -qq -o "$wheel" -d "$folder.part" </dev/null || fail "$wheel could not be unpacked"
 done <"$downloads/packages"
 chmod -R a+rX,u+w "$folder.part"
-chmod a+x "$folder.part"/nvidia/cu13/bin/* "$folder.part"/nvidia/cu13/nvvm/bin/*
-"$folder.part/nvidia/cu13/bin/nvcc" --version >/dev/null ||
-    fail "the compiler that was fetched does not run here"
+if [ $part = nvcc ]; then
+    chmod a+x "$folder.part"/nvidia/cu13/bin/* "$folder.part"/nvidia/cu13/nvvm/bin/*
+    "$folder.part/nvidia/cu13/bin/nvcc" --version >/dev/null ||
+        fail "the compiler that was fetched does not run here"
+fi
 rm -rf "$folder"
 mv "$folder.part" "$folder"
-rm -f "$downloads"/*.whl
-say "the CUDA compiler is in place: $(cuda_find)"
-cuda_find
+while read -r name version sum; do
+    rm -f "$downloads/$(printf '%s' "$name" | tr - _)-$version"-*.whl
+done <"$downloads/packages"
+say "in place: $(look)"
+look

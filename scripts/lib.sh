@@ -184,6 +184,29 @@ cuda_find()
     done
 }
 
+# Where cuda.sh puts cuBLAS.
+cublas_folder()
+{
+    printf '%s\n' "$(cache_folder)/cublas-13.0"
+}
+
+# Prints the folder that libcublas is in: of a toolkit in the usual places, of the packages that this
+# machine's Python has, or the fetched one. Nothing when there is none.
+cublas_find()
+{
+    for folder in $(printf '%s/lib64 ' ${PERSONAD_CUDA_PLACES-/usr/local/cuda /opt/cuda}) \
+        $(python3 -c 'import nvidia
+for path in nvidia.__path__: print(path + "/cublas/lib", path + "/cu13/lib")' 2>/dev/null || :) \
+        "$(cublas_folder)/nvidia/cu13/lib"; do
+        for library in "$folder"/libcublas.so.1[23]; do
+            if [ -f "$library" ]; then
+                printf '%s\n' "$folder"
+                return
+            fi
+        done
+    done
+}
+
 # Is there a card of NVIDIA's in this machine? Looked for without any tool. PERSONAD_CUDA_CARD, yes
 # or no, answers instead, for tests.
 cuda_card_is_seen()

@@ -32,6 +32,8 @@ def wheels_of(world, spoil=()):
             archive.writestr("nvidia/cu13/nvvm/bin/cicc", "")
             if name == "nvidia-cuda-nvcc":
                 archive.writestr("nvidia/cu13/bin/nvcc", COMPILER)
+            if name == "nvidia-cublas":
+                archive.writestr("nvidia/cu13/lib/libcublas.so.13", "")
         text = text.replace(digest, hashlib.sha256(path.read_bytes()).hexdigest())
         if name in spoil:
             path.write_bytes(path.read_bytes() + b"?")
@@ -101,6 +103,36 @@ def test_build_cuda_fetches_and_names_the_compiler(bare):
     configured = [call for call in bare.calls("cmake") if "--preset release" in call]
     assert f"-DPERSONAD_NVCC={place(bare)}" in configured[0]
     assert "-DPERSONAD_CUDA=ON" in configured[0]
+
+
+def test_cublas_is_fetched_alone_and_only_when_asked_for(bare):
+    wheels_of(bare)
+    assert bare.dev("build", "--cuda").returncode == 0
+    assert not [call for call in bare.calls("python") if "nvidia-cublas" in call]
+    result = bare.dev("cuda", "cublas")
+    folder = bare.cache / "cublas-13.0" / "nvidia" / "cu13" / "lib"
+    assert result.stdout == f"{folder}\n", result.stderr
+    assert (folder / "libcublas.so.13").exists()
+    count = len(bare.calls("python"))
+    assert "nvidia-cublas" in bare.calls("python")[-1] and count == 6
+    assert bare.dev("cuda", "cublas").stdout == result.stdout
+    assert len(bare.calls("python")) == count
+
+
+def test_cublas_of_a_toolkit_is_taken(bare):
+    place_of_it = bare.root / "toolkit"
+    (place_of_it / "lib64").mkdir(parents=True)
+    (place_of_it / "lib64" / "libcublas.so.12").write_text("")
+    bare.variables["PERSONAD_CUDA_PLACES"] = str(place_of_it)
+    assert bare.dev("cuda", "cublas").stdout == f"{place_of_it}/lib64\n"
+    assert bare.calls("python") == []
+
+
+def test_cublas_with_other_bytes_is_refused(bare):
+    wheels_of(bare, spoil=["nvidia-cublas"])
+    result = bare.dev("cuda", "cublas")
+    assert result.returncode == 1 and "SHA-256" in result.stderr
+    assert not (bare.cache / "cublas-13.0").exists()
 
 
 def test_build_without_a_card_fetches_nothing(bare):
