@@ -18,6 +18,9 @@ foreach(name forward sample backend_cuda)
     ${PROJECT_SOURCE_DIR}/tests/card/card_shim.cpp)
   target_link_libraries(card_${name} PRIVATE card_support test_support model kernels_cpu base
     PkgConfig::cmocka m)
+  if(NOT PERSONAD_SANITIZE) # they travel to machines whose C++ library is another
+    target_link_options(card_${name} PRIVATE -static-libstdc++ -static-libgcc)
+  endif()
 endforeach()
 
 # The emulated library stands in for the card's: the programs themselves are tried in every run.
@@ -37,7 +40,7 @@ add_custom_command(
   OUTPUT ${rates}
   COMMAND ${PERSONAD_NVCC} -std=c++17 -O3 -Werror all-warnings -ccbin ${cuda_host_cxx}
     ${nvcc_targets} ${PROJECT_SOURCE_DIR}/tests/card/gpu_rates.cu -o ${rates}
-    ${cudart} -ldl -lrt -lpthread --cudart none
+    ${cudart} -ldl -lrt -lpthread --cudart none -Xcompiler=-static-libstdc++,-static-libgcc
   DEPENDS ${PROJECT_SOURCE_DIR}/tests/card/gpu_rates.cu
   COMMENT "nvcc gpu_rates.cu"
   VERBATIM)

@@ -51,7 +51,7 @@ if(PERSONAD_SANITIZE)
 endif()
 add_library(personad_cuda_emulated MODULE ${PROJECT_SOURCE_DIR}/kernels/cuda/library.cu)
 target_link_libraries(personad_cuda_emulated PRIVATE cuda_emulated)
-target_link_options(personad_cuda_emulated PRIVATE
+target_link_options(personad_cuda_emulated PRIVATE -static-libstdc++ -static-libgcc
   -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/backend_library.map)
 set_target_properties(personad_cuda_emulated PROPERTIES
   LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/emulated

@@ -1,12 +1,18 @@
 #!/bin/sh
 # Runs the README's commands in a bare Debian 12 that was made for that.
-#   clean-room.sh [run|test|cuda|shell] [--fresh]
+#   clean-room.sh [run|test|cuda|gpu|base|shell] [--fresh]
 #
-# Without a word: `./dev run </dev/null`, then `./dev test`. cuda: `./dev build --cuda`, which has
-# to fetch the compiler, and a look at what it made. The committed tree is cloned into a minimal
-# Debian, where nothing is installed that happens to be on this machine; what comes along is only
-# what reaches the network: resolver, certificates, apt's sources and proxies, pip's settings. The
-# minimal Debian is kept as an archive (--fresh makes it again).
+#   (nothing)  ./dev run </dev/null, then ./dev test
+#   cuda       ./dev build --cuda, which has to fetch the compiler, and a look at what it made
+#   gpu        what ./dev gpu --pack makes on this machine, unpacked and run there without network:
+#              to the first call that needs a card, then as a rehearsal
+#   base       prints the path of an archive of the bare system, for ./dev image --base
+#   shell      a shell in it
+#
+# The committed tree is cloned into a minimal Debian, where nothing is installed that happens to be
+# on this machine; what comes along is only what reaches the network: resolver, certificates, apt's
+# sources and proxies, pip's settings. The minimal Debian is kept as an archive (--fresh makes it
+# again).
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
 . "$root/scripts/lib.sh"
@@ -16,9 +22,9 @@ what="run test"
 fresh=false
 for word in "$@"; do
     case $word in
-    run | test | cuda | shell) what=$word ;;
+    run | test | cuda | gpu | base | shell) what=$word ;;
     --fresh) fresh=true ;;
-    *) fail "clean-room does not know '$word': it takes run, test, cuda or shell, and --fresh" ;;
+    *) fail "clean-room does not know '$word': see the first lines of scripts/clean-room.sh" ;;
     esac
 done
 
@@ -91,7 +97,8 @@ network_variables()
     env | grep -E '^(PIP_[A-Z_]+|[A-Za-z_]+_(proxy|PROXY)|SSL_CERT_FILE|SSL_CERT_DIR)=' || :
 }
 
-# Runs a command line in the source inside the room.
+# Runs a command line in the source inside the room; with `cut` set, without network.
+cut=
 inside()
 {
     set -- HOME=/root LANG=C.UTF-8 TERM="${TERM:-dumb}" CI=true \
@@ -102,7 +109,7 @@ inside()
     done <<END
 $variables
 END
-    chroot "$room" env -i "$@"
+    ${cut:+unshare --net} chroot "$room" env -i "$@"
 }
 
 if $fresh || [ ! -s "$archive" ]; then
@@ -116,6 +123,12 @@ rm -rf --one-file-system "$room"
 mkdir -p "$room"
 tar -C "$room" --numeric-owner -xf "$archive"
 carry_network
+if [ "$what" = base ]; then
+    tar -C "$room" --numeric-owner -cf "$folder/part.tar" .
+    mv -f "$folder/part.tar" "$folder/base.tar"
+    printf '%s\n' "$folder/base.tar"
+    exit 0
+fi
 git -C "$root" diff --quiet HEAD || say "note: only what is committed is tried"
 git clone -q --no-hardlinks "$root" "$room/personad" >&2
 for mounted in proc sys dev; do
@@ -150,7 +163,35 @@ look_at_cuda()
     if grep -q 'has no CUDA backend' "$folder/devices.out"; then
         fail "the daemon does not find the backend that was built"
     fi
+    try cublas "cuda cublas"
+    inside sh -c "LD_LIBRARY_PATH=$(cat "$folder/cublas.out") python3 -c \
+        'import ctypes; ctypes.CDLL(\"libcublas.so.13\").cublasGemmEx'" ||
+        fail "the cuBLAS that was fetched cannot be loaded"
     try sass "sass --check"
+}
+
+# check_card WORDS STATUS: the packed check, run with these words, ends so.
+check_card()
+{
+    say "in the clean room, without network: personad-gpu/scripts/gpu.sh $1"
+    code=0
+    # shellcheck disable=SC2086 # words, or none
+    inside sh /there/personad-gpu/scripts/gpu.sh $1 >&2 || code=$?
+    cat "$room"/there/personad-gpu/docs/gpu/*.md
+    [ $code = "$2" ] || fail "personad-gpu/scripts/gpu.sh $1 ended with $code, and not with $2"
+    rm "$room"/there/personad-gpu/docs/gpu/*.md
+}
+
+rehearse_gpu()
+{
+    sh "$root/scripts/gpu.sh" --pack "$folder/pack" >&2
+    mkdir "$room/there"
+    tar -C "$room/there" -xzf "$folder/pack/personad-gpu.tar.gz"
+    cp "$folder"/pack/personad-gpu-model.* "$room/there/personad-gpu/"
+    cut=yes
+    check_card "" 3 # no card
+    check_card --rehearse 0
+    cut=
 }
 
 for step in $what; do
@@ -168,6 +209,7 @@ for step in $what; do
         try cuda "build --cuda"
         look_at_cuda
         ;;
+    gpu) rehearse_gpu ;;
     shell) inside sh -c 'cd /personad && exec bash' || : ;;
     esac
 done

@@ -5,6 +5,9 @@
 #   gpu.sh --pack FOLDER                     makes personad-gpu.tar.gz there: everything for a
 #                                            machine with neither network nor compiler; unpack it
 #                                            and run sh personad-gpu/scripts/gpu.sh
+#   gpu.sh --rehearse                        all stages on emulated kernels and small models, so
+#                                            that nothing but the card is new where there is one;
+#                                            the report says nothing of any card
 #
 # Each stage has a time of its own and fails by itself; the report is written after each, so that
 # one that is cut short tells what was seen. Ends with 0, with 1 when a stage failed, with 3 when
@@ -17,13 +20,19 @@ programs="gpu_check card_sample card_backend_cuda card_forward"
 report_folder=$root/docs/gpu
 seconds=530
 pack=
+rehearsal=
 while [ $# -gt 0 ]; do
+    if [ "$1" = --rehearse ]; then
+        rehearsal=yes
+        shift
+        continue
+    fi
     [ $# -gt 1 ] || fail "$1 takes a value: gpu [--pack FOLDER] [--report FOLDER] [--seconds N]"
     case $1 in
     --pack) pack=$2 ;;
     --report) report_folder=$2 ;;
     --seconds) seconds=$2 ;;
-    *) fail "gpu does not know '$1': it takes --pack FOLDER, --report FOLDER, --seconds N" ;;
+    *) fail "gpu does not know '$1': it takes --pack, --report, --seconds and --rehearse" ;;
     esac
     shift 2
 done
@@ -33,12 +42,11 @@ esac
 
 build_all()
 {
-    packages_need "$packages_build" "g++" "libcmocka-dev"
-    configure release -DPERSONAD_TESTS=ON -DPERSONAD_CUDA=ON
-    [ -f "$root/build/release/cuda/device.cu.o" ] || [ -n "$(command -v nvcc)" ] ||
-        [ -x /usr/local/cuda/bin/nvcc ] || fail "there is no nvcc, so no CUDA backend can be built"
+    packages_need "$packages_build" "$packages_cuda" "libcmocka-dev"
+    cuda_prepare true
+    configure release -DPERSONAD_TESTS=ON
     # shellcheck disable=SC2086 # a list of programs
-    build release personad personad-bench personad_cuda gpu_rates $programs
+    build release personad-bench personad_cuda personad_cuda_emulated gpu_rates $programs
 }
 
 # ---- the pack -----------------------------------------------------------------------------------
@@ -63,8 +71,10 @@ make_pack()
     done
     cp "$root/build/release/bin/personad-bench" "$tree/bin/"
     cp "$root/build/release/lib/libpersonad_cuda.so" "$tree/lib/"
-    strip "$tree"/bin/* # lines of the host's code; those of kernels stay
-    for library in $(libraries_of "$tree"/bin/* "$tree/lib/libpersonad_cuda.so"); do
+    cp "$root/build/release/emulated/libpersonad_cuda_emulated.so" "$tree/lib/"
+    # Lines of the host's code; those of kernels stay.
+    strip "$tree"/bin/* "$tree/lib/libpersonad_cuda_emulated.so"
+    for library in $(libraries_of "$tree"/bin/* "$tree"/lib/*.so); do
         case $(basename "$library") in
         # The machine's own serve first; these are for one whose are older than what was built here.
         ld-linux* | libc.so* | libm.so* | libdl.so* | librt.so* | libpthread.so* | libgcc_s*)
@@ -98,13 +108,14 @@ fi
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/personad-gpu.XXXXXX")
 runner=
+library_path=${LD_LIBRARY_PATH:-} # for programs that are the machine's own
 if [ -f "$root/commit" ]; then # a packed tree
     bin=$root/bin
     bench=$root/bin/personad-bench
-    library=$root/lib/libpersonad_cuda.so
+    libraries=$root/lib
     commit=$(cat "$root/commit")
     # Not before the machine's own system libraries: lib/ has none of those.
-    export LD_LIBRARY_PATH="$root/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    export LD_LIBRARY_PATH="$root/lib${library_path:+:$library_path}"
     status=0
     "$bin/gpu_check" >/dev/null 2>&1 || status=$?
     if [ $status != 2 ]; then # what it answers to no arguments: it does not start here
@@ -121,12 +132,30 @@ else
     build_all
     bin=$root/build/release/tests
     bench=$root/build/release/bin/personad-bench
-    library=$root/build/release/lib/libpersonad_cuda.so
+    libraries=$root/build/release/lib
+    [ -z "$rehearsal" ] || libraries=$root/build/release/emulated
     commit=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)
     model=$(model_path)
 fi
+# The rates stage measures with it; the loader knows its own places, and no others.
+find_cublas()
+{
+    cublas=$(cublas_find)
+    if [ -z "$cublas" ] && [ ! -f "$root/commit" ] && cuda_card_is_seen; then
+        cublas=$(sh "$root/scripts/cuda.sh" cublas) || cublas=
+    fi
+    if [ -z "$cublas" ]; then
+        say "there is no cuBLAS here: the rate of a product stays unknown"
+    elif [ -n "$runner" ]; then
+        runner="$runner:$cublas"
+    else
+        export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$cublas"
+    fi
+}
+[ -n "$rehearsal" ] || find_cublas
+library=$libraries/libpersonad_cuda${rehearsal:+_emulated}.so
 export PERSONAD_CUDA_LIBRARY="$library" PERSONAD_BACKEND_PATH="$library"
-export root work bin bench library model runner
+export root work bin bench library library_path model runner rehearsal
 if [ -f "$model" ] && [ "$(sha256sum "$model" | cut -d ' ' -f 1)" != "$model_sha256" ]; then
     say "$model is not the default model: it is left out"
     model=
@@ -138,6 +167,12 @@ fi
 stages="rates kernels agreement invariance memcheck racecheck initcheck speed peers"
 begin=$(date +%s)
 card=none
+[ -z "$rehearsal" ] || card="Rehearsal without a card"
+patience=1
+if [ -n "$rehearsal" ]; then # emulated kernels are slow
+    patience=5
+    seconds=$((seconds * patience))
+fi
 result_code=0
 interrupted=
 
@@ -163,6 +198,8 @@ write_report()
         echo "# $card, $(date +%Y-%m-%d)"
         echo
         echo "Commit $commit. Written by \`./dev gpu\`; every figure was read on this machine."
+        [ -z "$rehearsal" ] ||
+            echo "The kernels ran on the emulator, on small models: nothing here speaks of a card."
         [ -z "$interrupted" ] || echo "The run was cut short: $interrupted."
         echo
         [ ! -f "$work/facts" ] || cat "$work/facts"
@@ -206,7 +243,7 @@ trap 'interrupted="by a signal"; result_code=1; finish' INT TERM HUP
 stage()
 {
     left=$((begin + seconds - $(date +%s)))
-    limit=$2
+    limit=$(($2 * patience))
     [ "$left" -ge "$limit" ] || limit=$left
     if [ "$limit" -lt 3 ]; then
         return 0 # the report says that it was not reached
@@ -243,7 +280,7 @@ stage()
 } >"$work/facts"
 
 stage rates 40
-card=$(sed -n 's/^card //p' "$work/rates.log")
+[ -n "$rehearsal" ] || card=$(sed -n 's/^card //p' "$work/rates.log")
 if [ -z "$card" ]; then
     why=$(sed -n 's/^# no card: //p' "$work/rates.log")
     case $why in

@@ -1,7 +1,8 @@
 # shellcheck shell=sh disable=SC2154
 # The stages of scripts/gpu.sh, which starts this once a stage: gpu_stages.sh NAME. It exports where
-# everything is: root work bin bench library model runner. Ends with 0 when all held, 75 when this
-# machine lacks what the stage is about (the last line says what), 77 without a card.
+# everything is: root work bin bench library library_path model runner; and rehearsal where the
+# library is the emulated one, which is slow: small models then. Ends with 0 when all held, 75 when
+# this machine lacks what the stage is about (the last line says what), 77 without a card.
 set -u
 
 # shellcheck disable=SC2086 # the loader of a pack and its words, or nothing
@@ -13,7 +14,13 @@ missing()
     exit 75
 }
 
-stage_rates() { run "$bin/gpu_rates"; }
+card_needed() { [ -z "$rehearsal" ] || missing "a rehearsal has no card"; }
+
+stage_rates()
+{
+    card_needed
+    run "$bin/gpu_rates"
+}
 
 stage_kernels()
 {
@@ -32,6 +39,10 @@ stage_kernels()
 
 stage_agreement()
 {
+    if [ -n "$rehearsal" ]; then
+        run "$bin/gpu_check" agree --library "$library" noise:tiny:F16:1 noise:tiny:Q4_0:1
+        return
+    fi
     # shellcheck disable=SC2086 # nothing when there is no model
     run "$bin/gpu_check" agree --library "$library" $model noise:135m:BF16:30 noise:tiny:F16:2 \
         noise:tiny:Q8_0:2 noise:tiny:Q4_0:2 noise:8b:Q4_1:2 noise:8b:BF16:2
@@ -39,6 +50,11 @@ stage_agreement()
 
 stage_invariance()
 {
+    if [ -n "$rehearsal" ]; then
+        run "$bin/gpu_check" invariance --library "$library" --rows 9 --stride 4 \
+            --text 40 noise:tiny:BF16:1
+        return
+    fi
     run "$bin/gpu_check" invariance --library "$library" --rows 2048 --stride 1 noise:tiny:BF16:2 &&
         run "$bin/gpu_check" invariance --library "$library" --rows 2048 --stride 1 \
             noise:135m:Q4_1:2 &&
@@ -47,12 +63,14 @@ stage_invariance()
 
 sanitize()
 {
+    card_needed
     tool=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
     [ -x "$tool" ] || missing "compute-sanitizer is not on this machine"
     [ -z "$runner" ] || missing "it cannot follow a program under the loader of the pack"
     code=0
     "$tool" --tool "$1" --error-exitcode 9 "$bin/gpu_check" invariance --library "$library" \
-        --rows 48 --stride 23 noise:tiny:BF16:1 noise:tiny:Q4_1:1 >"$work/tool" 2>&1 || code=$?
+        --rows 48 --stride 23 --text 80 noise:tiny:BF16:1 noise:tiny:Q4_1:1 >"$work/tool" 2>&1 ||
+        code=$?
     tail -n 60 "$work/tool"
     return $code
 }
@@ -62,6 +80,11 @@ stage_initcheck() { sanitize initcheck; }
 
 stage_speed()
 {
+    if [ -n "$rehearsal" ]; then
+        run "$bench" --backend cuda --shape tiny --layers 1 --batch 1 --context 16 --shared 512 \
+            --prefill 16 --seconds 0.001
+        return
+    fi
     copy=$(sed -n 's/^copy_gbs //p' "$work/rates.log")
     product=$(sed -n 's/^bf16_tflops //p' "$work/rates.log")
     # shellcheck disable=SC2086 # nothing where a rate is not known
@@ -72,6 +95,7 @@ stage_speed()
 stage_peers()
 {
     python=$(command -v python3) || missing "there is no python3 on this machine"
+    export LD_LIBRARY_PATH="$library_path" # not the pack's libraries for what is not in the pack
     "$python" -c 'import torch' 2>/dev/null || missing "there is no PyTorch on this machine"
     "$python" "$root/scripts/gpu_peers.py" 2>&1
 }

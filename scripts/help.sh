@@ -9,7 +9,8 @@ usage: ./dev COMMAND
   build [--cuda] [PRESET] [TARGET...]
                       build a preset: release (the default), debug, tsan, fuzz, release-clang
                       (--cuda: the CUDA backend too, fetching its compiler where there is none)
-  cuda [find]         fetch the CUDA compiler where there is none; prints its path
+  cuda [find|cublas]  fetch the CUDA compiler where there is none; prints its path
+                      (cublas: the folder of cuBLAS instead, which only gpu below has a use for)
   test [--quick|--long]
                       all tests; ends in one line "N passed, N failed, N skipped"
                       (--quick: the release build only; --long: what takes longer too)
@@ -24,13 +25,14 @@ usage: ./dev COMMAND
                       prove and measure the CUDA backend on this machine's card, in under 9
                       minutes and without network; writes docs/gpu/DATE-CARD.md
   gpu --pack FOLDER   pack all that needs, for a machine with neither network nor compiler
+  gpu --rehearse      the same stages on emulated kernels, without a card
   sass [--check] [--arch ARCH] [--kernel TEXT]
                       show what the CUDA compiler made of each kernel: registers, local memory,
                       loops by kind of instruction; needs the built library, no card
   model               fetch and verify the default model; prints its path
-  clean-room [run|test|cuda|shell] [--fresh]
+  clean-room [run|test|cuda|gpu|base|shell] [--fresh]
                       run the README's commands in a bare Debian made for that
-  image [--cuda] [TAG] [--base IMAGE]
+  image [--cuda] [TAG] [--base IMAGE|FILE.tar]
                       build the container image with docker, podman or buildah
 
 Each command installs the Debian packages that it lacks, and says so. Programs land in

@@ -190,8 +190,8 @@ cublas_folder()
     printf '%s\n' "$(cache_folder)/cublas-13.0"
 }
 
-# Prints the folder that libcublas is in: of a toolkit in the usual places, of the packages that this
-# machine's Python has, or the fetched one. Nothing when there is none.
+# Prints the folder that libcublas is in: of a toolkit in the usual places, of the packages that
+# this machine's Python has, or the fetched one. Nothing when there is none.
 cublas_find()
 {
     for folder in $(printf '%s/lib64 ' ${PERSONAD_CUDA_PLACES-/usr/local/cuda /opt/cuda}) \

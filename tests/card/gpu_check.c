@@ -1,7 +1,8 @@
 /* gpu_check: whether the CUDA backend answers as it must, on a card.
  *
  *   gpu_check agree MODEL...        log probabilities against the CPU backend's
- *   gpu_check invariance MODEL...   a row's bits among 1 to --rows rows, and a text's in any cuts
+ *   gpu_check invariance MODEL...   bits of a row among 1 to --rows rows, every --stride of them,
+ *                                   and of a text of --text tokens in any cuts
  *
  * MODEL is a file, a folder, or noise:SHAPE:TYPE:LAYERS (bench/random_model.h). --library FILE
  * names the backend; --backend cpu tries the program itself. Prints a Markdown line a case. Ends
@@ -26,6 +27,7 @@ enum {
     NO_CARD = 77,
     TEXT_COUNT = 96,
     CUT_COUNT = 600, /* more than a block of attention */
+    CUT_COUNT_MAX = 2048,
     VOCABULARY_MAX = 1 << 20,
 };
 
@@ -35,6 +37,7 @@ struct job {
     const struct backend_ops *ops;
     uint32_t row_count_max;
     uint32_t stride;
+    uint32_t text_count;
 };
 
 static struct model *open_model(const char *name)
@@ -207,22 +210,23 @@ static uint32_t wrong_cuts(const struct job *job, struct rig *rig, float *whole,
 {
     static const uint32_t chunks[] = {1, 7, 64, 511};
     const uint32_t vocabulary = model_config(rig->model)->vocabulary_count;
-    uint32_t pages[CUT_COUNT / KV_PAGE_TOKEN_COUNT + 1];
-    uint32_t ids[CUT_COUNT];
+    uint32_t pages[CUT_COUNT_MAX / KV_PAGE_TOKEN_COUNT + 1];
+    uint32_t ids[CUT_COUNT_MAX];
+    const uint32_t count = job->text_count;
     uint32_t wrong = 0;
 
-    pages_make(CUT_COUNT / KV_PAGE_TOKEN_COUNT + 1, pages);
-    text_make(3, vocabulary, CUT_COUNT, ids);
-    rig_feed(rig, pages, 0, ids, CUT_COUNT,
-             CUT_COUNT < job->row_count_max ? CUT_COUNT : job->row_count_max, whole);
+    pages_make(count / KV_PAGE_TOKEN_COUNT + 1, pages);
+    text_make(3, vocabulary, count, ids);
+    rig_feed(rig, pages, 0, ids, count, count < job->row_count_max ? count : job->row_count_max,
+             whole);
     for (size_t i = 0; i < sizeof chunks / sizeof chunks[0]; i++) {
         if (chunks[i] <= job->row_count_max) {
-            rig_feed(rig, pages, 0, ids, CUT_COUNT, chunks[i], cut);
+            rig_feed(rig, pages, 0, ids, count, chunks[i], cut);
             wrong += memcmp(whole, cut, vocabulary * sizeof *cut) == 0 ? 0 : 1;
         }
     }
     ids[0] ^= 1; /* the twin: another text must have other bits */
-    rig_feed(rig, pages, 0, ids, CUT_COUNT, 64 < job->row_count_max ? 64 : job->row_count_max, cut);
+    rig_feed(rig, pages, 0, ids, count, 64 < job->row_count_max ? 64 : job->row_count_max, cut);
     return wrong + (memcmp(whole, cut, vocabulary * sizeof *cut) == 0 ? 1 : 0);
 }
 
@@ -233,8 +237,8 @@ static bool check_invariance(const struct job *job, const char *name)
     const struct rig_settings settings = {
         .row_count_max = job->row_count_max,
         .sample_count_max = 1,
-        .position_max = CUT_COUNT,
-        .page_count = job->row_count_max + CUT_COUNT / KV_PAGE_TOKEN_COUNT + 2,
+        .position_max = job->text_count,
+        .page_count = job->row_count_max + job->text_count / KV_PAGE_TOKEN_COUNT + 2,
         .ops = job->ops,
     };
     struct rig rig;
@@ -276,13 +280,13 @@ static const struct backend_ops *open_card(const char *library)
 static int usage(void)
 {
     (void)fprintf(stderr, "usage: gpu_check agree|invariance [--library FILE | --backend cpu] "
-                          "[--rows N] [--stride N] MODEL...\n");
+                          "[--rows N] [--stride N] [--text TOKENS] MODEL...\n");
     return 2;
 }
 
 int main(int count, char **arguments)
 {
-    struct job job = {.row_count_max = 2048, .stride = 1};
+    struct job job = {.row_count_max = 2048, .stride = 1, .text_count = CUT_COUNT};
     const char *library = BACKEND_LIBRARY_CUDA;
     bool on_cpu = false;
     bool fine = true;
@@ -297,11 +301,14 @@ int main(int count, char **arguments)
             job.row_count_max = (uint32_t)strtoul(arguments[at + 1], NULL, 10);
         } else if (strcmp(arguments[at], "--stride") == 0) {
             job.stride = (uint32_t)strtoul(arguments[at + 1], NULL, 10);
+        } else if (strcmp(arguments[at], "--text") == 0) {
+            job.text_count = (uint32_t)strtoul(arguments[at + 1], NULL, 10);
         } else {
             return usage();
         }
     }
-    if (at >= count || job.row_count_max < 2 || job.stride == 0) {
+    if (at >= count || job.row_count_max < 2 || job.stride == 0 || job.text_count < 2 ||
+        job.text_count > CUT_COUNT_MAX) {
         return usage();
     }
     const bool agree = strcmp(arguments[1], "agree") == 0;
