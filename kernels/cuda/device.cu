@@ -53,6 +53,28 @@ static enum status answer(struct device *device, const char *call, cudaError_t r
     return result == cudaErrorMemoryAllocation ? STATUS_MEMORY : STATUS_DEVICE;
 }
 
+/* Why the runtime finds no driver that it can use; a machine without one has version 0. */
+static enum status tell_driver(cudaError_t result, struct error *error)
+{
+    int driver = 0, runtime = 0;
+
+    if (result != cudaErrorInsufficientDriver || cudaRuntimeGetVersion(&runtime) != cudaSuccess ||
+        cudaDriverGetVersion(&driver) != cudaSuccess) {
+        return error_set(error, STATUS_UNSUPPORTED, "the NVIDIA driver does not answer: %s",
+                         cudaGetErrorString(result));
+    }
+    if (driver == 0) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "there is no NVIDIA driver: install the card's, for CUDA %d.%d or later; "
+                         "a container gets it from outside, as by docker run --gpus all",
+                         runtime / 1000, runtime % 1000 / 10);
+    }
+    return error_set(error, STATUS_UNSUPPORTED,
+                     "the NVIDIA driver is too old: it serves CUDA %d.%d, and this build needs one "
+                     "for CUDA %d.%d or later",
+                     driver / 1000, driver % 1000 / 10, runtime / 1000, runtime % 1000 / 10);
+}
+
 enum status device_count(struct error *error, uint32_t *out)
 {
     int count = 0;
@@ -62,9 +84,7 @@ enum status device_count(struct error *error, uint32_t *out)
     if (result == cudaErrorNoDevice) {
         count = 0;
     } else if (result != cudaSuccess) {
-        return error_set(error, STATUS_UNSUPPORTED,
-                         "the NVIDIA driver is missing or too old for this build: %s",
-                         cudaGetErrorString(result));
+        return tell_driver(result, error);
     }
     *out = (uint32_t)count;
     return STATUS_OK;
