@@ -170,6 +170,19 @@ def network_is_cut():
     return words if works else []
 
 
+def strange_libraries(tree):
+    """Which libraries the packed programs would take from outside of the pack."""
+    environment = {"LD_LIBRARY_PATH": f"{tree}/lib:{tree}/lib/system", "PATH": os.environ["PATH"]}
+    strange = []
+    for program in [*(tree / "bin").iterdir(), *(tree / "lib").glob("libpersonad*")]:
+        listed = subprocess.run(["ldd", program], env=environment, capture_output=True, text=True,
+                                check=True).stdout
+        places = re.findall(r"^\s*(\S+) => (.*?) \(|^\s*(\S+) => (not found)", listed, re.M)
+        assert places, listed
+        strange += [place for place in places if not place[1].startswith(str(tree))]
+    return strange
+
+
 def test_the_real_programs_start_where_they_are_unpacked(pack):
     """Up to the first call that needs a card, and with a rehearsal's library past it."""
     libraries = [os.path.join(BUILT, "lib/libpersonad_cuda.so"),
@@ -183,6 +196,7 @@ def test_the_real_programs_start_where_they_are_unpacked(pack):
         (pack.world.bin / tool).unlink()
         pack.world.link(tool)
     pack.travel()
+    assert strange_libraries(pack.there / "personad-gpu") == []
     pack.world.variables["CUDA_VISIBLE_DEVICES"] = ""
     result = pack.run(before=network_is_cut())
     assert result.returncode == 3, result.stderr
