@@ -198,6 +198,20 @@ static CPU_EXPAND void prefetch(const struct shape *shape, const struct backend_
     }
 }
 
+/* The same for scales of a block; those of super blocks are few. */
+static CPU_EXPAND void prefetch_scales(const struct shape *shape,
+                                       const struct backend_weight *weight, const uint8_t *scales,
+                                       uint32_t block)
+{
+    const uint8_t *next = scales + shape->panels * weight->panel_bytes;
+
+    if (shape->scale == SCALE_HALF_MIN) {
+        _mm_prefetch((const char *)next + (size_t)block * 64, _MM_HINT_T1);
+    } else if (shape->scale == SCALE_HALF && block % 2 == 0) {
+        _mm_prefetch((const char *)next + (size_t)block * 32, _MM_HINT_T1);
+    }
+}
+
 /* acc += scales * dot (+ minimum * sum) for a block, or for half of one. */
 static CPU_EXPAND void add_block(const struct shape *shape, const uint8_t *const *scales,
                                  uint32_t block, uint32_t half, const float *x_scales,
@@ -260,6 +274,7 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
         CPU_UNROLL(2)
         for (uint32_t p = 0; p < shape.panels; p++) {
             prefetch(&shape, weight, codes[p], block_bytes);
+            prefetch_scales(&shape, weight, scales[p], b);
             codes[p] += block_bytes;
         }
         rows.codes += (size_t)shape.rows * CPU_BLOCK;
