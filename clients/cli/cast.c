@@ -17,19 +17,29 @@ void cast_take(struct cast *cast, const struct personad_session *session)
     }
 }
 
-int cast_read(struct cli *cli, uint64_t session, struct cast *out)
+const struct personad_session *cast_session(struct cli *cli, uint64_t session)
 {
     const struct personad_session *sessions = NULL;
     size_t count = 0;
     bool end = false;
     if (personad_session_list(cli->client, session - 1, &sessions, &count, &end) != PERSONAD_OK) {
-        return cli_failed(cli);
+        (void)cli_failed(cli);
+        return NULL;
     }
     if (count == 0 || sessions[0].id != session) {
         cli_complain("there is no session %" PRIu64, session);
+        return NULL;
+    }
+    return &sessions[0];
+}
+
+int cast_read(struct cli *cli, uint64_t session, struct cast *out)
+{
+    const struct personad_session *found = cast_session(cli, session);
+    if (found == NULL) {
         return CLI_FAILED;
     }
-    cast_take(out, &sessions[0]);
+    cast_take(out, found);
     return CLI_OK;
 }
 

@@ -19,7 +19,10 @@ struct cast {
 
 void cast_take(struct cast *cast, const struct personad_session *session);
 
-/* Asks the daemon. CLI_FAILED after a complaint. */
+/* Asks the daemon; valid until the next call. NULL after a complaint. */
+const struct personad_session *cast_session(struct cli *cli, uint64_t session);
+
+/* The same, and keeps its cast. CLI_FAILED after a complaint. */
 int cast_read(struct cli *cli, uint64_t session, struct cast *out);
 
 /* The speaker whose name the text begins with, the longest such name, or its number; *rest is what

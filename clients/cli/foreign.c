@@ -5,7 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LINE_BYTES_MAX = 16 * 1024 * 1024, TREE_NODE_COUNT_MAX = 1024 * 1024 };
+enum {
+    LINE_BYTES_MAX = 16 * 1024 * 1024,
+    TREE_NODE_COUNT_MAX = 1024 * 1024,
+    LABEL_BYTES_MAX = 256,
+    ID_CHARS_MAX = 24,
+};
 
 /* The lines that are being written. */
 struct lines {
@@ -25,23 +30,24 @@ static void line_put(struct lines *lines, json_t *record)
 }
 
 /* A human and a persona. */
-static void head_put(struct lines *lines, const char *user, const char *character,
-                     const char *persona)
+static void head_put(struct lines *lines, const char *label, const char *user,
+                     const char *character, const char *persona)
 {
-    line_put(lines,
-             json_pack("{s:s,s:s,s:i}", "record", "session", "format", "personad", "version", 1));
+    line_put(lines, json_pack("{s:s,s:s,s:i,s:s}", "record", "session", "format", "personad",
+                              "version", 1, "label", label));
     line_put(lines, json_pack("{s:s,s:s}", "record", "member", "name", user));
     line_put(lines,
              json_pack("{s:s,s:s,s:s}", "record", "member", "name", character, "persona", persona));
 }
 
-/* Its number. */
+/* Its number. text: what is no string is as if it were empty. */
 static uint32_t node_put(struct lines *lines, uint32_t parent, int speaker, bool opens_turn,
-                         bool deleted, const char *text)
+                         bool deleted, json_t *text)
 {
-    line_put(lines, json_pack("{s:s,s:i,s:i,s:b,s:b,s:s}", "record", "node", "parent", (int)parent,
+    json_t *words = json_is_string(text) ? json_incref(text) : json_string("");
+    line_put(lines, json_pack("{s:s,s:i,s:i,s:b,s:b,s:o}", "record", "node", "parent", (int)parent,
                               "speaker", speaker, "opens_turn", opens_turn, "deleted", deleted,
-                              "text", text));
+                              "text", words));
     return ++lines->node_count;
 }
 
@@ -71,7 +77,7 @@ static void chat_head(struct chat *chat, const json_t *first)
     const char *character = text_of(first, "character_name", text_of(first, "name", "Assistant"));
     const char *persona = chat->cli->persona != NULL ? chat->cli->persona : character;
     const char *user = chat->cli->user != NULL ? chat->cli->user : text_of(first, "user_name", "");
-    head_put(chat->lines, user[0] != '\0' ? user : "User", character, persona);
+    head_put(chat->lines, "", user[0] != '\0' ? user : "User", character, persona);
     chat->has_head = true;
 }
 
@@ -88,22 +94,22 @@ static void chat_message(struct chat *chat, const json_t *message)
         return;
     }
     for (size_t i = 0; i < count; i++) {
-        const char *swipe = json_string_value(json_array_get(swipes, i));
-        const char *text = i == chosen ? text_of(message, "mes", swipe) : swipe;
-        const uint32_t node =
-            node_put(chat->lines, parent, speaker, true, false, text != NULL ? text : "");
+        json_t *swipe = json_array_get(swipes, i);
+        json_t *said = json_object_get(message, "mes");
+        const uint32_t node = node_put(chat->lines, parent, speaker, true, false,
+                                       i == chosen && json_is_string(said) ? said : swipe);
         chat->last = i == chosen ? node : chat->last;
     }
     if (count == 0 || chosen >= count) {
         chat->last =
-            node_put(chat->lines, parent, speaker, true, false, text_of(message, "mes", ""));
+            node_put(chat->lines, parent, speaker, true, false, json_object_get(message, "mes"));
     }
 }
 
 static int chat_line(struct chat *chat, const char *text, size_t size, size_t number)
 {
     json_error_t error;
-    json_t *object = json_loadb(text, size, JSON_REJECT_DUPLICATES, &error);
+    json_t *object = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     if (!json_is_object(object)) {
         cli_complain("line %zu is no message of a chat: %s", number, error.text);
         json_decref(object);
@@ -157,45 +163,69 @@ struct loom {
     json_t *stack;        /* of ids that are to be written; owned */
 };
 
-/* A node after its parent; the same author goes on in the same turn. */
+/* Ids are numbers, and keys of objects are texts. NULL: it is none. */
+static const char *id_of(const json_t *value, char text[ID_CHARS_MAX])
+{
+    if (!json_is_integer(value)) {
+        return json_string_value(value);
+    }
+    (void)snprintf(text, ID_CHARS_MAX, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    return text;
+}
+
+/* What the object's key names; NULL: nothing. */
+static const json_t *named(const json_t *object, const char *key, const json_t *names)
+{
+    char text[ID_CHARS_MAX];
+    const char *id = id_of(json_object_get(object, key), text);
+    return id != NULL ? json_object_get(names, id) : NULL;
+}
+
+/* A node after its parent; the same author goes on in the same turn. A root without words is our
+ * own, which has none. */
 static bool loom_node(struct loom *loom, const char *id)
 {
     const json_t *node = json_object_get(loom->nodes, id);
-    const char *parent = text_of(node, "parentId", "");
-    const json_t *above = json_object_get(loom->nodes, parent);
+    const json_t *above = named(node, "parentId", loom->nodes);
+    const json_int_t parent = json_integer_value(named(node, "parentId", loom->numbers));
     const json_t *children = json_object_get(node, "childrenIds");
+    json_t *words = json_object_get(node, "content");
     const bool is_model = strcmp(text_of(node, "authorType", "USER"), "LLM") == 0;
-    const bool goes_on = above != NULL && strcmp(text_of(above, "authorType", "USER"),
-                                                 text_of(node, "authorType", "USER")) == 0;
+    const bool goes_on = parent != 0 && strcmp(text_of(above, "authorType", "USER"),
+                                               text_of(node, "authorType", "USER")) == 0;
+    uint32_t number = 0;
     if (node == NULL || json_object_get(loom->numbers, id) != NULL) {
         cli_complain("node \"%s\" of the tree is missing, or hangs in two places", id);
         return false;
     }
-    const json_int_t number = json_integer_value(json_object_get(loom->numbers, parent));
-    const uint32_t made =
-        node_put(loom->lines, (uint32_t)number, is_model, !goes_on,
-                 json_object_get(loom->pruned, id) != NULL, text_of(node, "content", ""));
-    (void)json_object_set_new(loom->numbers, id, json_integer(made));
+    if (above != NULL || json_string_length(words) > 0) {
+        number = node_put(loom->lines, (uint32_t)parent, is_model, !goes_on,
+                          json_object_get(loom->pruned, id) != NULL, words);
+    }
+    (void)json_object_set_new(loom->numbers, id, json_integer(number));
     for (size_t i = json_array_size(children); i > 0; i--) {
         (void)json_array_append(loom->stack, json_array_get(children, i - 1));
     }
     return true;
 }
 
-static bool loom_walk(struct loom *loom, const char *root)
+static bool loom_walk(struct loom *loom, json_t *root)
 {
     bool is_good = true;
-    (void)json_array_append_new(loom->stack, json_string(root));
+    (void)json_array_append(loom->stack, root);
     while (is_good && json_array_size(loom->stack) > 0) {
         const size_t last = json_array_size(loom->stack) - 1;
         json_t *id = json_incref(json_array_get(loom->stack, last));
+        char text[ID_CHARS_MAX];
+        const char *name = id_of(id, text);
         (void)json_array_remove(loom->stack, last);
-        is_good = json_is_string(id) && loom->lines->node_count < TREE_NODE_COUNT_MAX;
+        is_good = name != NULL && loom->lines->node_count < TREE_NODE_COUNT_MAX;
         if (!is_good) {
-            cli_complain("the tree has a child whose id is no text, or more than %d nodes",
+            cli_complain("the tree has a node whose id is neither number nor text, or more than %d "
+                         "nodes",
                          TREE_NODE_COUNT_MAX);
         }
-        is_good = is_good && loom_node(loom, json_string_value(id));
+        is_good = is_good && loom_node(loom, name);
         json_decref(id);
     }
     return is_good;
@@ -206,7 +236,11 @@ static json_t *ids_of(const json_t *list)
 {
     json_t *set = json_object();
     for (size_t i = 0; i < json_array_size(list); i++) {
-        (void)json_object_set_new(set, text_of(json_array_get(list, i), "nodeId", ""), json_true());
+        char text[ID_CHARS_MAX];
+        const char *id = id_of(json_object_get(json_array_get(list, i), "nodeId"), text);
+        if (id != NULL) {
+            (void)json_object_set_new(set, id, json_true());
+        }
     }
     return set;
 }
@@ -214,8 +248,7 @@ static json_t *ids_of(const json_t *list)
 static void bookmarks_put(const struct loom *loom, const json_t *list)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
-        const char *id = text_of(json_array_get(list, i), "nodeId", "");
-        const json_t *number = json_object_get(loom->numbers, id);
+        const json_t *number = named(json_array_get(list, i), "nodeId", loom->numbers);
         char name[32];
         (void)snprintf(name, sizeof name, "bookmark %08zu", i + 1);
         if (number != NULL) {
@@ -225,13 +258,27 @@ static void bookmarks_put(const struct loom *loom, const json_t *list)
     }
 }
 
+/* As much of the title as a label holds, in whole characters. */
+static void label_of(const json_t *tree, char label[LABEL_BYTES_MAX + 1])
+{
+    const char *title = text_of(tree, "title", "");
+    size_t size = strlen(title);
+    if (size > LABEL_BYTES_MAX) {
+        for (size = LABEL_BYTES_MAX; size > 0 && ((unsigned char)title[size] & 0xc0) == 0x80;) {
+            size--;
+        }
+    }
+    memcpy(label, title, size);
+    label[size] = '\0';
+}
+
 static int loom_read(const struct cli *cli, FILE *file, struct lines *lines)
 {
     json_error_t error;
-    json_t *whole = json_loadf(file, JSON_REJECT_DUPLICATES, &error);
+    json_t *whole = json_loadf(file, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
     const json_t *tree = json_object_get(whole, "tree");
     const json_t *lens = json_object_get(whole, "lens");
-    const char *root = text_of(tree, "rootNodeId", "");
+    char label[LABEL_BYTES_MAX + 1];
     json_t *pruned = ids_of(json_object_get(lens, "prunedNodes"));
     struct loom loom = {lines, json_object_get(tree, "nodes"), pruned, json_object(), json_array()};
     bool is_good = json_integer_value(json_object_get(whole, "schemaVersion")) == 1 &&
@@ -240,9 +287,10 @@ static int loom_read(const struct cli *cli, FILE *file, struct lines *lines)
         cli_complain("the file is no tree of exoloom, schemaVersion 1%s%s",
                      whole == NULL ? ": " : "", whole == NULL ? error.text : "");
     } else {
-        head_put(lines, cli->user != NULL ? cli->user : "User", "Model",
+        label_of(tree, label);
+        head_put(lines, label, cli->user != NULL ? cli->user : "User", "Model",
                  cli->persona != NULL ? cli->persona : "plain");
-        is_good = loom_walk(&loom, root);
+        is_good = loom_walk(&loom, json_object_get(tree, "rootNodeId"));
         bookmarks_put(&loom, json_object_get(lens, "bookmarks"));
     }
     json_decref(loom.numbers);

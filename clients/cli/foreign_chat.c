@@ -29,8 +29,8 @@ static void path_finish(struct path *path)
     free(path->turns);
 }
 
-/* The node's text behind that of its turn. */
-static bool path_add(struct path *path, const struct personad_node *node)
+/* So much of the node's text behind that of its turn. */
+static bool path_add(struct path *path, const struct node_copy *node, size_t size)
 {
     if (node->opens_turn || path->count == 0) {
         struct turn *turns = realloc(path->turns, (path->count + 1) * sizeof *turns);
@@ -41,36 +41,30 @@ static bool path_add(struct path *path, const struct personad_node *node)
         turns[path->count++] = (struct turn){node->parent, node->id, node->speaker, NULL, 0};
     }
     struct turn *turn = &path->turns[path->count - 1];
-    char *text = realloc(turn->text, turn->size + node->text.size + 1);
+    char *text = realloc(turn->text, turn->size + size + 1);
     if (text == NULL) {
         return false;
     }
-    if (node->text.size > 0) {
-        memcpy(text + turn->size, node->text.data, node->text.size);
-    }
+    memcpy(text + turn->size, node->text, size);
     turn->text = text;
-    turn->size += node->text.size;
+    turn->size += size;
     return true;
 }
 
-static int path_read(struct cli *cli, struct personad_walk_options *walk, struct path *path)
+static int path_read(struct cli *cli, uint64_t session, uint64_t node, struct path *path)
 {
-    bool end = false;
-    while (!end) {
-        const struct personad_node *nodes = NULL;
-        size_t count = 0;
-        if (personad_walk(cli->client, walk, &nodes, &count, &end) != PERSONAD_OK) {
-            return cli_failed(cli);
+    struct node_copies nodes = {0};
+    size_t size = 0;
+    int status = nodes_read_path(cli, session, node, &nodes, &size);
+    for (size_t i = 0; status == CLI_OK && i < nodes.count; i++) {
+        if (!path_add(path, &nodes.list[i],
+                      i + 1 < nodes.count ? nodes.list[i + 1].parent_byte : size)) {
+            cli_complain("out of memory");
+            status = CLI_FAILED;
         }
-        for (size_t i = 0; i < count; i++) {
-            if (!path_add(path, &nodes[i])) {
-                cli_complain("out of memory");
-                return CLI_FAILED;
-            }
-        }
-        walk->skip += (uint32_t)count;
     }
-    return CLI_OK;
+    nodes_finish(&nodes);
+    return status;
 }
 
 /* JSON has no bytes that are no text: they become U+FFFD. */
@@ -156,16 +150,11 @@ static int turns_put(struct cli *cli, uint64_t session, const struct cast *cast,
 
 int foreign_write_chat(struct cli *cli, uint64_t session, uint64_t node, FILE *file)
 {
-    const struct personad_position position = {node, PERSONAD_END};
-    struct personad_walk_options walk = {.session = session,
-                                         .position = node != 0 ? &position : NULL,
-                                         .what = PERSONAD_PATH,
-                                         .text = true};
     struct path path = {NULL, 0};
     struct cast cast;
     int status = cast_read(cli, session, &cast);
     if (status == CLI_OK) {
-        status = path_read(cli, &walk, &path);
+        status = path_read(cli, session, node, &path);
     }
     if (status == CLI_OK) {
         const bool has_persona = cast.count > 1;

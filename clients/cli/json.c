@@ -88,6 +88,12 @@ void json_float(struct json *json, const char *key, float value)
     number(json, key, (double)value, 9);
 }
 
+void json_null(struct json *json, const char *key)
+{
+    begin(json, key);
+    (void)fputs("null", json->file);
+}
+
 void json_bool(struct json *json, const char *key, bool value)
 {
     begin(json, key);

@@ -30,6 +30,7 @@ void json_list_end(struct json *json);
 void json_u64(struct json *json, const char *key, uint64_t value);
 void json_double(struct json *json, const char *key, double value);
 void json_float(struct json *json, const char *key, float value);
+void json_null(struct json *json, const char *key);
 void json_bool(struct json *json, const char *key, bool value);
 void json_text(struct json *json, const char *key, struct personad_text text);
 void json_text_of(struct json *json, const char *key, const char *text);

@@ -44,7 +44,9 @@ static bool on_format(void *context, const char *value)
 }
 
 static const struct cli_extra export_extras[] = {
-    {"format", "F", "jsonl (everything, the default); of one path: text or sillytavern", on_format},
+    {"format", "F",
+     "jsonl (everything, the default) or exoloom (the tree); of one path: text or sillytavern",
+     on_format},
     {"node", "N", "only the path to node N; of one path the default is the session's head",
      on_node},
     {"output", "FILE", "write it there instead of standard output; FILE must not exist", on_output},
@@ -62,38 +64,24 @@ static bool on_data(void *context, const void *data, size_t size)
 /* Turns with the names of their speakers in front. */
 static int text_print(struct cli *cli, uint64_t session, uint64_t node, FILE *file)
 {
-    const struct personad_position position = {node, PERSONAD_END};
-    struct personad_walk_options walk = {
-        .session = session,
-        .position = node != 0 ? &position : NULL,
-        .what = PERSONAD_PATH,
-        .text = true,
-    };
+    struct node_copies path = {0};
     struct cast cast;
-    bool end = false;
-    bool is_first = true;
+    size_t size = 0;
     if (cast_read(cli, session, &cast) != CLI_OK) {
         return CLI_FAILED;
     }
-    while (!end) {
-        const struct personad_node *nodes = NULL;
-        size_t count = 0;
-        if (personad_walk(cli->client, &walk, &nodes, &count, &end) != PERSONAD_OK) {
-            return cli_failed(cli);
+    const int status = nodes_read_path(cli, session, node, &path, &size);
+    for (size_t i = 0; status == CLI_OK && i < path.count; i++) {
+        const struct node_copy *copy = &path.list[i];
+        if (copy->opens_turn) {
+            (void)fprintf(file, "%s%s: ", i == 0 ? "" : "\n",
+                          copy->speaker < cast.count ? cast.members[copy->speaker].name : "?");
         }
-        for (size_t i = 0; i < count; i++) {
-            if (nodes[i].opens_turn) {
-                const uint32_t speaker = nodes[i].speaker;
-                (void)fprintf(file, "%s%s: ", is_first ? "" : "\n",
-                              speaker < cast.count ? cast.members[speaker].name : "?");
-            }
-            is_first = false;
-            (void)fwrite(nodes[i].text.data, 1, nodes[i].text.size, file);
-        }
-        walk.skip += (uint32_t)count;
+        (void)fwrite(copy->text, 1, i + 1 < path.count ? path.list[i + 1].parent_byte : size, file);
     }
-    (void)fputs(is_first ? "" : "\n", file);
-    return CLI_OK;
+    (void)fputs(status != CLI_OK || path.count == 0 ? "" : "\n", file);
+    nodes_finish(&path);
+    return status;
 }
 
 static int write_all(struct cli *cli, uint64_t session, const struct options *options, FILE *file)
@@ -103,6 +91,9 @@ static int write_all(struct cli *cli, uint64_t session, const struct options *op
     }
     if (options->format == SILLYTAVERN) {
         return foreign_write_chat(cli, session, options->node, file);
+    }
+    if (options->format == EXOLOOM) {
+        return foreign_write_loom(cli, session, options->node, file);
     }
     if (personad_session_export(cli->client, session, options->node, on_data, file) !=
         PERSONAD_OK) {
@@ -152,10 +143,6 @@ static int export_run(struct cli *cli, int argument_count, char **arguments)
         cli_complain("name one session by its number; persona tree lists them");
         return CLI_USAGE;
     }
-    if (options.format == EXOLOOM) {
-        cli_complain("trees of exoloom are read, not written");
-        return CLI_USAGE;
-    }
     const int status = cli_connect(cli);
     if (status != CLI_OK) {
         return status;
@@ -172,7 +159,8 @@ const struct cli_command command_export = {
         "jsonl has all that persona import needs to make the same session again, on any daemon:\n"
         "docs/EXPORT.md describes it. text has the words of one path, sillytavern is a chat file "
         "with\n"
-        "the swipes along one path; both lose everything else.",
+        "the swipes along one path, exoloom a tree whose nodes are cut where others fork off;\n"
+        "they lose everything else.",
     .extras = export_extras,
     .run = export_run,
 };

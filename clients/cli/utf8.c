@@ -12,9 +12,9 @@ uint32_t utf8_code_point(const char *text, size_t bytes)
     return value;
 }
 
-/* By the lead byte; 0 for what cannot begin a sequence. */
-static size_t length_of(uint8_t lead)
+size_t utf8_lead_bytes(char byte)
 {
+    const uint8_t lead = (uint8_t)byte;
     if (lead < 0x80) {
         return 1;
     }
@@ -27,7 +27,7 @@ static size_t length_of(uint8_t lead)
 size_t utf8_sequence_bytes(const char *text, size_t size)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    const size_t bytes = size > 0 ? length_of((uint8_t)text[0]) : 0;
+    const size_t bytes = size > 0 ? utf8_lead_bytes(text[0]) : 0;
     if (bytes == 0 || bytes > size) {
         return 0;
     }

@@ -6,6 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Length of the sequence that this byte leads; 0: it leads none. */
+size_t utf8_lead_bytes(char byte);
+
 /* Length of the well-formed sequence at `text`; 0 when it is malformed or cut off. */
 size_t utf8_sequence_bytes(const char *text, size_t size);
 

@@ -483,7 +483,6 @@ def test_the_commands_write_and_read_files(daemon, client, folder):
     assert "\nUser: Wer da? \u00e9\nMarta: ".encode() in told
     persona(daemon, "export", status=2)
     persona(daemon, "export", str(session), "--format", "loom", status=2)
-    persona(daemon, "export", str(session), "--format", "exoloom", status=2)
     persona(daemon, "import", os.path.join(folder, "none"), status=1)
 
 
@@ -516,36 +515,6 @@ def test_a_chat_of_sillytavern_comes_in_and_goes_out(daemon, client, folder):
     for broken in ("", "[]\n", "{\n", '{"a":1,"a":2}\n'):
         persona(daemon, "import", "--format", "sillytavern", "-", text=broken, status=1)
     persona(daemon, "import", "--format", "sillytavern", path, status=1)  # nobody is called Marta
-
-
-def test_a_tree_of_exoloom_comes_in(daemon, client):
-    def node(content, author, parent, *children):
-        return {"content": content, "authorType": author, "parentId": parent,
-                "childrenIds": list(children)}
-    tree = {"loomType": "Exoloom", "version": "1", "schemaVersion": 1,
-            "tree": {"rootNodeId": "r", "nodes": {
-                "r": node("Once", "USER", None, "a", "b"), "a": node(" upon", "LLM", "r", "c"),
-                "b": node(" more", "LLM", "r"), "c": node(" a time", "LLM", "a")}},
-            "lens": {"bookmarks": [{"nodeId": "c"}], "prunedNodes": [{"nodeId": "b"}]}}
-
-    def put(what, status=0):
-        return persona(daemon, "import", "--json", "--format", "exoloom", "-",
-                       text=json.dumps(what), status=status)
-    session = json.loads(put(tree))["session"]
-    nodes = nodes_of(client, session)
-    assert [(one.text, one.speaker, one.opens_turn, one.deleted) for one in nodes] == [
-        (b"Once", 0, True, False), (b" upon", 1, True, False), (b" a time", 1, False, False),
-        (b" more", 1, True, True)]
-    mark = client.call("bookmark_list", session=session).bookmark_list.bookmarks[0]
-    assert mark.position.node == nodes[2].id
-    assert client.generate(session, position=position(nodes[2].id), continuing=True,
-                           max_tokens=3).replies()
-    tree["tree"]["nodes"]["c"]["childrenIds"] = ["r"]  # a ring
-    put(tree, status=1)
-    tree["tree"]["nodes"]["c"]["childrenIds"] = [5]
-    put(tree, status=1)
-    put({**tree, "schemaVersion": 2}, status=1)
-    put([], status=1)
 
 
 @pytest.mark.parametrize("mode", [SEPARATE, JOINT])
