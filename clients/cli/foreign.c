@@ -21,12 +21,16 @@ struct lines {
 
 static void line_put(struct lines *lines, json_t *record)
 {
-    lines->is_bad = lines->is_bad || record == NULL;
-    if (record != NULL) {
-        (void)json_dumpf(record, lines->file, JSON_COMPACT);
-        (void)fputc('\n', lines->file);
-        json_decref(record);
-    }
+    lines->is_bad =
+        lines->is_bad || record == NULL || json_dumpf(record, lines->file, JSON_COMPACT) != 0;
+    (void)fputc('\n', lines->file);
+    json_decref(record);
+}
+
+/* What the JSON library answers to an addition. */
+static void added(struct lines *lines, int failed)
+{
+    lines->is_bad = lines->is_bad || failed != 0;
 }
 
 /* A human and a persona. */
@@ -202,9 +206,9 @@ static bool loom_node(struct loom *loom, const char *id)
         number = node_put(loom->lines, (uint32_t)parent, is_model, !goes_on,
                           json_object_get(loom->pruned, id) != NULL, words);
     }
-    (void)json_object_set_new(loom->numbers, id, json_integer(number));
+    added(loom->lines, json_object_set_new(loom->numbers, id, json_integer(number)));
     for (size_t i = json_array_size(children); i > 0; i--) {
-        (void)json_array_append(loom->stack, json_array_get(children, i - 1));
+        added(loom->lines, json_array_append(loom->stack, json_array_get(children, i - 1)));
     }
     return true;
 }
@@ -212,7 +216,7 @@ static bool loom_node(struct loom *loom, const char *id)
 static bool loom_walk(struct loom *loom, json_t *root)
 {
     bool is_good = true;
-    (void)json_array_append(loom->stack, root);
+    added(loom->lines, json_array_append(loom->stack, root));
     while (is_good && json_array_size(loom->stack) > 0) {
         const size_t last = json_array_size(loom->stack) - 1;
         json_t *id = json_incref(json_array_get(loom->stack, last));
@@ -232,14 +236,14 @@ static bool loom_walk(struct loom *loom, json_t *root)
 }
 
 /* Ids of nodes in a list of {"nodeId": ...}. */
-static json_t *ids_of(const json_t *list)
+static json_t *ids_of(struct lines *lines, const json_t *list)
 {
     json_t *set = json_object();
     for (size_t i = 0; i < json_array_size(list); i++) {
         char text[ID_CHARS_MAX];
         const char *id = id_of(json_object_get(json_array_get(list, i), "nodeId"), text);
         if (id != NULL) {
-            (void)json_object_set_new(set, id, json_true());
+            added(lines, json_object_set_new(set, id, json_true()));
         }
     }
     return set;
@@ -279,7 +283,7 @@ static int loom_read(const struct cli *cli, FILE *file, struct lines *lines)
     const json_t *tree = json_object_get(whole, "tree");
     const json_t *lens = json_object_get(whole, "lens");
     char label[LABEL_BYTES_MAX + 1];
-    json_t *pruned = ids_of(json_object_get(lens, "prunedNodes"));
+    json_t *pruned = ids_of(lines, json_object_get(lens, "prunedNodes"));
     struct loom loom = {lines, json_object_get(tree, "nodes"), pruned, json_object(), json_array()};
     bool is_good = json_integer_value(json_object_get(whole, "schemaVersion")) == 1 &&
                    json_is_object(loom.nodes);
