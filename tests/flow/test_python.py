@@ -16,7 +16,7 @@ import threading
 import pytest
 from google.protobuf import descriptor_pb2
 
-from client import ROOT, position
+from client import MESSAGES, ROOT, position
 
 FOLDER = os.path.join(ROOT, "clients/python")
 sys.path.insert(0, FOLDER)
@@ -292,6 +292,75 @@ def test_a_request_that_was_cut_makes_its_nodes_once(daemon, folder, client):
     nodes = client.call("walk", session=session, what=2, position=position(0)).walk.nodes
     assert [one.id for one in nodes] == [given.id, node.id]
     cutter.close()
+
+
+def test_an_import_whose_answer_was_cut_makes_one_session(daemon, folder, client):
+    with Client(daemon.socket) as python:
+        session = python.open("plain", seed=1)
+        session.append("Hello")
+        data = b"".join(session.export())
+    cuts = 0
+    for first in range(40, 400, 23):
+        path = os.path.join(folder, str(first))
+        os.mkdir(path)
+        before = len(client.call("session_list", count=1000).session_list.sessions)
+        cutter = Cutter(path, daemon.socket, [first])
+        with Client(cutter.path, patience=10) as python:
+            made = python.import_(data)
+            assert b"".join(made.export()) == data
+        cuts += cutter.cuts
+        cutter.close()
+        assert len(client.call("session_list", count=1000).session_list.sessions) == before + 1
+    assert cuts > 5
+
+
+class Listener(Cutter):
+    """Keeps what the client said."""
+
+    def __init__(self, folder, target):
+        self.said = b""
+        super().__init__(folder, target, [])
+
+    def pump(self, source, sink, most):
+        if source.getsockname() != self.path:
+            super().pump(source, sink, most)
+            return
+        try:
+            while data := source.recv(4096):
+                self.said += data
+                sink.sendall(data)
+        except OSError:
+            pass
+
+    def requests(self):
+        data = self.said
+        while data:
+            size = int.from_bytes(data[:4], "little")
+            yield MESSAGES["Request"].FromString(data[4:4 + size])
+            data = data[4 + size:]
+
+
+def test_what_changes_something_goes_under_a_key(daemon, folder):
+    listener = Listener(folder, daemon.socket)
+    with Client(listener.path) as python:
+        session = python.open("plain", seed=1)
+        session.add("keeper")
+        session.append("Hello")
+        session.generate(max_tokens=2)
+        session.say("And?", max_tokens=2)
+        session.set_note("It rains.")
+        python.import_(b"".join(session.export()))
+        session.walk()
+    said = list(listener.requests())
+    listener.close()
+    keys = {}
+    for request in said:
+        keys.setdefault(request.WhichOneof("op"), []).append(request.client_key)
+    for name in ("session_open", "append", "generate", "say", "session_set", "note",
+                 "session_import"):
+        assert keys[name] and all(keys[name]), name
+    for name in ("hello", "session_export", "walk"):
+        assert keys[name] and not any(keys[name]), name
 
 
 def test_without_patience_the_loss_is_told(daemon, folder):

@@ -14,7 +14,10 @@ from typing import Dict, List, Optional
 from .schema import ENUMS, MESSAGES, Reply, Request
 from .types import ConnectionLost, PersonadError
 
-CHANGING = {"say", "generate", "append", "keep", "session_open", "persona_put"}
+# What is repeated under its key after a break. The daemon answers some of them with what the first
+# one made; the others leave what is there as it is.
+CHANGING = {"say", "generate", "append", "edit", "keep", "note", "session_open", "session_set",
+            "session_import", "persona_put"}
 _RETRY_SECONDS_FIRST = 0.05
 _RETRY_SECONDS_MAX = 2.0
 _STOPPING = ENUMS["ErrorCode"]["STOPPING"]
