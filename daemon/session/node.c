@@ -46,13 +46,16 @@ struct bytes node_text_until(const struct node *node, uint32_t offset,
     uint32_t count = 0;
     const uint32_t *ids = node_content(node, &count);
     size_t bytes = 0;
+    /* Of the token behind what is released some bytes may be shown already: they are no content. */
+    const bool is_whole = sampled == NULL || node->is_finish_visible;
 
-    if (offset >= count) {
+    if (offset == OFFSET_END || (is_whole && offset >= count)) {
         return bytes_of(text_of(node), shown_bytes(node));
     }
     if (sampled != NULL && offset > 0 && offset <= sampled->event.released_count) {
         return bytes_of(text_of(node), sampled->output.text_ends[offset - 1]);
     }
+    CHECK(offset <= count);
     for (uint32_t i = 0; i < offset; i++) {
         bytes += tokenizer_token_bytes(tokenizer, ids[i]).size;
     }

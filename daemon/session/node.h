@@ -96,7 +96,8 @@ struct node {
 /* The content as far as it is fixed: whole, or what is released. */
 const uint32_t *node_content(const struct node *node, uint32_t *count);
 
-/* The bytes that content[0, offset) shows (borrowed), for cue readers. */
+/* The bytes that content[0, offset) shows (borrowed), for cue readers; OFFSET_END: all that is
+ * shown. */
 struct bytes node_text_until(const struct node *node, uint32_t offset,
                              const struct tokenizer *tokenizer);
 
