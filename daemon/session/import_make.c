@@ -347,11 +347,14 @@ static enum status encode(struct making *making, const struct session *session,
                : error_set(making->error, status, "out of memory for an import");
 }
 
-/* A greeting may be shared between sessions only if it is one. */
+/* A greeting may be shared between sessions only if it is one; of one that is purged nothing is. */
 static bool is_greeting(const struct session *session, const struct rows_node *row)
 {
     const struct prompt *prompt = session->cast.members[row->node.speaker].prompt;
 
+    if ((row->node.flags & JOURNAL_NODE_PURGED) != 0) {
+        return true;
+    }
     for (uint32_t i = 0; prompt != NULL && row->node.parent_id == 0 && !row->is_sampled &&
                          i < prompt->persona->card->greeting_count;
          i++) {

@@ -234,6 +234,25 @@ enum status portable_write_head(struct portable_writer *writer, struct buffer *o
 
 /* ---- the rest ---- */
 
+/* Whether what is marked there is in the file: the place's node is, and not purged. */
+static bool has_place(const struct portable_writer *writer, uint64_t node)
+{
+    uint32_t at = 0;
+    const struct rows_node *row = find_row(writer, node, &at);
+
+    return node == 0 || (row != NULL && writer->numbers[at] != 0 &&
+                         (row->node.flags & JOURNAL_NODE_PURGED) == 0);
+}
+
+/* Of a node that was under way a reader may have seen, and marked, more than the journal has. */
+static uint32_t offset_in_file(const struct portable_writer *writer, uint64_t node, uint32_t offset)
+{
+    uint32_t at = 0;
+    const struct rows_node *row = find_row(writer, node, &at);
+
+    return row != NULL && row->finish == NODE_GOING && row->kept < offset ? row->kept : offset;
+}
+
 static enum status write_bookmark(const struct portable_writer *writer,
                                   const struct journal_note *note, struct buffer *out)
 {
@@ -241,15 +260,36 @@ static enum status write_bookmark(const struct portable_writer *writer,
     struct portable_line line;
 
     if (note->kind != JOURNAL_NOTE_BOOKMARK || (note->flags & JOURNAL_NOTE_DELETED) != 0 ||
-        (number == 0 && note->node_id != 0)) {
+        !has_place(writer, note->node_id)) {
         return STATUS_OK;
     }
     portable_line_start(&line, out, "bookmark");
     portable_line_text(&line, "name", note->name);
     portable_line_u32(&line, "node", number);
-    portable_line_u32(&line, "offset", note->node_offset);
+    portable_line_u32(&line, "offset", offset_in_file(writer, note->node_id, note->node_offset));
     portable_line_u64(&line, "created_us", note->created_us);
     return portable_line_end(&line);
+}
+
+/* Of several notes that come to one place so, the one that stood last. */
+static bool is_hidden_by_another(const struct portable_writer *writer,
+                                 const struct journal_author_note *note)
+{
+    const struct rows_tree *tree = writer->portable->tree;
+    uint32_t at = 0;
+    const struct rows_node *row = find_row(writer, note->node_id, &at);
+
+    if (row == NULL || row->finish != NODE_GOING || note->node_offset < row->kept) {
+        return false;
+    }
+    for (uint32_t i = 0; i < tree->author_note_count; i++) {
+        const struct journal_author_note *other = &tree->author_notes[i];
+
+        if (other->node_id == note->node_id && other->node_offset > note->node_offset) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static enum status write_note(const struct portable_writer *writer,
@@ -258,12 +298,12 @@ static enum status write_note(const struct portable_writer *writer,
     const uint32_t number = portable_writer_number(writer, note->node_id);
     struct portable_line line;
 
-    if (number == 0 && note->node_id != 0) {
+    if (!has_place(writer, note->node_id) || is_hidden_by_another(writer, note)) {
         return STATUS_OK;
     }
     portable_line_start(&line, out, "note");
     portable_line_u32(&line, "node", number);
-    portable_line_u32(&line, "offset", note->node_offset);
+    portable_line_u32(&line, "offset", offset_in_file(writer, note->node_id, note->node_offset));
     portable_line_u32(&line, "depth", note->depth);
     portable_line_u32(&line, "role", note->role);
     portable_line_u64(&line, "created_us", note->created_us);
