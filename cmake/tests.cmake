@@ -39,7 +39,9 @@ endforeach()
 # Seeded simulations: no arguments is the set that every test run plays. That of trees has the whole
 # daemon but its sockets, and faults that the linker puts into these functions.
 set(planted_functions tree_node_create context_create seed_of_node kv_pages_release kv_tree_page
-  engine_event_take journal_batch_add filling_damaged)
+  engine_event_take journal_batch_add filling_damaged change_give cast_frame_find cast_prompt
+  author_note_in_force inserting_add_ids byte_rule_fill sampler_create_distinct expansion_path
+  portable_renumber)
 list(TRANSFORM planted_functions PREPEND "LINKER:--wrap=" OUTPUT_VARIABLE planted_options)
 file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/sim/tree_*.c)
 unit_test(sim_test_schedule ${PROJECT_SOURCE_DIR}/tests/sim/test_schedule.c schedule)

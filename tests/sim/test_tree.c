@@ -49,6 +49,15 @@ static void add_counts(const struct tree_counts *counts)
     sum.cuts += counts->cuts;
     sum.purged += counts->purged;
     sum.slid += counts->slid;
+    sum.notes += counts->notes;
+    sum.chosen += counts->chosen;
+    sum.distinct += counts->distinct;
+    sum.expanded += counts->expanded;
+    sum.kept += counts->kept;
+    sum.copies += counts->copies;
+    sum.interrupted += counts->interrupted;
+    sum.joint += counts->joint;
+    sum.crowds += counts->crowds;
     sum.preemptions += counts->preemptions;
     sum.context_tokens += counts->context_tokens;
     sum.context_cached += counts->context_cached;
@@ -67,6 +76,15 @@ static void print_counts(void)
         {"cut", sum.cuts},
         {"purged", sum.purged},
         {"behind a slid window", sum.slid},
+        {"joint casts", sum.joint},
+        {"casts of more than two", sum.crowds},
+        {"notes", sum.notes},
+        {"held to choices", sum.chosen},
+        {"begun distinctly", sum.distinct},
+        {"expanded", sum.expanded},
+        {"kept of them", sum.kept},
+        {"sessions imported", sum.copies},
+        {"nodes in them interrupted", sum.interrupted},
         {"stops", sum.stops},
         {"kills", sum.kills},
         {"power cuts", sum.power_cuts},
@@ -91,7 +109,10 @@ static bool is_rich(void)
     return sum.nodes > SEED_COUNT * 20 && sum.cuts > SEED_COUNT && sum.purged > SEED_COUNT &&
            sum.repeats > SEED_COUNT && sum.disk_faults > SEED_COUNT / 2 &&
            sum.device_restarts > 0 && sum.memory_faults > SEED_COUNT / 2 && sum.slid > SEED_COUNT &&
-           sum.preemptions > SEED_COUNT && sum.context_cached * 4 > sum.context_tokens;
+           sum.preemptions > SEED_COUNT && sum.context_cached * 4 > sum.context_tokens &&
+           sum.joint > SEED_COUNT / 4 && sum.crowds > SEED_COUNT && sum.notes > SEED_COUNT &&
+           sum.chosen > SEED_COUNT && sum.distinct > SEED_COUNT && sum.expanded > SEED_COUNT &&
+           sum.kept > SEED_COUNT / 2 && sum.copies > SEED_COUNT && sum.interrupted > SEED_COUNT / 2;
 }
 
 /* A daemon that ends itself must not end the simulator. */

@@ -1,4 +1,4 @@
-/* Operations that make nothing: cuts, heads, bookmarks, labels, marks. */
+/* Operations that make nothing: cuts, heads, bookmarks, notes, labels, marks. */
 #include <stdio.h>
 #include <string.h>
 
@@ -22,6 +22,7 @@ void change_cancel(void)
     enum status refused = STATUS_OK;
 
     play_look_at(&place);
+    play_as(&request, place.session);
     all = all || place.node == MODEL_ROOT;
     const struct model_session *session = &model->sessions[place.session];
     if (session->is_deleted || session->is_purged || (!all && model->nodes[place.node].is_purged)) {
@@ -56,6 +57,7 @@ void change_head(void)
     struct request request = play_request(REQUEST_HEAD);
 
     play_look_at(&place);
+    play_as(&request, place.session);
     request.u.head.session = playing.model.sessions[place.session].id;
     request.u.head.has_position = true;
     request.u.head.position = play_position(place);
@@ -80,6 +82,7 @@ void change_bookmark(void)
     enum status refused;
 
     play_look_at(&place);
+    play_as(&request, place.session);
     struct model_session *session = &playing.model.sessions[place.session];
     struct model_bookmark *mark = &session->bookmarks[choice];
     (void)snprintf(name, sizeof(name), "mark%u", choice);
@@ -107,6 +110,103 @@ void change_bookmark(void)
     }
 }
 
+/* The one at that place, or room for one; NULL: there is none. */
+static struct model_note *find_note(struct model_session *session, struct model_place place)
+{
+    struct model_note *free_note = NULL;
+
+    for (uint32_t i = 0; i < MODEL_NOTE_COUNT; i++) {
+        struct model_note *note = &session->notes[i];
+
+        if (note->is_there && note->node == place.node && note->offset == place.offset) {
+            return note;
+        }
+        free_note = note->is_there ? free_note : note;
+    }
+    return free_note;
+}
+
+static bool plays_plainly(const struct model_session *session)
+{
+    for (uint32_t i = 0; i < session->speaker_count; i++) {
+        if (session->members[i].card != CAST_NOBODY && model_play(session, i) != CAST_PLAIN) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void look_at_note(void *context, const struct reply *reply)
+{
+    const struct model_note *note = context;
+    const struct note_view *view = &reply->u.note;
+
+    if (reply->type == REPLY_NOTE &&
+        (view->is_there != (note != NULL) ||
+         (note != NULL && (!bytes_equal(view->text, bytes_of_text(note->text)) ||
+                           view->depth != note->depth || view->role != note->role)))) {
+        world_fail(&playing.world, "the note in force is not the one that must be");
+    }
+}
+
+static void ask_for_note(struct request *request, struct model_place place)
+{
+    const struct model_note *note = model_note_at(&playing.model, place);
+
+    play_tell("ask for the note at (%llu, %u)", (unsigned long long)request->u.note.position.node,
+              place.offset);
+    playing.world.look = look_at_note;
+    playing.world.look_context = (void *)(uintptr_t)note;
+    world_ask(&playing.world, request);
+    playing.world.look = NULL;
+    play_expect(play_check_place(place));
+}
+
+void change_note(void)
+{
+    static const char *const texts[] = {"", "rain", "a cab", "be brief"};
+    struct model_place place = play_pick_place();
+    struct request request = play_request(REQUEST_NOTE);
+    const uint32_t what = play_draw(8);
+    const char *text = texts[play_draw(4)];
+    enum status refused;
+
+    play_look_at(&place);
+    play_as(&request, place.session);
+    struct model_session *session = &playing.model.sessions[place.session];
+    struct model_note *note = find_note(session, place);
+    request.u.note.session = session->id;
+    request.u.note.has_position = true;
+    request.u.note.position = play_position(place);
+    if (note == NULL || what == 0) {
+        ask_for_note(&request, place);
+        return;
+    }
+    request.u.note.clear = what == 1;
+    request.u.note.has_text = what > 1;
+    request.u.note.text = bytes_of_text(text);
+    request.u.note.depth = play_draw(4);
+    request.u.note.role = play_draw(3);
+    refused = play_check_place(place);
+    if (refused == STATUS_OK && request.u.note.clear) {
+        refused = note->is_there ? STATUS_OK : STATUS_NOT_FOUND;
+    } else if (refused == STATUS_OK && plays_plainly(session)) {
+        refused = STATUS_CONFLICT;
+    }
+    play_tell("%s a note '%s', depth %u, role %u, at (%llu, %u) of session %llu",
+              request.u.note.clear ? "clear" : "set", text, request.u.note.depth,
+              request.u.note.role, (unsigned long long)request.u.note.position.node, place.offset,
+              (unsigned long long)session->id);
+    world_ask(&playing.world, &request);
+    play_expect(refused);
+    if (refused == STATUS_OK) {
+        playing.counts.notes++;
+        *note = (struct model_note){!request.u.note.clear, place.node,          place.offset,
+                                    request.u.note.depth,  request.u.note.role, ""};
+        memcpy(note->text, text, strlen(text));
+    }
+}
+
 void change_label(void)
 {
     struct request request = play_request(REQUEST_LABEL);
@@ -119,6 +219,7 @@ void change_label(void)
     struct model_node *node = &playing.model.nodes[at];
     (void)snprintf(text, sizeof(text), "%.*s", play_draw(3) == 0 ? 0 : 8, "label");
     text[0] = (char)(text[0] == '\0' ? '\0' : 'a' + play_draw(26));
+    play_as(&request, node->session);
     request.u.label.node = node->id;
     request.u.label.label = bytes_of_text(text);
     play_tell("label node %llu '%s'", (unsigned long long)node->id, text);
@@ -141,6 +242,12 @@ static void drop_purged(struct model_session *session)
             playing.model.nodes[mark->node].is_purged) {
             mark->name[0] = '\0';
         }
+    }
+    for (uint32_t i = 0; i < MODEL_NOTE_COUNT; i++) {
+        struct model_note *note = &session->notes[i];
+
+        note->is_there = note->is_there &&
+                         (note->node == MODEL_ROOT || !playing.model.nodes[note->node].is_purged);
     }
 }
 
@@ -201,6 +308,7 @@ void change_mark(enum tree_kind kind)
     struct model_place place = {model->nodes[at].session, at, 0};
     enum status refused = STATUS_OK;
     play_look_at(&place);
+    play_as(&request, place.session);
     request.u.nodes.nodes = &model->nodes[at].id;
     request.u.nodes.count = 1;
     if (model->nodes[at].is_purged || model->sessions[place.session].is_deleted) {
@@ -218,122 +326,4 @@ void change_mark(enum tree_kind kind)
     if (refused == STATUS_OK) {
         apply_mark(kind, at);
     }
-}
-
-/* ---- sessions ---- */
-
-static enum status check_session_purge(int at)
-{
-    const struct tree_model *model = &playing.model;
-
-    if (!model->sessions[at].is_deleted) {
-        return STATUS_CONFLICT;
-    }
-    for (int i = 0; i < model->count; i++) {
-        if (model->nodes[i].session == at && !model->nodes[i].is_purged &&
-            !model->nodes[i].has_ended) {
-            return STATUS_AGAIN; /* nobody can see whether they have ended */
-        }
-    }
-    return STATUS_OK;
-}
-
-static void purge_session(int at)
-{
-    struct tree_model *model = &playing.model;
-
-    model->sessions[at].is_purged = model->sessions[at].is_deleted = true;
-    for (int i = 0; i < model->count; i++) {
-        if (model->nodes[i].session == at) {
-            model->nodes[i].is_purged = model->nodes[i].has_ended = true;
-        }
-    }
-}
-
-static void session_set(struct model_session *session)
-{
-    struct request request = play_request(REQUEST_SESSION_SET);
-    char text[8] = {0};
-
-    (void)snprintf(text, sizeof(text), "tree%u", play_draw(100));
-    request.u.session_set.session = session->id;
-    request.u.session_set.has_label = true;
-    request.u.session_set.label = bytes_of_text(text);
-    play_tell("label session %llu '%s'", (unsigned long long)session->id, text);
-    world_ask(&playing.world, &request);
-    play_expect(session->is_deleted ? STATUS_NOT_FOUND : STATUS_OK);
-    if (!session->is_deleted) {
-        memcpy(session->label, text, sizeof(text));
-    }
-}
-
-void change_session(void)
-{
-    struct tree_model *model = &playing.model;
-    struct request request = play_request(REQUEST_SESSION_DELETE);
-    const int at = play_pick_session();
-    struct model_session *session = &model->sessions[at];
-    const uint32_t what = play_draw(8);
-    enum status refused = session->is_purged ? STATUS_NOT_FOUND : STATUS_OK;
-
-    if (what < 4) {
-        session_set(session);
-        return;
-    }
-    check_session(&playing.world, model, at);
-    request.u.session_delete.session = session->id;
-    request.u.session_delete.undo = session->is_deleted && what != 7;
-    request.u.session_delete.purge = what == 7;
-    if (what == 7 && refused == STATUS_OK) {
-        refused = check_session_purge(at);
-    }
-    play_tell("%s session %llu",
-              what == 7                       ? "purge"
-              : request.u.session_delete.undo ? "undelete"
-                                              : "delete",
-              (unsigned long long)session->id);
-    world_ask(&playing.world, &request);
-    if (refused == STATUS_AGAIN) {
-        refused = playing.world.has_error ? STATUS_CONFLICT : STATUS_OK;
-    }
-    play_expect(refused);
-    if (refused != STATUS_OK) {
-        return;
-    }
-    if (what == 7) {
-        purge_session(at);
-    } else {
-        session->is_deleted = !request.u.session_delete.undo;
-    }
-    for (int i = 0; i < model->count && session->is_deleted; i++) {
-        if (model->nodes[i].session == at && !model->nodes[i].has_ended) {
-            model->nodes[i].may_be_cut = true;
-        }
-    }
-}
-
-/* A plain session gets a second human, then a second persona. */
-void change_cast(void)
-{
-    struct request request = play_request(REQUEST_SESSION_SET);
-    const int at = play_pick_session();
-    struct model_session *session = &playing.model.sessions[at];
-    struct request_member member = {0};
-
-    if (!session->is_plain || session->speaker_count == 4) {
-        return;
-    }
-    if (session->speaker_count == 2) {
-        member.name = bytes_of_text("sam");
-    } else {
-        member.persona = playing.personas[2];
-    }
-    request.u.session_set.session = session->id;
-    request.u.session_set.members = &member;
-    request.u.session_set.member_count = 1;
-    play_tell("speaker %u joins session %llu", session->speaker_count,
-              (unsigned long long)session->id);
-    world_ask(&playing.world, &request);
-    play_expect(session->is_deleted ? STATUS_NOT_FOUND : STATUS_OK);
-    session->speaker_count += !session->is_deleted;
 }

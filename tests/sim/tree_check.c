@@ -13,6 +13,7 @@ struct checking {
     int session;
     int order[MODEL_NODE_COUNT]; /* the nodes that must come, in that order */
     uint32_t count, at;
+    uint32_t uid;
     bool end;
 };
 
@@ -40,7 +41,10 @@ static void check_place(const struct checking *checking, const struct model_node
     if (view->speaker != node->speaker || view->opens_turn != node->opens_turn) {
         differs(checking, node, "turn");
     }
-    if (view->origin != node->origin || view->original != node->original) {
+    const uint64_t original =
+        node->original == MODEL_ROOT ? 0 : checking->model->nodes[node->original].id;
+
+    if (view->origin != node->origin || view->original != original) {
         differs(checking, node, "origin");
     }
     if (view->is_deleted != node->is_deleted) {
@@ -52,7 +56,11 @@ static void check_place(const struct checking *checking, const struct model_node
     if (node->origin == ORIGIN_SAMPLED &&
         (view->seed != node->seed || view->context_token_count != node->context_count ||
          view->turns_left_out != node->first_turn)) {
-        differs(checking, node, "seed or context");
+        world_fail(checking->world,
+                   "node %llu: it has %u context tokens from turn %u, it should have %u from turn "
+                   "%u, or its seed differs",
+                   (unsigned long long)node->id, view->context_token_count, view->turns_left_out,
+                   node->context_count, node->first_turn);
     }
 }
 
@@ -90,6 +98,25 @@ static void check_numbers(const struct checking *checking, const struct model_no
     }
 }
 
+/* The nodes of a session that was imported have their ids in the order in which they were made. */
+static void learn_copies(const struct checking *checking, const struct model_node *of, uint64_t id)
+{
+    struct tree_model *model = checking->model;
+
+    for (const struct model_node *node = model->nodes; node < of; node++) {
+        id -= node->session == checking->session;
+    }
+    for (int i = 0; i < model->count; i++) {
+        if (model->nodes[i].session == checking->session) {
+            if (model_find(model, id) != MODEL_ROOT) {
+                world_fail(checking->world, "node %llu is made a second time",
+                           (unsigned long long)id);
+            }
+            model->nodes[i].id = id++;
+        }
+    }
+}
+
 static void check_text(const struct checking *checking, const struct model_node *node,
                        const struct node_view *view)
 {
@@ -104,6 +131,40 @@ static void check_text(const struct checking *checking, const struct model_node 
     }
 }
 
+/* What was marked behind the end of a file's node is at its end; of notes the last one is. */
+static void draw_marks_in(struct tree_model *model, const struct model_node *node)
+{
+    struct model_session *session = &model->sessions[node->session];
+    const int at = (int)(node - model->nodes);
+    struct model_note *last = NULL;
+
+    for (uint32_t i = 0; i < MODEL_BOOKMARK_COUNT; i++) {
+        struct model_bookmark *mark = &session->bookmarks[i];
+
+        if (mark->name[0] != '\0' && mark->node == at && mark->offset > node->count) {
+            mark->offset = node->count;
+        }
+    }
+    for (uint32_t i = 0; i < MODEL_NOTE_COUNT; i++) {
+        struct model_note *note = &session->notes[i];
+
+        if (!note->is_there || note->node != at || note->offset < node->count) {
+            continue;
+        }
+        if (last != NULL && last->offset > note->offset) {
+            note->is_there = false;
+            continue;
+        }
+        if (last != NULL) {
+            last->is_there = false;
+        }
+        last = note;
+    }
+    if (last != NULL) {
+        last->offset = node->count;
+    }
+}
+
 /* Where a cut fell is for the daemon to say, to the byte: behind what was shown, and before any
  * stop. The rest follows. */
 static void take_cut(const struct checking *checking, struct model_node *node,
@@ -111,15 +172,18 @@ static void take_cut(const struct checking *checking, struct model_node *node,
 {
     uint8_t text[MODEL_CONTENT_MAX * 4];
 
-    if (!node->may_be_cut) {
+    if (!node->may_be_cut && view->finish == NODE_CUT) {
         differs(checking, node, "end (nobody has cut it)");
     } else if (view->text_bytes > model_show(checking->model, node->ids, node->count, text) ||
                view->sampled_count > node->sampled_count) {
         differs(checking, node, "cut");
     } else {
-        node->finish = NODE_CUT;
+        node->finish = view->finish;
         node->sampled_count = view->sampled_count;
         model_cut(checking->model, node, view->text_bytes);
+        if (node->is_copy) {
+            draw_marks_in(checking->model, node);
+        }
     }
 }
 
@@ -132,9 +196,10 @@ static void check_content(const struct checking *checking, struct model_node *no
     if (view->content_count < node->seen || view->content_count < need ||
         view->text_bytes < node->seen_bytes) {
         differs(checking, node, "content (less than before)");
-    } else if (is_going && node->has_ended) {
+    } else if (is_going && (node->has_ended || node->is_copy)) {
         differs(checking, node, "end (it had one)");
-    } else if (!is_going && !node->has_ended && view->finish == NODE_CUT) {
+    } else if (!is_going && !node->has_ended &&
+               (view->finish == NODE_CUT || (node->is_copy && view->finish == NODE_INTERRUPTED))) {
         take_cut(checking, node, view);
     }
     if (!is_going && (view->finish != node->finish || view->content_count != node->count ||
@@ -158,6 +223,9 @@ static void check_node(struct checking *checking, const struct node_view *view)
         return;
     }
     node = &checking->model->nodes[checking->order[checking->at++]];
+    if (node->id == 0) {
+        learn_copies(checking, node, view->id);
+    }
     if (view->id != node->id || view->session != checking->model->sessions[node->session].id) {
         world_fail(checking->world, "node %llu came where %llu should",
                    (unsigned long long)view->id, (unsigned long long)node->id);
@@ -257,7 +325,7 @@ static void check_head(const struct checking *checking)
         session->head == MODEL_ROOT ? NULL : &checking->model->nodes[session->head];
     const uint32_t count = node != NULL ? node->seen : 0;
     const uint32_t offset = session->head_offset < count ? session->head_offset : count;
-    struct request request = {.type = REQUEST_HEAD, .uid = WORLD_UID};
+    struct request request = {.type = REQUEST_HEAD, .uid = session->uid};
 
     request.u.head.session = session->id;
     world_ask(checking->world, &request);
@@ -274,7 +342,8 @@ static void check_head(const struct checking *checking)
 
 static void walk(struct checking *checking)
 {
-    struct request request = {.type = REQUEST_WALK, .uid = WORLD_UID};
+    struct request request = {.type = REQUEST_WALK,
+                              .uid = checking->model->sessions[checking->session].uid};
 
     request.u.walk = (struct request_walk){
         .session = checking->model->sessions[checking->session].id,
@@ -300,7 +369,7 @@ static void walk(struct checking *checking)
 
 void check_session(struct tree_world *world, struct tree_model *model, int session)
 {
-    struct request request = {.type = REQUEST_BOOKMARK_LIST, .uid = WORLD_UID};
+    struct request request = {.type = REQUEST_BOOKMARK_LIST, .uid = model->sessions[session].uid};
     struct checking checking = {.world = world, .model = model, .session = session};
 
     if (model->sessions[session].is_deleted || world->problem[0] != '\0') {
@@ -320,6 +389,23 @@ void check_session(struct tree_world *world, struct tree_model *model, int sessi
 
 /* ---- all of them ---- */
 
+static bool is_cast(const struct model_session *session, const struct session_view *view)
+{
+    if (view->cast_count != session->speaker_count || view->owner_uid != session->uid ||
+        (view->group_mode == GROUP_JOINT) != session->is_joint) {
+        return false;
+    }
+    for (uint32_t i = 0; i < view->cast_count; i++) {
+        const struct model_member *member = &session->members[i];
+
+        if (!bytes_equal(view->cast[i].name, bytes_of_text(member->name)) ||
+            (view->cast[i].persona != 0) != (member->card != CAST_NOBODY)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static void check_listed(struct checking *checking, const struct session_view *view)
 {
     const struct model_session *session = &checking->model->sessions[checking->at];
@@ -330,9 +416,21 @@ static void check_listed(struct checking *checking, const struct session_view *v
     }
     if (view->id != session->id || view->is_deleted != session->is_deleted ||
         view->node_count != count || !bytes_equal(view->label, bytes_of_text(session->label)) ||
-        view->seed != session->seed) {
+        view->seed != session->seed || !is_cast(session, view)) {
         world_fail(checking->world, "session %llu is listed as what it is not",
                    (unsigned long long)session->id);
+    }
+}
+
+/* To the next one that its owner must see. */
+static void skip_unlisted(struct checking *checking)
+{
+    const struct tree_model *model = checking->model;
+
+    while ((int)checking->at < model->session_count &&
+           (model->sessions[checking->at].is_purged ||
+            model->sessions[checking->at].uid != checking->uid)) {
+        checking->at++;
     }
 }
 
@@ -341,10 +439,7 @@ static void look_at_list(void *context, const struct reply *reply)
     struct checking *checking = context;
 
     for (uint32_t i = 0; reply->type == REPLY_SESSION_LIST && i < reply->u.sessions.count; i++) {
-        while ((int)checking->at < checking->model->session_count &&
-               checking->model->sessions[checking->at].is_purged) {
-            checking->at++;
-        }
+        skip_unlisted(checking);
         if ((int)checking->at == checking->model->session_count) {
             world_fail(checking->world, "a session is listed that should not be there");
             return;
@@ -354,26 +449,31 @@ static void look_at_list(void *context, const struct reply *reply)
     }
 }
 
-void check_all(struct tree_world *world, struct tree_model *model)
+static void check_list(struct tree_world *world, struct tree_model *model, uint32_t uid)
 {
-    struct request request = {.type = REQUEST_SESSION_LIST, .uid = WORLD_UID};
-    struct checking checking = {.world = world, .model = model};
+    struct request request = {.type = REQUEST_SESSION_LIST, .uid = uid};
+    struct checking checking = {.world = world, .model = model, .uid = uid};
 
-    for (int i = 0; i < model->session_count; i++) {
-        check_session(world, model, i);
-    }
     request.u.page.count = 64;
     request.u.page.deleted = true;
     world->look = look_at_list;
     world->look_context = &checking;
     world_ask(world, &request);
     world->look = NULL;
-    for (; (int)checking.at < model->session_count; checking.at++) {
-        if (!model->sessions[checking.at].is_purged) {
-            world_fail(world, "session %llu is not listed",
-                       (unsigned long long)model->sessions[checking.at].id);
-        }
+    skip_unlisted(&checking);
+    if ((int)checking.at < model->session_count) {
+        world_fail(world, "session %llu is not listed",
+                   (unsigned long long)model->sessions[checking.at].id);
     }
+}
+
+void check_all(struct tree_world *world, struct tree_model *model)
+{
+    for (int i = 0; i < model->session_count; i++) {
+        check_session(world, model, i);
+    }
+    check_list(world, model, WORLD_UID);
+    check_list(world, model, WORLD_UID + 1);
 }
 
 void check_restarted(struct tree_model *model)

@@ -1,11 +1,11 @@
-/* Operations that make nodes and sessions. */
+/* Operations that make nodes. */
 #include <string.h>
 
 #include "sim/tree_playing.h"
 
 enum { PATH_TOKEN_MAX = 1200 };
 
-static bool is_too_long(struct model_place place)
+bool make_is_short(struct model_place place)
 {
     const struct model_path path = model_path_of(&playing.model, place);
     uint32_t count = 0;
@@ -13,13 +13,13 @@ static bool is_too_long(struct model_place place)
     for (uint32_t i = 0; i < path.count; i++) {
         count += path.counts[i];
     }
-    return count > PATH_TOKEN_MAX;
+    return count <= PATH_TOKEN_MAX;
 }
 
 /* ---- what is made ---- */
 
 /* The nodes that the request has made, in its order, get their ids. */
-static void learn_ids(int first)
+void make_learn(int first)
 {
     const uint32_t made = (uint32_t)(playing.model.count - first);
 
@@ -38,39 +38,16 @@ static void learn_ids(int first)
     }
 }
 
-static void move_head(int session, int node)
+void make_move_head(int session, int node)
 {
     playing.model.sessions[session].head = node;
     playing.model.sessions[session].head_offset = OFFSET_END;
 }
 
-void make_session(void)
-{
-    struct model_session *session = &playing.model.sessions[playing.model.session_count];
-    struct request request = play_request(REQUEST_SESSION_OPEN);
-
-    if (playing.model.session_count == MODEL_SESSION_COUNT) {
-        return;
-    }
-    *session = (struct model_session){.head = MODEL_ROOT, .speaker_count = 2};
-    session->is_plain = play_draw(2) == 0;
-    session->seed = play_draw(3); /* sessions share seeds, and not their noise */
-    session->context_tokens = 64 + play_draw(129);
-    request.u.session_open.persona = playing.personas[!session->is_plain];
-    request.u.session_open.has_seed = true;
-    request.u.session_open.seed = session->seed;
-    request.u.session_open.context_tokens = session->context_tokens;
-    play_tell("open a session, %s, seed %llu, %u tokens", session->is_plain ? "plain" : "chat",
-              (unsigned long long)session->seed, session->context_tokens);
-    play_ask(&request, true);
-    play_expect(STATUS_OK);
-    session->id = playing.world.id;
-    playing.model.session_count++;
-}
-
 /* ---- replies ---- */
 
-static struct model_reply draw_reply(struct model_place place, uint32_t speaker, bool opens_turn)
+static struct model_reply draw_reply(struct model_place place, uint32_t speaker, bool opens_turn,
+                                     uint32_t n)
 {
     struct model_reply reply = {
         .place = place,
@@ -81,8 +58,13 @@ static struct model_reply draw_reply(struct model_place place, uint32_t speaker,
         .has_raw_seed = play_draw(6) == 0,
         .raw_seed = play_draw(1000),
         .max_tokens = play_draw(3) == 0 ? 1 + play_draw(4) : 1 + play_draw(MODEL_SAMPLED_MAX),
+        .choice_count = play_draw(6) == 0 ? 1 + play_draw(MODEL_CHOICE_COUNT) : 0,
+        .is_distinct = n > 1 && play_draw(4) == 0,
     };
 
+    for (uint32_t i = 0; i < reply.choice_count; i++) {
+        reply.choices[i] = tree_words_choice(play_draw(8));
+    }
     if (play_draw(2) == 0) {
         reply.stop = tree_words_stop(play_draw(8));
     }
@@ -104,6 +86,9 @@ static struct request_generation generation_of(const struct model_reply *reply, 
     generation.sampler.ignore_end = reply->ignores_end;
     generation.sampler.has_max_tokens = true;
     generation.sampler.max_tokens = reply->max_tokens;
+    generation.distinct_first = reply->is_distinct;
+    generation.sampler.rule.choices = reply->choices;
+    generation.sampler.rule.choice_count = reply->choice_count;
     if (reply->stop.size > 0) {
         generation.sampler.stops = &reply->stop;
         generation.sampler.stop_count = 1;
@@ -118,6 +103,24 @@ struct preface {
     bool opens_turn;
 };
 
+/* A text that enters as that speaker's. */
+static struct model_node *give_text(struct model_place place, const struct preface *preface)
+{
+    struct tree_model *model = &playing.model;
+    char text[MODEL_TEXT_MAX] = "";
+    uint32_t ids[MODEL_CONTENT_MAX];
+    uint32_t count, size = 0;
+
+    if (preface->opens_turn) {
+        model_render(&model->sessions[place.session],
+                     model_lead(&model->sessions[place.session], preface->speaker), text);
+        size = (uint32_t)strlen(text);
+    }
+    memcpy(text + size, preface->text.data, preface->text.size);
+    count = model_encode(model, bytes_of(text, size + preface->text.size), true, ids);
+    return model_give(model, place, preface->speaker, preface->opens_turn, ids, count);
+}
+
 /* Asks for n replies behind the prefaces, and says what must come of it. */
 static void reply_behind(struct request *request, struct model_reply reply, uint32_t n,
                          const struct preface *prefaces, uint32_t count, enum status refused)
@@ -125,31 +128,43 @@ static void reply_behind(struct request *request, struct model_reply reply, uint
     struct tree_model *model = &playing.model;
     const int first = model->count;
     const bool may_die = play_has_ended(reply.place);
-    uint32_t ids[MODEL_CONTENT_MAX], first_turn;
 
     for (uint32_t i = 0; i < count && refused == STATUS_OK; i++) {
-        const uint32_t size = model_encode(model, prefaces[i].text, true, ids);
+        const struct model_node *given = give_text(reply.place, &prefaces[i]);
 
-        model_give(model, reply.place, prefaces[i].speaker, prefaces[i].opens_turn, ids, size);
         reply.place.node = model->count - 1;
-        reply.place.offset = size;
+        reply.place.offset = given->count;
     }
-    if (refused == STATUS_OK && model_context(model, &reply, NULL, &first_turn) == 0) {
+    if (refused == STATUS_OK && model_context(model, &reply)->count == 0) {
         refused = STATUS_LIMIT;
     }
-    model->count = refused == STATUS_OK ? model->count : first;
+    const int given_end = model->count;
+    model->count = first; /* not there before the answer */
     play_ask(request, may_die);
     play_expect(refused);
     if (refused != STATUS_OK || playing.world.problem[0] != '\0') {
-        model->count = first;
         return;
     }
-    const int given = model->count - first;
+    model->count = given_end;
     for (uint32_t i = 0; i < n; i++) {
         model_generate(model, &reply, i);
     }
-    learn_ids(first);
-    move_head(reply.place.session, first + given);
+    playing.counts.chosen += reply.choice_count > 0 ? n : 0;
+    playing.counts.distinct += reply.is_distinct ? n : 0;
+    make_learn(first);
+    make_move_head(reply.place.session, given_end);
+}
+
+static void tell_reply(const char *how, struct position position, const struct model_reply *reply,
+                       uint32_t n, bool has_prefix)
+{
+    play_tell("%s at (%llu, %u) in session %llu by speaker %u, %u replies of %u tokens, stop "
+              "'%.*s', %u choices%s%s",
+              how, (unsigned long long)position.node, reply->place.offset,
+              (unsigned long long)playing.model.sessions[reply->place.session].id, reply->speaker,
+              n, reply->max_tokens, (int)reply->stop.size, (const char *)reply->stop.data,
+              reply->choice_count, reply->is_distinct ? ", distinct" : "",
+              has_prefix ? ", with a prefix" : "");
 }
 
 void make_say(void)
@@ -159,25 +174,29 @@ void make_say(void)
     struct request request = play_request(REQUEST_SAY);
     const uint32_t n = 1 + play_draw(3);
     const bool has_prefix = play_draw(4) == 0;
+    const uint32_t speaker = play_draw(2) == 0 ? 1 : play_draw_speaker(place);
 
     play_look_at(&place);
-    if (is_too_long(place)) {
+    play_as(&request, place.session);
+    if (!make_is_short(place)) {
         return;
     }
-    const struct model_reply reply = draw_reply(place, 1, !has_prefix);
+    prefaces[0].speaker = play_draw(2) == 0 ? 0 : play_draw_speaker(place);
+    const struct model_reply reply = draw_reply(place, speaker, !has_prefix, n);
     request.u.say.session = playing.model.sessions[place.session].id;
     request.u.say.has_position = true;
     request.u.say.position = play_position(place);
+    request.u.say.speaker = prefaces[0].speaker;
     request.u.say.text = prefaces[0].text;
+    request.u.say.has_reply_speaker = speaker != 1;
+    request.u.say.reply_speaker = speaker;
     request.u.say.generation = generation_of(&reply, n);
     if (has_prefix) {
-        prefaces[1] = (struct preface){tree_words_text(play_draw(8)), 1, true};
+        prefaces[1] = (struct preface){tree_words_text(play_draw(8)), speaker, true};
         request.u.say.generation.prefix = prefaces[1].text;
     }
-    play_tell("say at (%llu, %u) in session %llu, %u replies of %u tokens, stop '%.*s'%s",
-              (unsigned long long)request.u.say.position.node, place.offset,
-              (unsigned long long)request.u.say.session, n, reply.max_tokens, (int)reply.stop.size,
-              (const char *)reply.stop.data, has_prefix ? ", with a prefix" : "");
+    play_tell("speaker %u says ", prefaces[0].speaker);
+    tell_reply("a text", request.u.say.position, &reply, n, has_prefix);
     reply_behind(&request, reply, n, prefaces, 1 + has_prefix, play_check_place(place));
 }
 
@@ -189,20 +208,16 @@ void make_generate(void)
     const uint32_t n = 1 + play_draw(3);
     const bool continues = play_draw(3) == 0;
     const bool has_prefix = play_draw(5) == 0;
-    uint32_t speaker = play_draw(4) > 0 ? 1 : play_draw_speaker(place);
+    uint32_t speaker = play_draw(3) > 0 ? 1 : play_draw_speaker(place);
     enum status refused;
 
     play_look_at(&place);
-    if (is_too_long(place)) {
+    play_as(&request, place.session);
+    if (!make_is_short(place)) {
         return;
     }
-    refused = play_check_place(place);
-    if (continues && place.node != MODEL_ROOT) {
-        speaker = playing.model.nodes[place.node].speaker;
-    } else if (continues && refused == STATUS_OK) {
-        refused = STATUS_CONFLICT;
-    }
-    const struct model_reply reply = draw_reply(place, speaker, !continues && !has_prefix);
+    refused = play_check_turn(place, continues, &speaker);
+    const struct model_reply reply = draw_reply(place, speaker, !continues && !has_prefix, n);
     request.u.generate.session = playing.model.sessions[place.session].id;
     request.u.generate.has_position = true;
     request.u.generate.position = play_position(place);
@@ -214,11 +229,8 @@ void make_generate(void)
         prefix = (struct preface){tree_words_text(play_draw(8)), speaker, !continues};
         request.u.generate.generation.prefix = prefix.text;
     }
-    play_tell(
-        "%s at (%llu, %u) in session %llu by speaker %u, %u replies of %u tokens, stop '%.*s'%s",
-        continues ? "continue" : "generate", (unsigned long long)request.u.generate.position.node,
-        place.offset, (unsigned long long)request.u.generate.session, speaker, n, reply.max_tokens,
-        (int)reply.stop.size, (const char *)reply.stop.data, has_prefix ? ", with a prefix" : "");
+    tell_reply(continues ? "continue" : "generate", request.u.generate.position, &reply, n,
+               has_prefix);
     reply_behind(&request, reply, n, &prefix, has_prefix, refused);
 }
 
@@ -228,20 +240,16 @@ void make_append(void)
     struct model_place place = play_pick_place();
     struct request request = play_request(REQUEST_APPEND);
     const bool continues = play_draw(3) == 0;
-    uint32_t speaker = play_draw_speaker(place), ids[MODEL_CONTENT_MAX];
+    uint32_t speaker = play_draw_speaker(place);
     const int first = model->count;
     enum status refused;
 
     play_look_at(&place);
-    if (is_too_long(place)) {
+    play_as(&request, place.session);
+    if (!make_is_short(place)) {
         return;
     }
-    refused = play_check_place(place);
-    if (continues && place.node != MODEL_ROOT) {
-        speaker = model->nodes[place.node].speaker;
-    } else if (continues && refused == STATUS_OK) {
-        refused = STATUS_CONFLICT;
-    }
+    refused = play_check_turn(place, continues, &speaker);
     request.u.append.session = model->sessions[place.session].id;
     request.u.append.has_position = true;
     request.u.append.position = play_position(place);
@@ -255,11 +263,11 @@ void make_append(void)
     play_ask(&request, play_has_ended(place));
     play_expect(refused);
     if (refused == STATUS_OK && playing.world.problem[0] == '\0') {
-        const uint32_t count = model_encode(model, request.u.append.text, true, ids);
+        const struct preface preface = {request.u.append.text, speaker, !continues};
 
-        model_give(model, place, speaker, !continues, ids, count);
-        learn_ids(first);
-        move_head(place.session, first);
+        give_text(place, &preface);
+        make_learn(first);
+        make_move_head(place.session, first);
     }
 }
 
@@ -291,7 +299,7 @@ static bool carry(const struct model_edit *edit, int edited, struct model_place 
         struct model_node *made =
             model_give(model, place, from->speaker, from->opens_turn, from->ids, path.counts[i]);
         made->origin = ORIGIN_EDITED;
-        made->original = from->id;
+        made->original = path.nodes[i];
         place.node = model->count - 1;
     }
     return true;
@@ -315,6 +323,7 @@ void make_edit(void)
     enum status refused;
 
     play_look_at(&place);
+    play_as(&request, place.session);
     if (place.node == MODEL_ROOT) {
         return;
     }
@@ -349,7 +358,7 @@ void make_edit(void)
             node->speaker, node->opens_turn, made.ids, made.count);
 
         copy->origin = ORIGIN_EDITED;
-        copy->original = node->id;
+        copy->original = place.node;
         if (request.u.edit.carry && !carry(&made, place.node, head)) {
             refused = STATUS_CONFLICT;
         }
@@ -364,7 +373,7 @@ void make_edit(void)
     play_expect(refused);
     if (refused == STATUS_OK && playing.world.problem[0] == '\0') {
         model->count = count;
-        learn_ids(first);
-        move_head(place.session, model->count - 1);
+        make_learn(first);
+        make_move_head(place.session, model->count - 1);
     }
 }

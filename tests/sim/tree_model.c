@@ -29,6 +29,7 @@ void model_init(struct tree_model *model, const struct tokenizer *tokenizer)
 {
     memset(model, 0, sizeof(*model));
     model->tokenizer = tokenizer;
+    model->vocabulary_count = tokenizer_vocabulary(tokenizer)->token_count;
     CHECK(tokenizer_scratch_create(tokenizer, &model->scratch) == STATUS_OK);
     for (int i = 0; i < 4; i++) {
         model->step_counts[i / 2][i % 2] = count_steps(tokenizer, i / 2 == 1, i % 2 == 1);
@@ -144,187 +145,33 @@ uint32_t model_show(const struct tree_model *model, const uint32_t *ids, uint32_
     return size;
 }
 
-/* ---- contexts ---- */
+/* ---- looks ---- */
 
-struct writing {
-    struct tree_model *model;
-    uint32_t *ids; /* NULL: counted only */
-    uint32_t count;
-};
-
-static void write_ids(struct writing *writing, const uint32_t *ids, uint32_t count)
+static struct fake_expectation behind(const uint32_t *ids, uint32_t count)
 {
-    CHECK(writing->count + count <= MODEL_CONTEXT_MAX);
-    if (writing->ids != NULL && count > 0) {
-        memcpy(writing->ids + writing->count, ids, count * sizeof(*ids));
-    }
-    writing->count += count;
+    return (struct fake_expectation){.ids = ids, .count = count, .history = ids};
 }
 
-static void write_frame(struct writing *writing, const char *text)
-{
-    uint32_t ids[64];
-    uint32_t count = 0;
-
-    CHECK(tokenizer_encode_special(writing->model->tokenizer, writing->model->scratch,
-                                   bytes_of_text(text), false, ids, 64, &count) == STATUS_OK);
-    write_ids(writing, ids, count);
-}
-
-/* speaker 0 is the human, 1 the persona. */
-static void write_turn_start(struct writing *writing, bool is_plain, bool is_first,
-                             uint32_t speaker)
-{
-    if (!is_plain) {
-        write_frame(writing, is_first ? "" : "<|im_end|>\n");
-        write_frame(writing, speaker == 0 ? "<|im_start|>user\n" : "<|im_start|>assistant\n");
-    }
-}
-
-static uint32_t turn_count(const struct tree_model *model, const struct model_path *path)
-{
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < path->count; i++) {
-        count += i == 0 || model->nodes[path->nodes[i]].opens_turn;
-    }
-    return count;
-}
-
-/* Turns from number `first` on, and the frame of the turn to come. */
-static void write_turns(struct writing *writing, const struct model_reply *reply,
-                        const struct model_path *path, uint32_t first)
-{
-    const struct tree_model *model = writing->model;
-    const bool is_plain = model->sessions[reply->place.session].is_plain;
-    uint32_t turn = 0;
-    bool is_first = true;
-
-    for (uint32_t i = 0; i < path->count; i++) {
-        const struct model_node *node = &model->nodes[path->nodes[i]];
-        const bool opens = i == 0 || node->opens_turn;
-
-        turn += i > 0 && opens;
-        if (turn < first) {
-            continue;
-        }
-        if (opens) {
-            write_turn_start(writing, is_plain, is_first, node->speaker);
-            is_first = false;
-        }
-        write_ids(writing, node->ids, path->counts[i]);
-    }
-    if (reply->opens_turn) {
-        write_turn_start(writing, is_plain, is_first, reply->speaker);
-    }
-}
-
-/* Nothing stands before the first token that a model samples, so it gets one to start from. */
-static bool needs_start(const struct tree_model *model, const struct model_path *path)
-{
-    for (uint32_t i = 0; i < path->count; i++) {
-        if (path->counts[i] > 0) {
-            return model->nodes[path->nodes[i]].origin == ORIGIN_SAMPLED;
-        }
-    }
-    return true;
-}
-
-static uint32_t write_prompt(struct writing *writing, bool is_plain, bool has_start)
-{
-    const uint32_t start =
-        tokenizer_find(writing->model->tokenizer, bytes_of_text("<|endoftext|>"));
-
-    if (!is_plain) {
-        write_frame(writing, "<|im_start|>system\nbe kind<|im_end|>\n");
-    } else if (has_start) {
-        write_ids(writing, &start, 1);
-    }
-    return writing->count;
-}
-
-/* The cut of the nearest reply on the way that the same speaker gave. */
-static uint32_t inherited_turn(const struct tree_model *model, const struct model_path *path,
-                               uint32_t speaker)
-{
-    for (uint32_t i = path->count; i > 0; i--) {
-        const struct model_node *node = &model->nodes[path->nodes[i - 1]];
-
-        if (node->origin == ORIGIN_SAMPLED && node->speaker == speaker) {
-            return node->first_turn;
-        }
-    }
-    return 0;
-}
-
-static uint32_t tokens_from(struct tree_model *model, const struct model_reply *reply,
-                            const struct model_path *path, uint32_t first)
-{
-    struct writing writing = {model, NULL, 0};
-
-    write_turns(&writing, reply, path, first);
-    return writing.count;
-}
-
-/* While turns and reply fit the room nothing moves; then whole turns go until half of it is free.
- * UINT32_MAX: what must stay does not fit. */
-static uint32_t place_window(struct tree_model *model, const struct model_reply *reply,
-                             const struct model_path *path, uint32_t room)
-{
-    const uint32_t turns = turn_count(model, path);
-    const uint32_t stay = reply->opens_turn ? 1 : 2;
-    const uint32_t last = turns > stay ? turns - stay : 0;
-    const uint32_t reserve = reply->max_tokens < room / 2 ? reply->max_tokens : room / 2;
-    uint32_t first = inherited_turn(model, path, reply->speaker);
-
-    first = first < last ? first : last;
-    if (tokens_from(model, reply, path, first) + reserve > room) {
-        while (first < last && tokens_from(model, reply, path, first) > room - room / 2) {
-            first++;
-        }
-    }
-    return tokens_from(model, reply, path, first) < room ? first : UINT32_MAX;
-}
-
-uint32_t model_context(struct tree_model *model, const struct model_reply *reply, uint32_t *ids,
-                       uint32_t *first_turn)
-{
-    const struct model_session *session = &model->sessions[reply->place.session];
-    const struct model_path path = model_path_of(model, reply->place);
-    const bool has_start = session->is_plain && needs_start(model, &path);
-    struct writing counting = {model, NULL, 0};
-    struct writing writing = {model, ids, 0};
-    const uint32_t prompt_count = write_prompt(&counting, session->is_plain, has_start);
-
-    *first_turn = place_window(model, reply, &path, session->context_tokens - prompt_count);
-    if (*first_turn == UINT32_MAX) {
-        return 0;
-    }
-    write_prompt(&writing, session->is_plain, has_start && *first_turn == 0);
-    write_turns(&writing, reply, &path, *first_turn);
-    return writing.count;
-}
-
-bool model_has_room(struct tree_model *model, const struct model_reply *reply)
-{
-    uint32_t first_turn;
-
-    return model_context(model, reply, NULL, &first_turn) > 0;
-}
-
-void model_look(struct tree_model *model, const struct model_reply *reply, uint32_t token,
+void model_look(const struct tree_model *model, const uint32_t *ids, uint32_t count, uint32_t token,
                 float *logprob, float *entropy)
 {
-    static uint32_t ids[MODEL_CONTEXT_MAX];
-    uint32_t first_turn;
-    const uint32_t count = model_context(model, reply, ids, &first_turn);
-    const struct fake_expectation of = {.ids = ids, .count = count, .history = ids};
+    const struct fake_expectation of = behind(ids, count);
     const struct plan_sample asked = {.flags = PLAN_SAMPLE_GIVEN, .given = token};
     struct sample_result result;
 
     fake_expect(model->fake, &of, &asked, &result);
     *logprob = result.logprob;
     *entropy = result.entropy;
+}
+
+void model_tops(const struct tree_model *model, const uint32_t *ids, uint32_t count,
+                uint32_t top_count, struct sample_result *out)
+{
+    const struct fake_expectation of = behind(ids, count);
+    const struct plan_sample asked = {
+        .flags = PLAN_SAMPLE_GIVEN, .given = PLAN_GIVEN_NONE, .top_count = top_count};
+
+    fake_expect(model->fake, &of, &asked, out);
 }
 
 /* ---- replies ---- */
@@ -368,12 +215,54 @@ static uint32_t lead_in(const struct tree_model *model, const struct model_reply
     return size;
 }
 
-/* Where the first stop that ends behind `from` begins, or UINT32_MAX. */
-static uint32_t find_stop(const uint8_t *text, uint32_t from, uint32_t size, struct bytes stop)
+/* Where a line begins that is a name alone up to `end`, and what stands in front of it goes too;
+ * UINT32_MAX: it is none. */
+static uint32_t name_line(const struct model_session *session, const uint8_t *text, uint32_t end)
 {
-    for (uint32_t end = from + 1; stop.size > 0 && end <= size; end++) {
-        if (end >= stop.size && memcmp(text + end - stop.size, stop.data, stop.size) == 0) {
-            return end - (uint32_t)stop.size;
+    uint32_t begin = end;
+
+    while (begin > 0 && text[begin - 1] != '\n') {
+        begin--;
+    }
+    for (uint32_t i = 0; i < session->speaker_count; i++) {
+        const char *name = session->members[i].name;
+
+        if (end - begin == strlen(name) && memcmp(text + begin, name, end - begin) == 0) {
+            return begin > 0 ? begin - 1 : 0;
+        }
+    }
+    return UINT32_MAX;
+}
+
+static uint32_t without_spaces(const uint8_t *text, uint32_t end)
+{
+    while (end > 0 && text[end - 1] == ' ') {
+        end--;
+    }
+    return end;
+}
+
+/* Where the first stop that ends behind `from` begins, or UINT32_MAX: a stop string, or a line that
+ * is a speaker's name, with a colon or alone. */
+static uint32_t find_stop(const struct model_session *session, bool has_names, const uint8_t *text,
+                          uint32_t from, uint32_t size, struct bytes stop)
+{
+    for (uint32_t end = from + 1; end <= size; end++) {
+        const uint8_t last = text[end - 1];
+        uint32_t found = UINT32_MAX;
+
+        if (stop.size > 0 && end >= stop.size &&
+            memcmp(text + end - stop.size, stop.data, stop.size) == 0) {
+            found = end - (uint32_t)stop.size;
+        }
+        if (has_names && (last == ':' || last == '\n')) {
+            const uint32_t line =
+                name_line(session, text, last == ':' ? end - 1 : without_spaces(text, end - 1));
+
+            found = line < found ? line : found;
+        }
+        if (found != UINT32_MAX) {
+            return found;
         }
     }
     return UINT32_MAX;
@@ -402,84 +291,181 @@ void model_cut(struct tree_model *model, struct model_node *node, uint32_t cut_b
     }
 }
 
-static void sample(struct tree_model *model, struct model_node *node, const uint32_t *ids,
-                   uint32_t count, const struct model_reply *reply, uint32_t prompt_count,
-                   const uint32_t *history, uint32_t history_count)
+/* The tokens that leave the text a beginning of a choice; where it is one already, an end too. */
+static void allow(const struct tree_model *model, const struct model_reply *reply,
+                  const uint8_t *text, uint32_t size, uint32_t *mask)
 {
-    const struct step_list steps = {.count =
-                                        model->step_counts[reply->is_greedy][reply->ignores_end]};
-    const struct fake_expectation of = {ids, count, history, history_count, prompt_count};
-    const struct plan_sample asked = {
-        .steps = &steps, .seed = node->seed, .index = node->sampled_count};
+    for (uint32_t token = 0; token < model->vocabulary_count; token++) {
+        const struct bytes bytes = tokenizer_token_bytes(model->tokenizer, token);
+        bool is_allowed = false;
+
+        for (uint32_t i = 0; i < reply->choice_count; i++) {
+            const struct bytes choice = reply->choices[i];
+            const bool begins =
+                size <= choice.size && (size == 0 || memcmp(choice.data, text, size) == 0);
+            const bool goes_on = begins && bytes.size > 0 && size + bytes.size <= choice.size &&
+                                 memcmp(choice.data + size, bytes.data, bytes.size) == 0;
+
+            is_allowed =
+                is_allowed || goes_on ||
+                (begins && size == choice.size && tokenizer_is_end(model->tokenizer, token));
+        }
+        if (is_allowed) {
+            mask[token / 32] |= 1U << token % 32;
+        }
+    }
+}
+
+/* The text is a choice, and no other goes on from there. */
+static bool is_chosen(const struct model_reply *reply, const uint8_t *text, uint32_t size)
+{
+    bool is_whole = false;
+
+    for (uint32_t i = 0; i < reply->choice_count; i++) {
+        const struct bytes choice = reply->choices[i];
+
+        if (size <= choice.size && (size == 0 || memcmp(choice.data, text, size) == 0)) {
+            if (size < choice.size) {
+                return false;
+            }
+            is_whole = true;
+        }
+    }
+    return is_whole;
+}
+
+/* One reply in the making. */
+struct predicting {
+    struct tree_model *model;
+    const struct model_reply *reply;
+    struct model_node *node;
+    uint32_t sibling;
+    uint8_t text[MODEL_CONTEXT_MAX * 4]; /* of its turn */
+    uint32_t lead, size;                 /* bytes of it that stood there before; all of them */
+    uint32_t ids[MODEL_CONTEXT_MAX], history[MODEL_CONTEXT_MAX];
+    uint32_t count, history_count, prompt_count;
+};
+
+static void sample(struct predicting *predicting)
+{
+    const struct model_reply *reply = predicting->reply;
+    struct model_node *node = predicting->node;
+    const uint32_t at = node->sampled_count;
+    const uint32_t group[2] = {(uint32_t)reply->group_seed, (uint32_t)(reply->group_seed >> 32)};
+    const struct fake_expectation of = {predicting->ids, predicting->count, predicting->history,
+                                        predicting->history_count, predicting->prompt_count};
+    struct step_list steps = {
+        .count = predicting->model->step_counts[reply->is_greedy][reply->ignores_end] +
+                 (reply->choice_count > 0) + reply->is_distinct};
+    uint32_t mask[8] = {0};
+    struct plan_sample asked = {.steps = &steps, .seed = node->seed, .index = at};
     struct sample_result result;
 
-    fake_expect(model->fake, &of, &asked, &result);
-    node->sampled[node->sampled_count] = result.token;
-    node->logprobs[node->sampled_count] = result.logprob;
-    node->logprobs_sampler[node->sampled_count] = result.logprob_sampler;
-    node->entropies[node->sampled_count++] = result.entropy;
-}
-
-/* What the penalties may look at: the context without frames. */
-static uint32_t history_of(struct tree_model *model, const struct model_reply *reply,
-                           uint32_t first_turn, uint32_t *out, uint32_t *prompt_count)
-{
-    const struct model_path path = model_path_of(model, reply->place);
-    const bool is_plain = model->sessions[reply->place.session].is_plain;
-    struct writing writing = {model, out, 0};
-    uint32_t turn = 0;
-
-    *prompt_count = is_plain ? 0 : write_prompt(&writing, false, false);
-    for (uint32_t i = 0; i < path.count; i++) {
-        turn += i > 0 && model->nodes[path.nodes[i]].opens_turn;
-        if (turn >= first_turn) {
-            write_ids(&writing, model->nodes[path.nodes[i]].ids, path.counts[i]);
-        }
+    if (reply->is_distinct) {
+        steps.steps[steps.count - 1] = (struct step){
+            .type = STEP_DISTINCT, .count = predicting->sibling, .list_count = 2, .ids = group};
     }
-    return writing.count;
+    if (reply->choice_count > 0) {
+        CHECK(predicting->model->vocabulary_count <= 8 * 32);
+        allow(predicting->model, reply, predicting->text + predicting->lead,
+              predicting->size - predicting->lead, mask);
+        asked.mask = mask;
+    }
+    fake_expect(predicting->model->fake, &of, &asked, &result);
+    node->sampled[at] = result.token;
+    node->logprobs[at] = result.logprob;
+    node->logprobs_sampler[at] = result.logprob_sampler;
+    node->entropies[at] = result.entropy;
+    node->sampled_count++;
+    predicting->ids[predicting->count++] = result.token;
+    predicting->history[predicting->history_count++] = result.token;
 }
 
-static void predict(struct tree_model *model, const struct model_reply *reply,
+/* It ends for that reason, unless the last line turns out to be a name. */
+static void end(struct predicting *predicting, enum node_finish finish)
+{
+    struct model_node *node = predicting->node;
+    const struct model_session *session =
+        &predicting->model->sessions[predicting->reply->place.session];
+    const bool has_names = model_play(session, node->speaker) != CAST_PLAIN;
+    const uint32_t lead = predicting->lead;
+    const uint32_t size = without_spaces(predicting->text, predicting->size);
+    const uint32_t line = has_names && predicting->size > lead
+                              ? name_line(session, predicting->text, size)
+                              : UINT32_MAX;
+
+    node->finish = finish;
+    if (line != UINT32_MAX) {
+        node->finish = NODE_CUE;
+        model_cut(predicting->model, node, line > lead ? line - lead : 0);
+        return;
+    }
+    model_cut(predicting->model, node, predicting->size - lead);
+    if (finish == NODE_END &&
+        tokenizer_is_end(predicting->model->tokenizer, node->sampled[node->sampled_count - 1]) &&
+        !predicting->reply->ignores_end) {
+        node->kept = node->count =
+            node->sampled_count - 1; /* it shows nothing, and is no content */
+    }
+}
+
+/* The next token, and what it ends. */
+static void step(struct predicting *predicting)
+{
+    const struct model_reply *reply = predicting->reply;
+    struct tree_model *model = predicting->model;
+    struct model_node *node = predicting->node;
+    const struct model_session *session = &model->sessions[reply->place.session];
+    const uint32_t lead = predicting->lead, from = predicting->size;
+    uint32_t stop, token;
+
+    sample(predicting);
+    token = node->sampled[node->sampled_count - 1];
+    if (tokenizer_is_end(model->tokenizer, token) && !reply->ignores_end) {
+        end(predicting, NODE_END);
+        return;
+    }
+    predicting->size += model_show(model, &token, 1, predicting->text + from);
+    stop = find_stop(session, model_play(session, node->speaker) != CAST_PLAIN, predicting->text,
+                     from, predicting->size, reply->stop);
+    if (stop != UINT32_MAX) {
+        node->finish = NODE_CUE;
+        model_cut(model, node, stop > lead ? stop - lead : 0);
+    } else if (is_chosen(reply, predicting->text + lead, predicting->size - lead)) {
+        end(predicting, NODE_END);
+    } else if (node->sampled_count == reply->max_tokens) {
+        end(predicting, NODE_LENGTH);
+    } else if (predicting->count == session->context_tokens) {
+        end(predicting, NODE_CONTEXT);
+    }
+}
+
+static void predict(struct tree_model *model, struct model_reply *reply, uint32_t sibling,
                     struct model_node *node)
 {
-    static uint32_t ids[MODEL_CONTEXT_MAX], history[MODEL_CONTEXT_MAX];
-    static uint8_t text[MODEL_CONTEXT_MAX * 4];
-    const uint32_t room = model->sessions[reply->place.session].context_tokens;
-    const uint32_t context = model_context(model, reply, ids, &node->first_turn);
-    const uint32_t lead = lead_in(model, reply, text);
-    uint32_t prompt_count = 0, size = lead;
-    const uint32_t history_count =
-        history_of(model, reply, node->first_turn, history, &prompt_count);
+    static struct predicting predicting;
+    const struct model_context *context = model_context(model, reply);
 
-    CHECK(context > 0 && reply->max_tokens <= MODEL_SAMPLED_MAX);
-    node->context_count = context;
-    node->seed =
-        reply->has_raw_seed ? reply->raw_seed : seed_of(model, reply, ids, context, node->ordinal);
+    CHECK(context->count > 0 && reply->max_tokens <= MODEL_SAMPLED_MAX);
+    predicting.model = model;
+    predicting.reply = reply;
+    predicting.node = node;
+    predicting.sibling = sibling;
+    predicting.lead = predicting.size = lead_in(model, reply, predicting.text);
+    predicting.count = context->count;
+    predicting.history_count = context->history_count;
+    predicting.prompt_count = context->prompt_count;
+    memcpy(predicting.ids, context->ids, sizeof(predicting.ids));
+    memcpy(predicting.history, context->history, sizeof(predicting.history));
+    node->context_count = context->count;
+    node->first_turn = context->first_turn;
+    node->prompt = context->prompt;
+    node->seed = reply->has_raw_seed
+                     ? reply->raw_seed + sibling
+                     : seed_of(model, reply, context->ids, context->count, node->ordinal);
+    reply->group_seed = sibling == 0 ? node->seed : reply->group_seed;
     while (node->finish == NODE_GOING) {
-        const uint32_t at = node->sampled_count;
-
-        sample(model, node, ids, context + at, reply, prompt_count, history, history_count + at);
-        ids[context + at] = history[history_count + at] = node->sampled[at];
-        if (tokenizer_is_end(model->tokenizer, node->sampled[at]) && !reply->ignores_end) {
-            node->finish = NODE_END;
-            node->kept = node->count = at;
-            memcpy(node->ids, node->sampled, at * sizeof(*node->ids));
-            return;
-        }
-        const uint32_t from = size;
-        size += model_show(model, &node->sampled[at], 1, text + size);
-        const uint32_t stop = find_stop(text, from, size, reply->stop);
-        if (stop != UINT32_MAX) {
-            node->finish = NODE_CUE;
-            model_cut(model, node, stop > lead ? stop - lead : 0);
-        } else if (node->sampled_count == reply->max_tokens) {
-            node->finish = NODE_LENGTH;
-        } else if (context + node->sampled_count == room) {
-            node->finish = NODE_CONTEXT;
-        }
-    }
-    if (node->finish != NODE_CUE) {
-        model_cut(model, node, size - lead);
+        step(&predicting);
     }
 }
 
@@ -494,6 +480,7 @@ static struct model_node *add(struct tree_model *model, struct model_place place
         .parent = place.node,
         .parent_offset = place.offset,
         .ordinal = model_next_ordinal(model, place),
+        .original = MODEL_ROOT,
         .speaker = speaker,
         .opens_turn = opens_turn,
     };
@@ -517,15 +504,13 @@ struct model_node *model_give(struct tree_model *model, struct model_place place
     return node;
 }
 
-struct model_node *model_generate(struct tree_model *model, const struct model_reply *reply,
+struct model_node *model_generate(struct tree_model *model, struct model_reply *reply,
                                   uint32_t sibling)
 {
     struct model_node *node = add(model, reply->place, reply->speaker, reply->opens_turn);
-    struct model_reply own = *reply;
 
     node->origin = ORIGIN_SAMPLED;
-    own.raw_seed += sibling;
-    predict(model, &own, node);
+    predict(model, reply, sibling, node);
     model->count++;
     return node;
 }

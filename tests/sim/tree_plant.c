@@ -6,11 +6,17 @@
 #include "schedule/engine.h"
 #include "schedule/kv_pages.h"
 #include "schedule/kv_tree.h"
+#include "session/author_note.h"
+#include "session/change.h"
 #include "session/context.h"
+#include "session/expansion.h"
 #include "session/filling.h"
+#include "session/inserting.h"
+#include "session/portable.h"
 #include "session/record.h"
 #include "session/seed.h"
 #include "session/tree.h"
+#include "text/byte_mask.h"
 
 /* The linker calls them so (--wrap): what a caller means, and what it gets. */
 #define REAL(name) __asm__("__real_" #name)
@@ -49,6 +55,54 @@ enum status real_filling_damaged(const struct filling *filling, const char *what
 enum status planted_filling_damaged(const struct filling *filling, const char *what, uint64_t id)
     WRAPPED(filling_damaged);
 
+enum status real_change_give(struct change *change, const struct change_given *given,
+                             struct place *place) REAL(change_give);
+enum status planted_change_give(struct change *change, const struct change_given *given,
+                                struct place *place) WRAPPED(change_give);
+enum status real_cast_frame_find(struct cast *cast, struct encoder *encoder, uint32_t viewpoint,
+                                 uint32_t from, uint32_t to, struct error *error,
+                                 const struct cast_frame **out) REAL(cast_frame_find);
+enum status planted_cast_frame_find(struct cast *cast, struct encoder *encoder, uint32_t viewpoint,
+                                    uint32_t from, uint32_t to, struct error *error,
+                                    const struct cast_frame **out) WRAPPED(cast_frame_find);
+const struct prompt *real_cast_prompt(const struct cast *cast, uint32_t viewpoint)
+    REAL(cast_prompt);
+const struct prompt *planted_cast_prompt(const struct cast *cast, uint32_t viewpoint)
+    WRAPPED(cast_prompt);
+const struct author_note *real_author_note_in_force(const struct session *session,
+                                                    const struct tree_step *steps, uint32_t count)
+    REAL(author_note_in_force);
+const struct author_note *planted_author_note_in_force(const struct session *session,
+                                                       const struct tree_step *steps,
+                                                       uint32_t count)
+    WRAPPED(author_note_in_force);
+enum status real_inserting_add_ids(const struct inserting *inserting, enum insert_role role,
+                                   uint32_t depth, struct id_list *ids, struct insert_list *out)
+    REAL(inserting_add_ids);
+enum status planted_inserting_add_ids(const struct inserting *inserting, enum insert_role role,
+                                      uint32_t depth, struct id_list *ids, struct insert_list *out)
+    WRAPPED(inserting_add_ids);
+bool real_byte_rule_fill(const struct byte_rule *rule, const struct byte_mask *mask,
+                         struct bytes text, uint32_t *words) REAL(byte_rule_fill);
+bool planted_byte_rule_fill(const struct byte_rule *rule, const struct byte_mask *mask,
+                            struct bytes text, uint32_t *words) WRAPPED(byte_rule_fill);
+enum status real_sampler_create_distinct(const struct sampler *from, uint64_t seed, uint32_t index,
+                                         const uint32_t *end_ids, uint32_t end_count,
+                                         uint32_t vocabulary_count, struct sampler **out)
+    REAL(sampler_create_distinct);
+enum status planted_sampler_create_distinct(const struct sampler *from, uint64_t seed,
+                                            uint32_t index, const uint32_t *end_ids,
+                                            uint32_t end_count, uint32_t vocabulary_count,
+                                            struct sampler **out) WRAPPED(sampler_create_distinct);
+enum status real_expansion_path(const struct expansion *expansion, uint32_t number,
+                                struct id_list *out) REAL(expansion_path);
+enum status planted_expansion_path(const struct expansion *expansion, uint32_t number,
+                                   struct id_list *out) WRAPPED(expansion_path);
+void real_portable_renumber(struct portable *portable, uint64_t session, uint64_t first_node)
+    REAL(portable_renumber);
+void planted_portable_renumber(struct portable *portable, uint64_t session, uint64_t first_node)
+    WRAPPED(portable_renumber);
+
 static enum tree_plant planted;
 static uint32_t call_count;
 
@@ -74,6 +128,16 @@ const char *tree_plant_name(enum tree_plant plant)
         [PLANT_MARK_UNSTORED] = "a mark not stored",
         [PLANT_KEY_UNSTORED] = "a client key not stored",
         [PLANT_CHECKPOINT] = "a checkpoint not stored",
+        [PLANT_GREETING] = "a greeting without its end",
+        [PLANT_EYES] = "a turn seen through another's eyes",
+        [PLANT_JOINT] = "one persona's prompt for all",
+        [PLANT_NOTE_PATH] = "a note at the end of a path overlooked",
+        [PLANT_NOTE_UNSTORED] = "a note not stored",
+        [PLANT_LORE] = "lore a turn too early",
+        [PLANT_CHOICES] = "choices that hold nothing",
+        [PLANT_DISTINCT] = "siblings that draw alike",
+        [PLANT_EXPAND] = "an expansion behind the parent",
+        [PLANT_IMPORT] = "imported ids given out again",
         [PLANT_LOAD] = "a loader that overlooks what is damaged",
     };
 
@@ -158,7 +222,8 @@ static bool is_lost(const struct journal_record *record)
     return (planted == PLANT_HEAD_UNSTORED && record->kind == JOURNAL_HEAD) ||
            (planted == PLANT_MARK_UNSTORED && record->kind == JOURNAL_NODE_MARK) ||
            (planted == PLANT_KEY_UNSTORED && record->kind == JOURNAL_KEY) ||
-           (planted == PLANT_CHECKPOINT && record->kind == JOURNAL_CHECKPOINT);
+           (planted == PLANT_CHECKPOINT && record->kind == JOURNAL_CHECKPOINT) ||
+           (planted == PLANT_NOTE_UNSTORED && record->kind == JOURNAL_AUTHOR_NOTE);
 }
 
 enum status planted_journal_batch_add(struct journal_batch *batch,
@@ -180,4 +245,72 @@ enum status planted_journal_batch_add(struct journal_batch *batch,
 enum status planted_filling_damaged(const struct filling *filling, const char *what, uint64_t id)
 {
     return planted == PLANT_LOAD ? STATUS_OK : real_filling_damaged(filling, what, id);
+}
+
+enum status planted_change_give(struct change *change, const struct change_given *given,
+                                struct place *place)
+{
+    struct change_given copy = *given;
+
+    copy.count -= planted == PLANT_GREETING && copy.is_greeting;
+    return real_change_give(change, &copy, place);
+}
+
+enum status planted_cast_frame_find(struct cast *cast, struct encoder *encoder, uint32_t viewpoint,
+                                    uint32_t from, uint32_t to, struct error *error,
+                                    const struct cast_frame **out)
+{
+    return real_cast_frame_find(cast, encoder,
+                                planted == PLANT_EYES ? cast_first_persona(cast) : viewpoint, from,
+                                to, error, out);
+}
+
+const struct prompt *planted_cast_prompt(const struct cast *cast, uint32_t viewpoint)
+{
+    return planted == PLANT_JOINT ? cast->members[viewpoint].prompt
+                                  : real_cast_prompt(cast, viewpoint);
+}
+
+const struct author_note *planted_author_note_in_force(const struct session *session,
+                                                       const struct tree_step *steps,
+                                                       uint32_t count)
+{
+    return real_author_note_in_force(session, steps,
+                                     count - (planted == PLANT_NOTE_PATH && count > 0));
+}
+
+enum status planted_inserting_add_ids(const struct inserting *inserting, enum insert_role role,
+                                      uint32_t depth, struct id_list *ids, struct insert_list *out)
+{
+    return real_inserting_add_ids(inserting, role,
+                                  depth + (planted == PLANT_LORE && depth < UINT32_MAX), ids, out);
+}
+
+bool planted_byte_rule_fill(const struct byte_rule *rule, const struct byte_mask *mask,
+                            struct bytes text, uint32_t *words)
+{
+    return planted == PLANT_CHOICES || real_byte_rule_fill(rule, mask, text, words);
+}
+
+enum status planted_sampler_create_distinct(const struct sampler *from, uint64_t seed,
+                                            uint32_t index, const uint32_t *end_ids,
+                                            uint32_t end_count, uint32_t vocabulary_count,
+                                            struct sampler **out)
+{
+    return real_sampler_create_distinct(from, seed, planted == PLANT_DISTINCT ? 0 : index, end_ids,
+                                        end_count, vocabulary_count, out);
+}
+
+enum status planted_expansion_path(const struct expansion *expansion, uint32_t number,
+                                   struct id_list *out)
+{
+    if (planted == PLANT_EXPAND && number > 0) {
+        number = expansion->nodes[number - 1].parent;
+    }
+    return real_expansion_path(expansion, number, out);
+}
+
+void planted_portable_renumber(struct portable *portable, uint64_t session, uint64_t first_node)
+{
+    real_portable_renumber(portable, session, first_node + (planted == PLANT_IMPORT));
 }

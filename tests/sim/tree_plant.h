@@ -18,6 +18,16 @@ enum tree_plant {
     PLANT_MARK_UNSTORED,      /* nor is that a node is deleted */
     PLANT_KEY_UNSTORED,       /* nor the client key of what a request made */
     PLANT_CHECKPOINT,         /* a node under which another hangs has no checkpoint */
+    PLANT_GREETING,           /* a greeting loses its last token */
+    PLANT_EYES,               /* a turn is framed as the first persona sees it */
+    PLANT_JOINT,              /* a group that shares a view gets one persona's prompt */
+    PLANT_NOTE_PATH,          /* a note where a path ends is not in force */
+    PLANT_NOTE_UNSTORED,      /* a note is not stored */
+    PLANT_LORE,               /* lore stands a turn too early */
+    PLANT_CHOICES,            /* a reply is not held to its choices */
+    PLANT_DISTINCT,           /* siblings that are to begin distinctly draw alike */
+    PLANT_EXPAND,             /* an expansion looks behind the parent of a node */
+    PLANT_IMPORT,             /* imported nodes get ids that are given out again */
     PLANT_COUNT,              /* of those that test_tree plants */
     PLANT_LOAD = PLANT_COUNT, /* what is damaged is overlooked where a journal is read */
 };

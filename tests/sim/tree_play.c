@@ -35,6 +35,11 @@ struct request play_request(enum request_type type)
     return (struct request){.type = type, .uid = WORLD_UID};
 }
 
+void play_as(struct request *request, int session)
+{
+    request->uid = playing.model.sessions[session].uid;
+}
+
 void play_expect(enum status status)
 {
     const enum status got = playing.world.has_error ? playing.world.status : STATUS_OK;
@@ -209,6 +214,18 @@ enum status play_check_place(struct model_place place)
     return STATUS_OK;
 }
 
+enum status play_check_turn(struct model_place place, bool continues, uint32_t *speaker)
+{
+    const enum status refused = play_check_place(place);
+
+    if (continues && place.node != MODEL_ROOT) {
+        *speaker = playing.model.nodes[place.node].speaker;
+    } else if (continues && refused == STATUS_OK) {
+        return STATUS_CONFLICT;
+    }
+    return refused;
+}
+
 bool play_has_ended(struct model_place place)
 {
     return place.node == MODEL_ROOT || playing.model.nodes[place.node].has_ended;
@@ -221,6 +238,7 @@ static void verify(void)
     struct request request = play_request(REQUEST_VERIFY);
     const int at = play_pick_session();
 
+    play_as(&request, at);
     request.u.verify.session = playing.model.sessions[at].id;
     play_tell("verify session %llu", (unsigned long long)request.u.verify.session);
     world_ask(&playing.world, &request);
@@ -236,22 +254,30 @@ static void look(void)
 {
     struct model_place place = play_pick_place();
     struct request request = play_request(REQUEST_DISTRIBUTION);
-    struct model_reply reply = {.speaker = 1, .opens_turn = true, .max_tokens = 1};
+    struct model_reply reply = {.speaker = play_draw_speaker(place), .max_tokens = 1};
     const uint32_t tokens[2] = {play_draw(12), play_draw(12)};
+    const struct model_context *context;
     enum status refused;
 
+    reply.opens_turn = play_draw(3) > 0;
     play_look_at(&place);
-    refused = play_check_place(place);
+    refused = play_check_turn(place, !reply.opens_turn, &reply.speaker);
     reply.place = place;
+    play_as(&request, place.session);
     request.u.distribution.place.session = playing.model.sessions[place.session].id;
     request.u.distribution.place.has_position = true;
     request.u.distribution.place.position = play_position(place);
+    request.u.distribution.place.continuing = !reply.opens_turn;
+    request.u.distribution.place.has_speaker = reply.opens_turn;
+    request.u.distribution.place.speaker = reply.speaker;
     request.u.distribution.tokens = tokens;
     request.u.distribution.token_count = 2;
-    play_tell("look at (%llu, %u) in session %llu",
+    play_tell("look at (%llu, %u) in session %llu by speaker %u%s",
               (unsigned long long)request.u.distribution.place.position.node, place.offset,
-              (unsigned long long)request.u.distribution.place.session);
-    if (refused == STATUS_OK && !model_has_room(&playing.model, &reply)) {
+              (unsigned long long)request.u.distribution.place.session, reply.speaker,
+              reply.opens_turn ? "" : ", continuing");
+    context = refused == STATUS_OK ? model_context(&playing.model, &reply) : NULL;
+    if (context != NULL && context->count == 0) {
         refused = STATUS_LIMIT;
     }
     world_ask(&playing.world, &request);
@@ -259,7 +285,7 @@ static void look(void)
     for (uint32_t i = 0; i < 2 && refused == STATUS_OK; i++) {
         float logprob, entropy;
 
-        model_look(&playing.model, &reply, tokens[i], &logprob, &entropy);
+        model_look(&playing.model, context->ids, context->count, tokens[i], &logprob, &entropy);
         if (memcmp(&playing.world.logprobs[i], &logprob, sizeof(logprob)) != 0 ||
             memcmp(&playing.world.entropy, &entropy, sizeof(entropy)) != 0) {
             world_fail(&playing.world, "a distribution is not what it must be");
@@ -290,19 +316,20 @@ static void wait(void)
 static void play(const struct tree_op *op)
 {
     static void (*const simple[])(void) = {
-        [TREE_OPEN] = make_session,  [TREE_APPEND] = make_append,
+        [TREE_OPEN] = session_open,  [TREE_APPEND] = make_append,
         [TREE_SAY] = make_say,       [TREE_GENERATE] = make_generate,
         [TREE_EDIT] = make_edit,     [TREE_CANCEL] = change_cancel,
         [TREE_HEAD] = change_head,   [TREE_BOOKMARK] = change_bookmark,
-        [TREE_LABEL] = change_label, [TREE_SESSION] = change_session,
+        [TREE_LABEL] = change_label, [TREE_SESSION] = session_change,
         [TREE_VERIFY] = verify,      [TREE_WAIT] = wait,
-        [TREE_LOOK] = look,          [TREE_JOIN] = change_cast,
-        [TREE_POWER] = NULL,
+        [TREE_LOOK] = look,          [TREE_JOIN] = session_join,
+        [TREE_NOTE] = change_note,   [TREE_EXPAND] = make_expansion,
+        [TREE_COPY] = make_copy,     [TREE_POWER] = NULL,
     };
 
     playing.random = op->seed;
     if (playing.model.session_count == 0 || playing.model.count + 16 > MODEL_NODE_COUNT) {
-        make_session();
+        session_open();
     } else if (simple[op->kind] != NULL) {
         simple[op->kind]();
     } else if (op->kind >= TREE_DELETE && op->kind <= TREE_PURGE) {
@@ -330,7 +357,8 @@ void tree_play_draw(uint64_t seed, struct tree_op *out, uint32_t count)
         [TREE_LABEL] = 3,   [TREE_DELETE] = 5, [TREE_UNDELETE] = 4, [TREE_PURGE] = 3,
         [TREE_SESSION] = 3, [TREE_VERIFY] = 1, [TREE_EVICT] = 2,    [TREE_WAIT] = 16,
         [TREE_STOP] = 2,    [TREE_KILL] = 2,   [TREE_POWER] = 2,    [TREE_LOOK] = 4,
-        [TREE_JOIN] = 2,    [TREE_DEVICE] = 1,
+        [TREE_JOIN] = 3,    [TREE_DEVICE] = 1, [TREE_NOTE] = 5,     [TREE_EXPAND] = 3,
+        [TREE_COPY] = 3,
     };
     uint32_t sum = 0;
 
@@ -349,21 +377,21 @@ void tree_play_draw(uint64_t seed, struct tree_op *out, uint32_t count)
     }
 }
 
+/* The second user lacks some: she gets them with what she imports. */
 static void put_personas(void)
 {
-    static const char *const cards[PERSONA_COUNT] = {
-        "{\"name\":\"Zoe\",\"extensions\":{\"personad\":{\"play\":\"plain\"}}}",
-        "{\"name\":\"Zoe\",\"description\":\"be kind\"}",
-        "{\"name\":\"Max\",\"extensions\":{\"personad\":{\"play\":\"plain\"}}}",
-    };
-
-    for (uint32_t i = 0; i < PERSONA_COUNT; i++) {
+    for (uint32_t i = 0; i < USER_COUNT * CAST_CARD_COUNT; i++) {
+        const uint32_t user = i % USER_COUNT, card = i / USER_COUNT;
         struct request request = play_request(REQUEST_PERSONA_PUT);
 
-        request.u.persona_put.card = bytes_of_text(cards[i]);
+        if (user > 0 && card % 2 == 0) {
+            continue;
+        }
+        request.uid = WORLD_UID + user;
+        request.u.persona_put.card = bytes_of_text(cast_cards[card].json);
         world_ask(&playing.world, &request);
         CHECK(!playing.world.has_error);
-        playing.personas[i] = playing.world.id;
+        playing.personas[user][card] = playing.world.id;
     }
 }
 
@@ -406,6 +434,10 @@ static void count_nodes(struct tree_counts *counts)
         counts->cuts += node->finish == NODE_CUT;
         counts->purged += node->is_purged;
         counts->slid += node->first_turn > 0;
+        counts->interrupted += node->finish == NODE_INTERRUPTED;
+    }
+    for (int i = 0; i < playing.model.session_count; i++) {
+        counts->crowds += playing.model.sessions[i].speaker_count > 2;
     }
     counts->preemptions = playing.world.preemption_count;
     counts->device_restarts = playing.world.device_restart_count;

@@ -26,6 +26,9 @@ enum tree_kind {
     TREE_VERIFY,
     TREE_LOOK,
     TREE_JOIN,
+    TREE_NOTE,
+    TREE_EXPAND,
+    TREE_COPY,
     TREE_EVICT,
     TREE_DEVICE,
     TREE_WAIT,
@@ -48,6 +51,7 @@ struct tree_counts {
     uint64_t operations, refusals, repeats; /* repeats: after a death in the middle of a request */
     uint64_t stops, kills, power_cuts, device_restarts, disk_faults, memory_faults;
     uint64_t nodes, sampled_tokens, cuts, purged, slid; /* slid: by the window */
+    uint64_t notes, chosen, distinct, expanded, kept, copies, interrupted, joint, crowds;
     uint64_t preemptions, context_tokens, context_cached;
 };
 

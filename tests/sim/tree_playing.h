@@ -10,14 +10,14 @@
 #include "sim/tree_play.h"
 #include "sim/tree_words.h"
 
-enum { PERSONA_COUNT = 3 };
+enum { USER_COUNT = 2 };
 
 struct playing {
     struct tree_world world;
     struct tree_model model;
-    uint64_t personas[PERSONA_COUNT]; /* plain, chat, another plain one */
-    uint64_t random;                  /* of the operation at hand */
-    uint32_t key;                     /* client keys so far */
+    uint64_t personas[USER_COUNT][CAST_CARD_COUNT]; /* 0: that user has it not */
+    uint64_t random;                                /* of the operation at hand */
+    uint32_t key;                                   /* client keys so far */
     char key_text[16];
     bool is_told;
     struct tree_counts counts;
@@ -32,6 +32,9 @@ uint32_t play_draw(uint32_t below);
 void play_tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 struct request play_request(enum request_type type);
+
+/* As whoever the session belongs to. */
+void play_as(struct request *request, int session);
 
 /* The answer must have been this one. */
 void play_expect(enum status status);
@@ -63,6 +66,9 @@ struct position play_position(struct model_place place);
 
 /* What any request at that place is answered with before it begins. */
 enum status play_check_place(struct model_place place);
+
+/* Of requests that may go on in the turn at the place: *speaker is that turn's then. */
+enum status play_check_turn(struct model_place place, bool continues, uint32_t *speaker);
 bool play_has_ended(struct model_place place);
 
 /* A daemon with its personas, and an empty twin. */
@@ -73,18 +79,29 @@ void play_all(const struct tree_op *ops, uint32_t count, struct tree_progress *p
 
 /* ---- the operations ---- */
 
-void make_session(void);
 void make_say(void);
 void make_generate(void);
 void make_append(void);
 void make_edit(void);
+void make_expansion(void);
+void make_copy(void);
+
+/* What makes nodes: the ids of those from number `first` on are those of the answer. */
+void make_learn(int first);
+void make_move_head(int session, int node);
+
+/* Whether a path is short enough to go on. */
+bool make_is_short(struct model_place place);
 
 void change_cancel(void);
 void change_head(void);
 void change_bookmark(void);
 void change_label(void);
 void change_mark(enum tree_kind kind); /* DELETE, UNDELETE, PURGE */
-void change_session(void);
-void change_cast(void);
+void change_note(void);
+
+void session_open(void);
+void session_change(void);
+void session_join(void);
 
 #endif

@@ -41,6 +41,9 @@ static const char *const names[] = {
     "\u0120",
     "<|endoftext|>",
     "z",
+    ":",
+    "(",
+    ")",
 };
 
 enum { TOKEN_COUNT = sizeof(names) / sizeof(names[0]) };
@@ -84,6 +87,14 @@ struct bytes tree_words_text(uint32_t choice)
     static const char *const texts[] = {
         "a", "cab", "and so on", "b", "\xc3\xa9", "no way back\nfrom here", "abca", "x\n",
     };
+
+    return bytes_of_text(texts[choice % (sizeof(texts) / sizeof(texts[0]))]);
+}
+
+struct bytes tree_words_choice(uint32_t choice)
+{
+    static const char *const texts[] = {"ab", "abc",  "a cab",    "cab",
+                                        "ca", "d\nb", "\xc3\xa9", "no"};
 
     return bytes_of_text(texts[choice % (sizeof(texts) / sizeof(texts[0]))]);
 }

@@ -1,4 +1,4 @@
-/* The vocabulary of the tree simulator: 36 tokens, of which a fake model samples the first 12, so
+/* The vocabulary of the tree simulator: 39 tokens, of which a fake model samples the first 12, so
  * that stops, cut tokens, halves of characters and ends happen all the time.
  *
  * Thread: one. What is borrowed lives as long as the program.
@@ -17,6 +17,9 @@ struct tokenizer *tree_words_tokenizer(void);
 
 /* Text number `choice`, of the letters that the vocabulary has. */
 struct bytes tree_words_text(uint32_t choice);
+
+/* What a reply may be held to: choice number `choice`. */
+struct bytes tree_words_choice(uint32_t choice);
 
 /* Stop string number `choice`. */
 struct bytes tree_words_stop(uint32_t choice);

@@ -61,6 +61,14 @@ static void on_reply(void *context, struct reply_to to, const struct reply *repl
         break;
     case REPLY_SESSION:
         world->id = reply->u.session.session.id;
+        world->created_count = reply->u.session.greeting_count;
+        for (uint32_t i = 0; i < reply->u.session.greeting_count; i++) {
+            world->created[i] = reply->u.session.greetings[i].id;
+        }
+        break;
+    case REPLY_IMPORT:
+        world->transfer = reply->u.imported.transfer;
+        world->id = reply->u.imported.has_session ? reply->u.imported.session.id : 0;
         break;
     case REPLY_HEAD:
         world->head = reply->u.head;

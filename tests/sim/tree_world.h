@@ -15,6 +15,7 @@
 #include "session/store.h"
 #include "support/fake_backend.h"
 
+/* Two users: WORLD_UID and the one behind it. */
 enum { WORLD_UID = 1000, WORLD_NODE_COUNT_MAX = 64 };
 
 struct tree_world {
@@ -37,7 +38,8 @@ struct tree_world {
     char error_text[200];
     uint64_t created[WORLD_NODE_COUNT_MAX];
     uint32_t created_count;
-    uint64_t id; /* session or persona */
+    uint64_t id; /* session or persona; 0: an import wants more */
+    uint64_t transfer;
     struct position head;
     uint32_t differing_count; /* nodes that Verify found to differ */
     float entropy, logprobs[2];

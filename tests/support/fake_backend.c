@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "support/fake_draw.h"
 
 enum { PAGE = KV_PAGE_TOKEN_COUNT };
 
@@ -49,13 +50,6 @@ struct fake {
 };
 
 static const uint64_t spoilt = 0xdeaddeaddeaddeadu;
-
-static uint64_t mix(uint64_t hash, uint64_t value)
-{
-    hash = (hash ^ value) * 0xff51afd7ed558ccdu;
-    hash ^= hash >> 33;
-    return hash * 0xc4ceb9fe1a85ec53u + 1;
-}
 
 static struct fake *fake_of(const struct backend *backend)
 {
@@ -195,7 +189,7 @@ static void run_row(struct fake *fake, const struct plan *plan, uint32_t r, uint
     struct fake_row *out = &fake->rows[r];
     struct fake_slot *own =
         slot_at(fake, plan, row->page_first + row->position / PAGE, row->position);
-    uint64_t seen = mix(row->position, 1);
+    uint64_t seen = fake_mix(row->position, 1);
     bool has_nan = token == fake->behaviour.nan_token;
     uint32_t position = 0;
 
@@ -211,21 +205,21 @@ static void run_row(struct fake *fake, const struct plan *plan, uint32_t r, uint
             const struct fake_slot *slot =
                 slot_at(fake, plan, item->page_first + (position - item->begin) / PAGE, position);
             if (position < row->position) {
-                seen = mix(seen, slot->value ^ slot->position);
+                seen = fake_mix(seen, slot->value ^ slot->position);
                 has_nan = has_nan || slot->has_nan;
             }
         }
     }
     CHECK(position == row->position + 1);
     if (fake->behaviour.depends_on_batch) {
-        seen = mix(seen, plan->row_count);
+        seen = fake_mix(seen, plan->row_count);
     }
     if (row->writes_kv != 0) {
-        own->value = mix(seen, token);
+        own->value = fake_mix(seen, token);
         own->position = row->position;
         own->has_nan = has_nan;
     }
-    out->value = mix(mix(seen, own->value ^ own->position), token);
+    out->value = fake_mix(fake_mix(seen, own->value ^ own->position), token);
     out->has_nan = has_nan || own->has_nan;
 }
 
@@ -239,48 +233,6 @@ static void run_rows(struct fake *fake, const struct plan *plan, struct fake_ste
         }
         run_row(fake, plan, r, token);
         step->row_faults[r] = token == fake->behaviour.fault_token;
-    }
-}
-
-static float lift_of(uint64_t hash)
-{
-    return (float)(hash & 0xffff) / 65536.0f;
-}
-
-/* What row_value makes of a sample, from everything that may decide it: the model's numbers from
- * the row alone. */
-static void draw(const struct fake *fake, uint64_t row_value, bool has_nan,
-                 const struct fake_history *history, const struct plan_sample *sample,
-                 struct sample_result *result)
-{
-    const bool is_given = (sample->flags & PLAN_SAMPLE_GIVEN) != 0;
-    const uint32_t history_count =
-        is_given && sample->history_count < history->count ? sample->history_count : history->count;
-    uint64_t hash = mix(mix(row_value, sample->seed), sample->index);
-
-    memset(result, 0, sizeof(*result));
-    result->flags = has_nan ? SAMPLE_FLAG_NAN : 0;
-    result->token = sample->given;
-    if (sample->steps != NULL) {
-        hash = mix(hash, history->prompt_count);
-        hash = mix(hash, sample->steps->count);
-        for (uint32_t i = 0; i < history_count; i++) {
-            hash = mix(hash, history->ids[i]);
-        }
-        result->token = (uint32_t)((hash >> 24) % fake->behaviour.token_count);
-    }
-    const uint32_t measured = is_given ? sample->given : result->token;
-    if (measured != PLAN_GIVEN_NONE) {
-        result->logprob = -1.0f - lift_of(mix(row_value, measured));
-    }
-    if (measured != PLAN_GIVEN_NONE && sample->steps != NULL) {
-        result->logprob_sampler = -0.5f - lift_of(mix(hash, measured));
-    }
-    result->entropy = 1.0f + lift_of(row_value);
-    result->top_count = sample->top_count;
-    for (uint32_t i = 0; i < sample->top_count; i++) {
-        result->top[i].token = (uint32_t)((row_value >> (i % 32)) % fake->behaviour.token_count);
-        result->top[i].logprob = -lift_of(row_value) - (float)i;
     }
 }
 
@@ -302,7 +254,12 @@ static void run_sample(struct fake *fake, const struct plan *plan, const struct 
             return;
         }
     }
-    draw(fake, row->value, row->has_nan, history, sample, result);
+    const struct fake_place place = {.value = row->value,
+                                     .has_nan = row->has_nan,
+                                     .history = history->ids,
+                                     .history_count = history->count,
+                                     .prompt_count = history->prompt_count};
+    fake_draw(&place, fake->behaviour.token_count, fake->settings.vocabulary_count, sample, result);
     if ((sample->flags & PLAN_SAMPLE_GIVEN) != 0) {
         return;
     }
@@ -314,26 +271,24 @@ static void run_sample(struct fake *fake, const struct plan *plan, const struct 
 void fake_expect(const struct fake *fake, const struct fake_expectation *of,
                  const struct plan_sample *sample, struct sample_result *result)
 {
-    struct fake_history history = {.count = of->history_count, .prompt_count = of->prompt_count};
+    struct fake_place place = {.history = of->history,
+                               .history_count = of->history_count,
+                               .prompt_count = of->prompt_count};
     uint64_t *values = memory_alloc(of->count, sizeof(*values));
     uint64_t seen = 0;
-    bool has_nan = false;
 
     CHECK(values != NULL);
     for (uint32_t p = 0; p < of->count; p++) {
-        seen = mix(p, 1);
+        seen = fake_mix(p, 1);
         for (uint32_t q = 0; q < p; q++) {
-            seen = mix(seen, values[q] ^ q);
+            seen = fake_mix(seen, values[q] ^ q);
         }
-        values[p] = mix(seen, of->ids[p]);
-        has_nan = has_nan || of->ids[p] == fake->behaviour.nan_token;
+        values[p] = fake_mix(seen, of->ids[p]);
+        place.has_nan = place.has_nan || of->ids[p] == fake->behaviour.nan_token;
     }
-    history.ids = memory_alloc(of->history_count, sizeof(uint32_t));
-    CHECK(history.ids != NULL);
-    memcpy(history.ids, of->history, of->history_count * sizeof(uint32_t));
-    draw(fake, mix(mix(seen, values[of->count - 1] ^ (of->count - 1)), of->ids[of->count - 1]),
-         has_nan, &history, sample, result);
-    memory_free(history.ids);
+    place.value =
+        fake_mix(fake_mix(seen, values[of->count - 1] ^ (of->count - 1)), of->ids[of->count - 1]);
+    fake_draw(&place, fake->behaviour.token_count, fake->settings.vocabulary_count, sample, result);
     memory_free(values);
 }
 

@@ -2,8 +2,10 @@
  *
  * It really keeps KV in pages: a slot stores a hash of its token, its position and of every slot
  * that its row saw through the plan's items. A sampled token is a hash of that, of the slot's
- * history, of seed and index. So a page that was mixed up, used again too early, not copied, a row
- * at a wrong place, an item that misses a block or a history that differs: each gives other tokens.
+ * history, of seed and index; a mask leaves fewer to draw from, and siblings that are to begin
+ * distinctly draw from one seed without replacement. So a page that was mixed up, used again too
+ * early, not copied, a row at a wrong place, an item that misses a block or a history that differs:
+ * each gives other tokens.
  *
  * It answers late: a step runs when it is waited for. What a submitted step is going to write is
  * spoilt at once, so that a page given away while an older step still names it is noticed. All that
@@ -55,7 +57,7 @@ struct fake_expectation {
     uint32_t prompt_count;
 };
 
-/* Of `sample` seed, index, steps and top_count count. */
+/* Of `sample` seed, index, steps, mask and top_count count. */
 void fake_expect(const struct fake *fake, const struct fake_expectation *of,
                  const struct plan_sample *sample, struct sample_result *result);
 
