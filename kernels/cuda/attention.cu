@@ -1,12 +1,14 @@
-/* Attention, a block per tile of up to 64 query columns and KV head, then a fold per row and query
- * head.
+/* Attention, a block per tile of up to 64 or 128 query columns and KV head, then a fold per row and
+ * query head.
  *
  * Maths and shapes: struct attention_args in backend.h.
  * Bound by: memory in decode, 4 * head_size bytes a position and KV head (fp8: half, and 8); tensor
- * cores in prefill. Launch:   grid = as many blocks as fill the card, or rows, x heads; blocks
- * stride over the tiles that the plan has. Order:    attention.cuh: a column's bits depend on its
- * own query and positions only. Checked:  tests/emulator/test_attention.cpp, against double; rows
- * alone and in batches by memcmp.
+ *           cores in prefill.
+ * Launch:   grid = as many blocks as fill the card, or rows, x heads; blocks stride over the tiles
+ *           that the plan has. Tall tiles are a launch of their own, where a step may have any.
+ * Order:    attention.cuh: a column's bits depend on its own query and positions only.
+ * Checked:  tests/emulator/test_attention.cpp, against double; rows alone, in batches and in tiles
+ *           of every height by memcmp.
  */
 #include "kernels/cuda/attention.cuh"
 
@@ -14,7 +16,7 @@
 
 enum {
     GRID_X_MAX = 4096,         /* blocks for each head; a kernel strides over more */
-    BLOCKS_MULTIPROCESSOR = 4, /* how many fit at the most */
+    BLOCKS_MULTIPROCESSOR = 4, /* how many fit at the most; of tall tiles one */
     GROUP_MAX = 64,            /* query heads a KV head */
 };
 
@@ -66,7 +68,8 @@ enum status cuda_attention(struct backend_program *program, const struct attenti
     CHECK(args->kv->shape.head_size == args->head_size);
     CHECK(args->kv->shape.kv_head_count == args->kv_head_count);
     CHECK(args->layer < args->kv->shape.layer_count);
-    const uint32_t shared_bytes = attention_shared_bytes(args->head_size, args->kv->type);
+    const uint32_t shared_bytes =
+        attention_shared_bytes(args->head_size, args->kv->type, ATTENTION_TILE_COLUMNS);
     if (shared_bytes > backend->facts.shared_bytes_max) {
         return error_set(error, STATUS_UNSUPPORTED,
                          "attention heads of size %u need %u bytes of shared memory, this card has "
@@ -91,15 +94,39 @@ static enum status launch_fold(const struct cuda_step *step, const struct attent
                                                    ATTENTION_FOLD_THREADS, 0, step->view, *view);
 }
 
+/* Blocks in x that fill the card, so many a multiprocessor. */
+static uint32_t blocks_of(const struct cuda_step *step, const struct attention_view *view,
+                          uint32_t per_multiprocessor)
+{
+    const uint32_t fill = step->backend->facts.multiprocessor_count * per_multiprocessor;
+
+    return (fill + view->kv_head_count - 1) / view->kv_head_count;
+}
+
+template <uint32_t D, enum kv_type T>
+static enum status launch_tall(const struct cuda_step *step, const struct attention_view *view)
+{
+    const uint32_t columns = ATTENTION_TALL_COLUMNS;
+
+    if constexpr (D <= ATTENTION_TALL_HEAD_SIZE_MAX) {
+        return device_launch<attention_tall_kernel<D, T>>(
+            step->backend->device, blocks_of(step, view, 1), view->kv_head_count,
+            ATTENTION_THREADS(D, columns), attention_shared_bytes(D, T, columns), step->view,
+            *view);
+    }
+    (void)columns;
+    return STATUS_OK;
+}
+
 template <uint32_t D, enum kv_type T>
 static enum status launch_type(const struct cuda_step *step, const struct attention_view *view)
 {
-    const uint32_t fill = step->backend->facts.multiprocessor_count * BLOCKS_MULTIPROCESSOR;
-    const uint32_t blocks = (fill + view->kv_head_count - 1) / view->kv_head_count;
+    const uint32_t columns = ATTENTION_TILE_COLUMNS;
 
-    return device_launch<attention_kernel<D, T>>(step->backend->device, blocks, view->kv_head_count,
-                                                 ATTENTION_THREADS(D), attention_shared_bytes(D, T),
-                                                 step->view, *view);
+    TRY((device_launch<attention_kernel<D, T>>(
+        step->backend->device, blocks_of(step, view, BLOCKS_MULTIPROCESSOR), view->kv_head_count,
+        ATTENTION_THREADS(D, columns), attention_shared_bytes(D, T, columns), step->view, *view)));
+    return view->has_tall ? launch_tall<D, T>(step, view) : STATUS_OK;
 }
 
 template <uint32_t D>
@@ -135,6 +162,9 @@ enum status cuda_attention_run(const struct cuda_step *step, const struct cuda_o
     view.scale_log2 = args->scale * log2_of_e;
     view.head_count = args->head_count;
     view.kv_head_count = args->kv_head_count;
+    view.has_tall =
+        step->most.row_count * (args->head_count / args->kv_head_count) > ATTENTION_TILE_COLUMNS &&
+        attention_has_tall(args->head_size, args->kv->type, step->backend->facts.shared_bytes_max);
     switch (args->head_size) {
     case 64:
         return launch<64>(step, &view);

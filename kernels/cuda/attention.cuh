@@ -4,32 +4,42 @@
  * `acc`, `max` and `sum` hold one partial for each (plan partial, query head) and are written by
  * attention_kernel before attention_fold_kernel reads them.
  *
- * A tile is up to 64 query columns (a column is one query head of one row of an item's list) over
- * the 16 to 512 positions of the item, and one KV head, the block's y. K and V pass through shared
- * memory once for the whole tile, a chunk of 64 positions at a time:
+ * A tile is up to 64 query columns (a column is one query head of one row of an item's list), or up
+ * to 128, over the 16 to 512 positions of the item, and one KV head, the block's y. K and V pass
+ * through shared memory once for the whole tile, a chunk of 64 positions at a time:
  *
- *   q [64][D + 8]   k [64][D + 8]   v [64][D + 8]   16 bits each; 8 of padding spread rows over the
- *                                                   banks
- *   fp8 only: codes of k and v [64][D] bytes as they come, scales of k and v [64] floats
+ *   k [64][D + 8]   v [64][D + 8]   q [64 or 128][D + 8]
+ *       16 bits each; 8 of padding spread rows over the banks
+ *   codes of k and v [64][D], scales of k and v [64]
+ *       fp8 only: bytes as they come, and floats
  *
- * The padding of a column's q holds two words of its own: `query`, row * head_count + head, and
- * `seen`, how many of the item's positions it attends to (0: no such column). With them elsewhere
- * heads of 256 would not fit the 99 KiB of sm_89.
+ * The padding of a column's q holds what a tile keeps of it, struct attention_column. With that
+ * elsewhere heads of 256 would not fit the 99 KiB of sm_89.
+ *
+ * An item's columns are cut into tall tiles of 128 where a card has room for them, as long as more
+ * than 64 are left, and into others for the rest. Tall ones are a kernel of their own, of eight
+ * warps: a block of both kinds would leave small tiles half of the copies on their way.
  *
  * Warps share a tile in one of two ways. Parts = warps that have the same 16 columns:
- *   tall    more than 16 columns. A warp has 16 columns and all dimensions of V; with heads of 256
+ *
+ *   wide    more than 16 columns. A warp has 16 columns and all dimensions of V; with heads of 256
  *           two warps have the same columns and half of the dimensions each, for want of registers
  *   small   at most 16. Each warp scores 16 positions, all scores meet in the rows of q that have
- * no column, each warp weighs all of them and has its share of the dimensions of V
+ *           no column, each warp weighs all of them and has its share of the dimensions of V
  *
  * The bits of a column and chunk, of which the column sees the first n positions (D: head size),
- * are the same either way. T is half (f16), bf16, or for fp8 half in q k and bf16 in w v: s_j =
- * chain of m16n8k16 steps ascending over D from 0, q and k as T; fp8: times k's scale t_j = s_j *
- * (scale * log2(e));  m = max t_j;  w_j = T(exp2(t_j - m)), 0 from n on l   = lane i of 4 adds w_j
- * of j = 8 t + 2 i, 8 t + 2 i + 1, t ascending; then lanes i ^ 1, i ^ 2 c_d = chain of four
- * m16n8k16 steps ascending over the chunk's positions from 0, of w_j and v_j; fp8: of bf16(w_j *
- * v's scale) and v's codes Chunks fold left inside the item, items fold left in the second kernel,
- * each by the rule of kernels/cpu/attention.h with exp2 for exp.
+ * are the same in tiles of any height. T is half (f16), bf16, or for fp8 half in q k and bf16 in
+ * w v:
+ *
+ *   s_j = chain of m16n8k16 steps ascending over D from 0, q and k as T; fp8: times k's scale
+ *   t_j = s_j * (scale * log2(e));  m = max t_j;  w_j = T(exp2(t_j - m)), 0 from n on
+ *   l   = lane i of 4 adds w_j of j = 8 t + 2 i, 8 t + 2 i + 1, t ascending; then lanes i ^ 1, and
+ *         then i ^ 2
+ *   c_d = chain of four m16n8k16 steps ascending over the chunk's positions from 0, of w_j and v_j;
+ *         fp8: of bf16(w_j * v's scale) and v's codes
+ *
+ * Chunks fold left inside the item, items fold left in the second kernel, each by the rule of
+ * kernels/cpu/attention.h with exp2 for exp.
  */
 #ifndef PERSONAD_KERNELS_CUDA_ATTENTION_CUH
 #define PERSONAD_KERNELS_CUDA_ATTENTION_CUH
@@ -44,12 +54,36 @@ struct attention_tile {
     uint32_t warp_seen;    /* by any column of this warp */
 };
 
+/* How an item's columns are cut: tall tiles first, the rest in tiles of 64. */
+struct attention_cut {
+    uint32_t first, tiles; /* of those of COLUMNS columns */
+};
+
+template <uint32_t COLUMNS>
+DEVICE_INLINE struct attention_cut attention_cut_of(const struct attention_view *view,
+                                                    uint32_t columns)
+{
+    const uint32_t tall = view->has_tall
+                              ? (columns + ATTENTION_TALL_COLUMNS - ATTENTION_TILE_COLUMNS - 1) /
+                                    ATTENTION_TALL_COLUMNS
+                              : 0;
+    const uint32_t taken = tall * ATTENTION_TALL_COLUMNS;
+
+    if (COLUMNS == ATTENTION_TALL_COLUMNS) {
+        return {0, tall};
+    }
+    return {taken, columns > taken ? (columns - taken + COLUMNS - 1) / COLUMNS : 0};
+}
+
 /* Finds tile `index`, counted through all items, 32 items at a time; false past the last. Every
  * lane of a warp gets the same answer. Begins at the first item each time: what it would keep from
  * the last search costs registers that heads of 128 do not have. */
-DEVICE_INLINE bool attention_find(const struct cuda_plan_view *plan, uint32_t group, uint32_t index,
+template <uint32_t COLUMNS>
+DEVICE_INLINE bool attention_find(const struct cuda_plan_view *plan,
+                                  const struct attention_view *view, uint32_t index,
                                   struct attention_tile *tile)
 {
+    const uint32_t group = view->head_count / view->kv_head_count;
     const uint32_t lane = PRIM_THREAD % 32;
     uint32_t tile_base = 0;
 
@@ -57,8 +91,7 @@ DEVICE_INLINE bool attention_find(const struct cuda_plan_view *plan, uint32_t gr
         const uint32_t mine = item_base + lane;
         uint32_t tiles = 0;
         if (mine < plan->item_count) {
-            const uint32_t columns = plan->items[mine].row_count * group;
-            tiles = (columns + ATTENTION_TILE_COLUMNS - 1) / ATTENTION_TILE_COLUMNS;
+            tiles = attention_cut_of<COLUMNS>(view, plan->items[mine].row_count * group).tiles;
         }
         uint32_t before = tiles;
         for (uint32_t delta = 1; delta < 32; delta *= 2) {
@@ -73,10 +106,11 @@ DEVICE_INLINE bool attention_find(const struct cuda_plan_view *plan, uint32_t gr
             }
             const uint32_t first = tile_base + prim_shuffle(before - tiles, found);
             tile->item = plan->items[item_base + found];
-            tile->column_first = (index - first) * ATTENTION_TILE_COLUMNS;
-            const uint32_t left = tile->item.row_count * group - tile->column_first;
-            tile->column_count =
-                left < ATTENTION_TILE_COLUMNS ? left : (uint32_t)ATTENTION_TILE_COLUMNS;
+            const uint32_t columns = tile->item.row_count * group;
+            tile->column_first =
+                attention_cut_of<COLUMNS>(view, columns).first + (index - first) * COLUMNS;
+            const uint32_t left = columns - tile->column_first;
+            tile->column_count = left < COLUMNS ? left : COLUMNS;
             return true;
         }
         tile_base += total;
@@ -85,7 +119,7 @@ DEVICE_INLINE bool attention_find(const struct cuda_plan_view *plan, uint32_t gr
 }
 
 /* Which query each column is, and how far it sees. Has a barrier. */
-template <uint32_t D>
+template <uint32_t D, uint32_t COLUMNS>
 DEVICE_INLINE void
 attention_list_columns(const struct cuda_plan_view *plan, const struct attention_view *view,
                        const struct attention_shared *shared, const struct attention_part *part,
@@ -93,23 +127,29 @@ attention_list_columns(const struct cuda_plan_view *plan, const struct attention
 {
     const uint32_t group = view->head_count / view->kv_head_count;
     const uint32_t lane = PRIM_THREAD % 32;
+    uint32_t most = 0;
 
-    if (PRIM_THREAD < ATTENTION_TILE_COLUMNS) {
+    if (PRIM_THREAD < COLUMNS) {
         const uint32_t column = tile->column_first + PRIM_THREAD;
-        uint32_t seen = 0, query = 0;
+        struct attention_column of = {};
         if (PRIM_THREAD < tile->column_count) {
-            const uint32_t row = plan->item_rows[tile->item.row_first + column / group];
+            const uint32_t entry = column / group;
+            const uint32_t head = PRIM_BLOCK_Y * group + column % group;
+            const uint32_t row = plan->item_rows[tile->item.row_first + entry];
             const uint32_t past = plan->rows[row].position + 1;
             const uint32_t end = past < tile->item.end ? past : tile->item.end;
-            seen = end > tile->item.begin ? end - tile->item.begin : 0;
-            query = row * view->head_count + PRIM_BLOCK_Y * group + column % group;
+            of.seen = end > tile->item.begin ? end - tile->item.begin : 0;
+            of.query = row * view->head_count + head;
+            of.slot = (tile->item.partial_first + entry) * view->head_count + head;
         }
-        *attention_column_of<D>(shared, PRIM_THREAD) = {query, seen};
+        *attention_column_of<D>(shared, PRIM_THREAD) = of;
     }
     prim_sync();
-    const uint32_t low = attention_column_of<D>(shared, lane)->seen;
-    const uint32_t high = attention_column_of<D>(shared, lane + 32)->seen;
-    uint32_t most = high > low ? high : low;
+    PRIM_UNROLL
+    for (uint32_t column = 0; column < COLUMNS; column += 32) {
+        const uint32_t seen = attention_column_of<D>(shared, column + lane)->seen;
+        most = seen > most ? seen : most;
+    }
     uint32_t warp_most =
         attention_column_of<D>(shared, part->column_first + lane % ATTENTION_WARP_COLUMNS)->seen;
     for (uint32_t lanes = 16; lanes > 0; lanes /= 2) {
@@ -123,11 +163,11 @@ attention_list_columns(const struct cuda_plan_view *plan, const struct attention
 }
 
 /* Queries rounded; those that are not there as zeros. The first `columns` of the tile. */
-template <uint32_t D, enum kv_type T>
+template <uint32_t D, enum kv_type T, uint32_t THREADS>
 DEVICE_INLINE void attention_load_queries(const struct attention_view *view,
                                           const struct attention_shared *shared, uint32_t columns)
 {
-    for (uint32_t i = PRIM_THREAD; i < columns * D / 2; i += ATTENTION_THREADS(D)) {
+    for (uint32_t i = PRIM_THREAD; i < columns * D / 2; i += THREADS) {
         const uint32_t column = i / (D / 2);
         const uint32_t d = i % (D / 2) * 2;
         uint32_t pair = 0;
@@ -144,7 +184,7 @@ DEVICE_INLINE void attention_load_queries(const struct attention_view *view,
 
 /* Starts the copy of one chunk of K or V to rows of `stride` bytes; positions that no column sees
  * become zeros, so that what a page held before never meets a product. */
-template <uint32_t D, uint32_t BYTES>
+template <uint32_t BYTES, uint32_t THREADS>
 DEVICE_INLINE void attention_copy_rows(const struct cuda_plan_view *plan,
                                        const struct attention_view *view,
                                        const struct attention_tile *tile, uint32_t chunk,
@@ -154,8 +194,7 @@ DEVICE_INLINE void attention_copy_rows(const struct cuda_plan_view *plan,
     const uint64_t head = (uint64_t)PRIM_BLOCK_Y * view->kv.page_count;
 
     PRIM_UNROLL_1
-    for (uint32_t piece = PRIM_THREAD; piece < ATTENTION_CHUNK_TOKENS * pieces;
-         piece += ATTENTION_THREADS(D)) {
+    for (uint32_t piece = PRIM_THREAD; piece < ATTENTION_CHUNK_TOKENS * pieces; piece += THREADS) {
         const uint32_t slot = piece / pieces;
         const uint32_t at = piece % pieces * ATTENTION_PIECE_BYTES;
         const uint32_t position = chunk * ATTENTION_CHUNK_TOKENS + slot;
@@ -193,7 +232,7 @@ DEVICE_INLINE void attention_copy_scales(const struct cuda_plan_view *plan,
     }
 }
 
-template <uint32_t D, enum kv_type T>
+template <uint32_t D, enum kv_type T, uint32_t THREADS>
 DEVICE_INLINE void
 attention_copy_chunk(const struct cuda_plan_view *plan, const struct attention_view *view,
                      const struct attention_shared *shared, const struct attention_tile *tile,
@@ -202,14 +241,14 @@ attention_copy_chunk(const struct cuda_plan_view *plan, const struct attention_v
     const uint8_t *pages = is_v ? view->kv.v : view->kv.k;
 
     if (T == KV_TYPE_FP8) {
-        attention_copy_rows<D, D>(plan, view, tile, chunk, pages,
-                                  is_v ? shared->v_codes : shared->k_codes, D);
+        attention_copy_rows<D, THREADS>(plan, view, tile, chunk, pages,
+                                        is_v ? shared->v_codes : shared->k_codes, D);
         attention_copy_scales(plan, view, tile, chunk, is_v ? view->kv.v_scales : view->kv.k_scales,
                               is_v ? shared->v_scales : shared->k_scales);
     } else {
-        attention_copy_rows<D, 2 * D>(plan, view, tile, chunk, pages,
-                                      (uint8_t *)(is_v ? shared->v : shared->k),
-                                      2 * ATTENTION_STRIDE(D));
+        attention_copy_rows<2 * D, THREADS>(plan, view, tile, chunk, pages,
+                                            (uint8_t *)(is_v ? shared->v : shared->k),
+                                            2 * ATTENTION_STRIDE(D));
     }
     prim_copy_commit();
 }
@@ -217,13 +256,13 @@ attention_copy_chunk(const struct cuda_plan_view *plan, const struct attention_v
 /* Codes that have landed become numbers of 16 bits, exactly: K halves, V bf16. Behind a barrier,
  * and has one at its end. Slots that nobody sees may hold what was there before, with the scale of
  * a stranger: their codes came as zeros. */
-template <uint32_t D>
+template <uint32_t D, uint32_t THREADS>
 DEVICE_INLINE void attention_widen(const struct attention_shared *shared, bool is_v)
 {
     const uint32_t *codes = (const uint32_t *)(is_v ? shared->v_codes : shared->k_codes);
     uint16_t *to = is_v ? shared->v : shared->k;
 
-    for (uint32_t i = PRIM_THREAD; i < ATTENTION_CHUNK_TOKENS * D / 4; i += ATTENTION_THREADS(D)) {
+    for (uint32_t i = PRIM_THREAD; i < ATTENTION_CHUNK_TOKENS * D / 4; i += THREADS) {
         const uint32_t slot = i / (D / 4), d = i % (D / 4) * 4;
         uint32_t pairs[2];
         if (is_v) {
@@ -242,21 +281,18 @@ DEVICE_INLINE void attention_widen(const struct attention_shared *shared, bool i
 template <uint32_t D, uint32_t STEPS>
 DEVICE_INLINE void
 attention_store(const struct attention_view *view, const struct attention_shared *shared,
-                const struct attention_tile *tile, const struct attention_part *part,
-                const struct attention_total<STEPS> *total)
+                const struct attention_part *part, const struct attention_total<STEPS> *total)
 {
-    const uint32_t group = view->head_count / view->kv_head_count;
     const uint32_t lane = PRIM_THREAD % 32;
 
     PRIM_UNROLL
     for (uint32_t c = 0; c < 2; c++) {
-        const uint32_t column = part->column_first + lane / 4 + c * 8;
-        if (attention_seen<D>(shared, part, c) == 0) {
+        const struct attention_column *column =
+            attention_column_of<D>(shared, part->column_first + lane / 4 + c * 8);
+        const uint64_t slot = column->slot;
+        if (column->seen == 0) {
             continue;
         }
-        const uint32_t partial = tile->item.partial_first + (tile->column_first + column) / group;
-        const uint32_t head = attention_column_of<D>(shared, column)->query % view->head_count;
-        const uint64_t slot = (uint64_t)partial * view->head_count + head;
         if (part->leads && lane % 4 == 0) {
             view->max[slot] = total->max[c];
             view->sum[slot] = total->sum[c];
@@ -287,31 +323,31 @@ template <uint32_t D, uint32_t PARTS> DEVICE_INLINE struct attention_part attent
     return part;
 }
 
-/* One tile. While a chunk's scores become weights the next chunk's K is on its way, and while they
- * are scored its V is. Enters and leaves with shared memory free. */
-template <uint32_t D, enum kv_type T, uint32_t PARTS>
+/* One tile of up to COLUMNS columns. While a chunk's scores become weights the next chunk's K is on
+ * its way, and while they are scored its V is. Enters and leaves with shared memory free. */
+template <uint32_t D, enum kv_type T, uint32_t COLUMNS, uint32_t PARTS>
 DEVICE_INLINE void
 attention_run_tile(const struct cuda_plan_view *plan, const struct attention_view *view,
                    const struct attention_shared *shared, struct attention_tile *tile)
 {
-    const bool is_small = PARTS == ATTENTION_WARPS(D);
+    const uint32_t threads = ATTENTION_THREADS(D, COLUMNS);
+    const bool is_small = PARTS == ATTENTION_WARPS(D, COLUMNS);
     const struct attention_part part = attention_part_of<D, PARTS>();
     struct attention_total<ATTENTION_PART_STEPS(D, PARTS)> total = {
     };
     float scores[ATTENTION_SCORE_TILES][4];
 
-    attention_list_columns<D>(plan, view, shared, &part, tile);
-    attention_copy_chunk<D, T>(plan, view, shared, tile, 0, false);
-    attention_copy_chunk<D, T>(plan, view, shared, tile, 0, true);
-    attention_load_queries<D, T>(view, shared,
-                                 is_small ? (uint32_t)ATTENTION_SMALL_COLUMNS
-                                          : (uint32_t)ATTENTION_TILE_COLUMNS);
+    attention_list_columns<D, COLUMNS>(plan, view, shared, &part, tile);
+    attention_copy_chunk<D, T, threads>(plan, view, shared, tile, 0, false);
+    attention_copy_chunk<D, T, threads>(plan, view, shared, tile, 0, true);
+    attention_load_queries<D, T, threads>(view, shared,
+                                          is_small ? (uint32_t)ATTENTION_SMALL_COLUMNS : COLUMNS);
     for (uint32_t chunk = 0; chunk * ATTENTION_CHUNK_TOKENS < tile->seen_max; chunk++) {
         const bool seen = chunk * ATTENTION_CHUNK_TOKENS < tile->warp_seen;
         prim_copy_wait<1>();
         prim_sync();
         if (T == KV_TYPE_FP8) {
-            attention_widen<D>(shared, false);
+            attention_widen<D, threads>(shared, false);
         }
         if (is_small) {
             attention_score_small<D, T>(shared);
@@ -319,11 +355,11 @@ attention_run_tile(const struct cuda_plan_view *plan, const struct attention_vie
             attention_score<D, T, ATTENTION_SCORE_TILES>(shared, part.column_first, 0, scores);
         }
         prim_sync();
-        attention_copy_chunk<D, T>(plan, view, shared, tile, chunk + 1, false);
+        attention_copy_chunk<D, T, threads>(plan, view, shared, tile, chunk + 1, false);
         prim_copy_wait<1>();
         prim_sync();
         if (T == KV_TYPE_FP8) {
-            attention_widen<D>(shared, true);
+            attention_widen<D, threads>(shared, true);
         }
         if (is_small) {
             attention_gather<D>(shared, scores);
@@ -332,33 +368,52 @@ attention_run_tile(const struct cuda_plan_view *plan, const struct attention_vie
             attention_take_chunk<D, T>(shared, &part, chunk, view->scale_log2, scores, &total);
         }
         prim_sync();
-        attention_copy_chunk<D, T>(plan, view, shared, tile, chunk + 1, true);
+        attention_copy_chunk<D, T, threads>(plan, view, shared, tile, chunk + 1, true);
     }
     prim_copy_wait<0>();
-    attention_store<D>(view, shared, tile, &part, &total);
+    attention_store<D>(view, shared, &part, &total);
     prim_sync();
 }
 
-/* Partials of every item, query head and listed row. Grid: x strides over tiles, y is the KV head.
- */
+/* Partials of every item, query head and listed row, but those of tall tiles. Grid: x strides over
+ * tiles, y is the KV head. */
 template <uint32_t D, enum kv_type T>
-KERNEL void PRIM_BOUNDS(ATTENTION_THREADS(D), ATTENTION_BLOCKS(D))
+KERNEL void PRIM_BOUNDS(ATTENTION_THREADS(D, ATTENTION_TILE_COLUMNS), ATTENTION_BLOCKS(D))
     attention_kernel(const struct cuda_plan_view *plan, struct attention_view view)
 {
     SHARED(uint16_t, memory);
-    const struct attention_shared shared = attention_share<D>(memory);
-    const uint32_t group = view.head_count / view.kv_head_count;
+    const uint32_t columns = ATTENTION_TILE_COLUMNS;
+    const struct attention_shared shared = attention_share<D, columns>(memory);
     struct attention_tile tile;
 
     prim_depend_wait();
     prim_depend_launch();
-    for (uint32_t index = PRIM_BLOCK_X; attention_find(plan, group, index, &tile);
+    for (uint32_t index = PRIM_BLOCK_X; attention_find<columns>(plan, &view, index, &tile);
          index += PRIM_GRID_X) {
         if (tile.column_count <= ATTENTION_SMALL_COLUMNS) {
-            attention_run_tile<D, T, ATTENTION_WARPS(D)>(plan, &view, &shared, &tile);
+            attention_run_tile<D, T, columns, ATTENTION_WARPS(D, columns)>(plan, &view, &shared,
+                                                                           &tile);
         } else {
-            attention_run_tile<D, T, ATTENTION_TALL_PARTS(D)>(plan, &view, &shared, &tile);
+            attention_run_tile<D, T, columns, ATTENTION_PARTS(D)>(plan, &view, &shared, &tile);
         }
+    }
+}
+
+/* Those of tall tiles, which are all there where view.has_tall. Grid: the same. */
+template <uint32_t D, enum kv_type T>
+KERNEL void PRIM_BOUNDS(ATTENTION_THREADS(D, ATTENTION_TALL_COLUMNS), 1)
+    attention_tall_kernel(const struct cuda_plan_view *plan, struct attention_view view)
+{
+    SHARED(uint16_t, memory);
+    const uint32_t columns = ATTENTION_TALL_COLUMNS;
+    const struct attention_shared shared = attention_share<D, columns>(memory);
+    struct attention_tile tile;
+
+    prim_depend_wait();
+    prim_depend_launch();
+    for (uint32_t index = PRIM_BLOCK_X; attention_find<columns>(plan, &view, index, &tile);
+         index += PRIM_GRID_X) {
+        attention_run_tile<D, T, columns, ATTENTION_PARTS(D)>(plan, &view, &shared, &tile);
     }
 }
 

@@ -13,6 +13,8 @@
 
 enum {
     ATTENTION_TILE_COLUMNS = 64,
+    ATTENTION_TALL_COLUMNS = 128, /* of a tile of attention_tall_kernel */
+    ATTENTION_TALL_HEAD_SIZE_MAX = 128,
     ATTENTION_WARP_COLUMNS = 16,
     ATTENTION_PADDING_HALVES = 8,
     ATTENTION_SCORE_TILES = ATTENTION_CHUNK_TOKENS / 8,
@@ -24,9 +26,6 @@ enum {
     ATTENTION_FOLD_THREADS = 128,
 };
 
-static_assert((int)ATTENTION_TILE_COLUMNS == (int)ATTENTION_CHUNK_TOKENS,
-              "one stride of shared rows");
-
 /* What one layer's attention reads and writes. */
 struct attention_view {
     const float *q; /* [row][head_count * head_size] */
@@ -37,14 +36,15 @@ struct attention_view {
     float *sum;       /* [partial][head_count] */
     float scale_log2; /* scale * log2(e) */
     uint32_t head_count, kv_head_count;
+    bool has_tall; /* tall tiles are attention_tall_kernel's */
 };
 
 #define ATTENTION_STRIDE(head_size) ((head_size) + ATTENTION_PADDING_HALVES)
-/* Warps of a tall tile that have the same columns, and warps of a block. */
-#define ATTENTION_TALL_PARTS(head_size) ((head_size) > 128 ? 2u : 1u)
-#define ATTENTION_WARPS(head_size) \
-    (ATTENTION_TILE_COLUMNS / ATTENTION_WARP_COLUMNS * ATTENTION_TALL_PARTS(head_size))
-#define ATTENTION_THREADS(head_size) (32u * ATTENTION_WARPS(head_size))
+/* Warps of a tile that have the same columns, and warps of a block for tiles of so many. */
+#define ATTENTION_PARTS(head_size) ((head_size) > 128 ? 2u : 1u)
+#define ATTENTION_WARPS(head_size, columns) \
+    ((columns) / ATTENTION_WARP_COLUMNS * ATTENTION_PARTS(head_size))
+#define ATTENTION_THREADS(head_size, columns) (32u * ATTENTION_WARPS(head_size, columns))
 /* Blocks that a multiprocessor has room for, so that copies of some are on their way while others
  * compute; it bounds registers. */
 #define ATTENTION_BLOCKS(head_size) ((head_size) > 128 ? 1 : (head_size) > 64 ? 2 : 3)
@@ -52,12 +52,22 @@ struct attention_view {
 #define ATTENTION_PART_STEPS(head_size, parts) \
     (((head_size) / ATTENTION_STEP_DIMENSIONS + (parts)-1) / (parts))
 
-static inline uint32_t attention_shared_bytes(uint32_t head_size, enum kv_type type)
+static inline uint32_t attention_shared_bytes(uint32_t head_size, enum kv_type type,
+                                              uint32_t columns)
 {
-    const uint32_t halves = 3 * ATTENTION_TILE_COLUMNS * ATTENTION_STRIDE(head_size);
+    const uint32_t rows = columns + 2 * ATTENTION_CHUNK_TOKENS;
+    const uint32_t halves = rows * ATTENTION_STRIDE(head_size);
     const uint32_t codes = 2 * ATTENTION_CHUNK_TOKENS * (head_size + (uint32_t)sizeof(float));
 
     return halves * (uint32_t)sizeof(uint16_t) + (type == KV_TYPE_FP8 ? codes : 0);
+}
+
+/* Whether a card with so much shared memory a block has tall tiles. */
+static inline bool attention_has_tall(uint32_t head_size, enum kv_type type,
+                                      uint32_t shared_bytes_max)
+{
+    return head_size <= ATTENTION_TALL_HEAD_SIZE_MAX &&
+           attention_shared_bytes(head_size, type, ATTENTION_TALL_COLUMNS) <= shared_bytes_max;
 }
 
 struct attention_shared {
@@ -66,24 +76,31 @@ struct attention_shared {
     float *k_scales, *v_scales;
 };
 
-template <uint32_t D> DEVICE_INLINE struct attention_shared attention_share(uint16_t *memory)
+template <uint32_t D, uint32_t COLUMNS>
+DEVICE_INLINE struct attention_shared attention_share(uint16_t *memory)
 {
-    const uint32_t rows = ATTENTION_TILE_COLUMNS * ATTENTION_STRIDE(D);
+    const uint32_t rows = ATTENTION_CHUNK_TOKENS * ATTENTION_STRIDE(D);
     struct attention_shared shared;
 
-    shared.q = memory;
-    shared.k = memory + rows;
-    shared.v = memory + 2 * rows;
-    shared.k_codes = (uint8_t *)(memory + 3 * rows);
+    shared.k = memory;
+    shared.v = memory + rows;
+    shared.q = memory + 2 * rows;
+    shared.k_codes = (uint8_t *)(shared.q + COLUMNS * ATTENTION_STRIDE(D));
     shared.v_codes = shared.k_codes + ATTENTION_CHUNK_TOKENS * D;
     shared.k_scales = (float *)(shared.v_codes + ATTENTION_CHUNK_TOKENS * D);
     shared.v_scales = shared.k_scales + ATTENTION_CHUNK_TOKENS;
     return shared;
 }
 
+/* In the padding of its q: what is asked for it seldom, and costs no register. */
 struct attention_column {
-    uint32_t query, seen;
+    uint32_t query; /* row * head_count + head */
+    uint32_t seen;  /* how many of the item's positions it attends to; 0: no such column */
+    uint32_t slot;  /* of its partial: partial * head_count + head */
 };
+
+static_assert(sizeof(struct attention_column) <= ATTENTION_PADDING_HALVES * sizeof(uint16_t),
+              "a column fits its padding");
 
 template <uint32_t D>
 DEVICE_INLINE struct attention_column *attention_column_of(const struct attention_shared *shared,

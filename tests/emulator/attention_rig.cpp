@@ -115,6 +115,7 @@ void attention_rig_init(struct attention_rig *rig, const struct rig_shape *shape
 
     memset((void *)rig, 0, sizeof *rig);
     rig->shape = *shape;
+    rig->shared_bytes_max = 227 * 1024;
     rig->k = (uint8_t *)aligned_alloc(16, bytes);
     rig->v = (uint8_t *)aligned_alloc(16, bytes);
     if (shape->type == KV_TYPE_FP8) {
@@ -325,6 +326,7 @@ void attention_rig_run_planned(struct attention_rig *rig, const struct rig_query
     struct cuda_op op = {};
 
     backend.facts.multiprocessor_count = 2;
+    backend.facts.shared_bytes_max = rig->shared_bytes_max;
     attention_rig_memory_init(&memory, rig, queries);
     backend.settings.partial_count_max = PARTIALS_MAX;
     backend.partials.data = memory.partials;

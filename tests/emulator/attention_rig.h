@@ -50,6 +50,7 @@ struct attention_rig {
     struct rig_shape shape;
     uint8_t *k, *v;             /* [layer][kv_head][page][16][head_size], of the shape's type */
     float *k_scales, *v_scales; /* [layer][kv_head][page][16], fp8 only */
+    uint32_t shared_bytes_max;  /* of the card: how tall tiles are; as on sm_90 unless changed */
     struct plan plan;
     struct plan_row rows[ROWS_MAX];
     uint32_t pages[ROWS_MAX * SEQUENCE_PAGES_MAX];

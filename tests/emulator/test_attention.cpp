@@ -2,9 +2,10 @@
  * rows around it, shared or private pages, lists, schedules, when copies land, or what a page held
  * before.
  * Method: compare with double precision within a bound that is worked out below; then compare bits
- * with each row computed alone, for several ways of making items, three schedules, copies landing
- * early and late, and differently poisoned pages. Twins break it (one bit of one key, blocks folded
- * backwards, a NaN that is seen, a barrier or a wait too little) and must be caught.
+ * with each row computed alone, for several ways of making items, tiles of every height, three
+ * schedules, copies landing early and late, and differently poisoned pages. Twins break it (one bit
+ * of one key, blocks folded backwards, a NaN that is seen, a barrier or a wait too little, an order
+ * that only tall tiles have) and must be caught.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -24,8 +25,9 @@ extern "C" {
 #include "tests/emulator/attention_rig.h"
 
 /* The same kernels with one thing left out, chosen by `planted_bug`. */
-enum planted_bug { PLANTED_NONE, PLANTED_NO_BARRIER, PLANTED_LAX_WAIT };
+enum planted_bug { PLANTED_NONE, PLANTED_NO_BARRIER, PLANTED_LAX_WAIT, PLANTED_ORDER };
 static enum planted_bug planted_bug;
+static uint64_t copied_count;    /* pieces of K and V that were read */
 static uint32_t planted_barrier; /* which of a thread's barriers; counted from 0 */
 static uint32_t planted_count[EMULATOR_BLOCK_THREADS_MAX];
 
@@ -42,19 +44,43 @@ template <int pending> static void planted_copy_wait(void)
     emulator_copy_wait(planted_bug == PLANTED_LAX_WAIT ? pending + 1 : pending);
 }
 
+static void planted_copy16(void *shared, const void *global, bool valid)
+{
+    copied_count += valid;
+    prim_copy16(shared, global, valid);
+}
+
+/* In tall tiles each step's sum on its own, added afterwards. */
+static void planted_mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2])
+{
+    float apart[4] = {};
+
+    if (planted_bug != PLANTED_ORDER || PRIM_THREADS == 128) {
+        prim_mma_f16(c, a, b);
+        return;
+    }
+    prim_mma_f16(apart, a, b);
+    for (uint32_t i = 0; i < 4; i++) {
+        c[i] += apart[i];
+    }
+}
+
 namespace planted
 {
 #define prim_sync planted_sync
 #define prim_copy_wait planted_copy_wait
+#define prim_copy16 planted_copy16
+#define prim_mma_f16 planted_mma_f16
 #include "kernels/cuda/attention.cuh"
 #undef prim_sync
 #undef prim_copy_wait
+#undef prim_copy16
+#undef prim_mma_f16
 } // namespace planted
 
-using planted::ATTENTION_TILE_COLUMNS;
 using planted::ATTENTION_WARP_COLUMNS;
 
-enum { WIDTH_MAX = 16 * 256 };
+enum { WIDTH_MAX = 16 * 256, LOW = 64, TALL = 128 };
 
 static const struct rig_variation plain = {false, 1, false, 0, {EMULATOR_ASCENDING, 1, false, 90}};
 
@@ -224,29 +250,73 @@ static void test_a_row_has_the_same_bits_alone_and_in_every_batch(void **state)
     }
 }
 
-static void test_a_tall_prefill_equals_its_rows_alone(void **state)
+/* ---- tiles of every height ---- */
+
+/* A card with less shared memory has no tall tiles, nor have heads of 256. */
+static void set_height(struct attention_rig *rig, uint32_t columns)
+{
+    const struct rig_shape *shape = &rig->shape;
+
+    rig->shared_bytes_max =
+        columns == TALL ? 227 * 1024
+                        : planted::attention_shared_bytes(shape->head_size, shape->type, columns);
+    assert_int_equal(
+        planted::attention_has_tall(shape->head_size, shape->type, rig->shared_bytes_max),
+        columns == TALL && shape->head_size <= 128);
+}
+
+static void test_which_cards_have_tall_tiles(void **state)
 {
     (void)state;
-    enum { COUNT = 45 };
-    static float want[WIDTH_MAX], got[COUNT * WIDTH_MAX];
-    const struct rig_shape shape = {3, 1, 64};
-    struct rig_variation tall = variations[1];
-    struct attention_rig rig;
-    struct rig_story story;
-    struct rig_query queries[COUNT];
+    const uint32_t sizes[] = {64, 80, 96, 128};
 
-    attention_rig_init(&rig, &shape, 5);
-    attention_rig_story_init(&story, &rig);
-    for (uint32_t i = 0; i < COUNT; i++) {
-        queries[i] = {&story.a, 90 + i};
+    for (uint32_t i = 0; i < 12; i++) {
+        const enum kv_type type = (enum kv_type)(i % 3);
+        assert_true(planted::attention_has_tall(sizes[i / 3], type, 99 * 1024));
+        assert_true(planted::attention_shared_bytes(sizes[i / 3], type, TALL) <= 99 * 1024);
     }
-    attention_rig_run(&rig, queries, COUNT, &tall, got);
-    assert_int_equal(rig.plan.item_count, 1);
-    for (uint32_t i = 0; i < COUNT; i += 11) {
-        attention_rig_run(&rig, &queries[i], 1, &plain, want);
-        assert_memory_equal(got + (size_t)i * 192, want, 192 * sizeof(float));
+    assert_false(planted::attention_has_tall(128, KV_TYPE_FP8, 80 * 1024));
+    assert_false(planted::attention_has_tall(256, KV_TYPE_F16, 227 * 1024));
+}
+
+/* Lists of 3 to 27 rows, five columns a row, make tiles of 7 to 128 columns and ragged last ones.
+ */
+static void test_tiles_of_every_height_give_the_same_bits(void **state)
+{
+    (void)state;
+    enum { COUNT = 27 };
+    static float want[COUNT * WIDTH_MAX], got[COUNT * WIDTH_MAX];
+    const uint32_t sizes[] = {64, 80, 96, 128, 256};
+    const uint32_t lists[] = {13, 3};
+
+    for (uint32_t s = 0; s < 15; s++) {
+        const struct rig_shape shape = {5, 1, sizes[s / 3], (enum kv_type)(s % 3)};
+        const size_t width = (size_t)shape.head_count * shape.head_size;
+        struct rig_variation variation = variations[s % 3];
+        struct attention_rig rig;
+        struct rig_story story;
+        struct rig_query queries[COUNT];
+        attention_rig_init(&rig, &shape, s);
+        attention_rig_story_init(&story, &rig);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            queries[i] = {&story.a, i % 9 == 8 ? 70 + i : 2 * i};
+        }
+        variation.list_max = COUNT;
+        set_height(&rig, TALL);
+        attention_rig_run(&rig, queries, COUNT, &variation, want);
+        assert_int_equal(rig.plan.item_count, 1);
+        set_height(&rig, LOW);
+        attention_rig_run(&rig, queries, COUNT, &variation, got);
+        assert_memory_equal(got, want, COUNT * width * sizeof(float));
+        variation = variations[(s + 1) % 3];
+        variation.list_max = lists[s % 2];
+        set_height(&rig, TALL);
+        attention_rig_run(&rig, queries, COUNT, &variation, got);
+        assert_memory_equal(got, want, COUNT * width * sizeof(float));
+        attention_rig_run(&rig, &queries[17], 1, &plain, got);
+        assert_memory_equal(got, want + 17 * width, width * sizeof(float));
+        attention_rig_finish(&rig);
     }
-    attention_rig_finish(&rig);
 }
 
 /* ---- twins ---- */
@@ -296,9 +366,10 @@ static void test_a_nan_that_is_seen_is_seen(void **state)
     attention_rig_finish(&rig);
 }
 
-/* Whether the kernel with the bug gives `want`, under one schedule. */
+/* Whether the kernel with the bug gives `want`, under one schedule, in tiles of a height. */
 static bool planted_equals(struct attention_rig *rig, const struct rig_query *queries,
-                           const struct emulator_settings *settings, const float *want)
+                           const struct emulator_settings *settings, uint32_t columns,
+                           const float *want)
 {
     struct rig_memory memory;
     planted::attention_view view = {};
@@ -318,12 +389,17 @@ static bool planted_equals(struct attention_rig *rig, const struct rig_query *qu
     view.scale_log2 = 0.125f * 1.44269504f;
     view.head_count = rig->shape.head_count;
     view.kv_head_count = rig->shape.kv_head_count;
+    view.has_tall = columns == TALL;
     const struct cuda_plan_view plan = attention_rig_view(rig);
     memset(planted_count, 0, sizeof planted_count);
+    copied_count = 0;
     emulator_configure(settings);
     enum status status = device_launch<planted::attention_kernel<64, KV_TYPE_F16>>(
-        NULL, 1, 1, ATTENTION_THREADS(64), planted::attention_shared_bytes(64, KV_TYPE_F16), &plan,
-        view);
+        NULL, 1, 1, 128, planted::attention_shared_bytes(64, KV_TYPE_F16, LOW), &plan, view);
+    if (status == STATUS_OK && columns == TALL) {
+        status = device_launch<planted::attention_tall_kernel<64, KV_TYPE_F16>>(
+            NULL, 1, 1, 256, planted::attention_shared_bytes(64, KV_TYPE_F16, TALL), &plan, view);
+    }
     if (status == STATUS_OK) {
         status = device_launch<planted::attention_fold_kernel<64>>(
             NULL, rig->plan.row_count, view.head_count, 64, 0, &plan, view);
@@ -336,11 +412,11 @@ static bool planted_equals(struct attention_rig *rig, const struct rig_query *qu
 }
 
 static bool planted_is_caught(struct attention_rig *rig, const struct rig_query *queries,
-                              const float *want)
+                              uint32_t columns, const float *want)
 {
     for (uint32_t i = 0; i < 6; i++) {
         const struct emulator_settings settings = {(enum emulator_schedule)(i % 3), 3, i >= 3, 90};
-        if (!planted_equals(rig, queries, &settings, want)) {
+        if (!planted_equals(rig, queries, &settings, columns, want)) {
             return true;
         }
     }
@@ -350,9 +426,9 @@ static bool planted_is_caught(struct attention_rig *rig, const struct rig_query 
 static void test_a_barrier_or_a_wait_too_little_is_caught(void **state)
 {
     (void)state;
-    enum { COUNT = 30, BARRIERS = 14 };
-    static float want[COUNT * 192];
-    const struct rig_shape shape = {3, 1, 64};
+    enum { COUNT = 45, BARRIERS = 10 };
+    static float want[COUNT * 5 * 64];
+    const struct rig_shape shape = {5, 1, 64};
     struct attention_rig rig;
     struct rig_story story;
     struct rig_query queries[COUNT];
@@ -360,18 +436,52 @@ static void test_a_barrier_or_a_wait_too_little_is_caught(void **state)
     attention_rig_init(&rig, &shape, 0);
     attention_rig_story_init(&story, &rig);
     for (uint32_t i = 0; i < COUNT; i++) {
-        queries[i] = {&story.a, 150 + i};
+        queries[i] = {&story.a, 70 + i};
     }
+    for (uint32_t columns = LOW; columns <= TALL; columns += LOW) {
+        /* A tile and a part of the next. */
+        const uint32_t count = columns == LOW ? 18 : COUNT;
+        attention_rig_run(&rig, queries, count, &variations[0], want);
+        planted_bug = PLANTED_NONE;
+        assert_false(planted_is_caught(&rig, queries, columns, want));
+        planted_bug = PLANTED_LAX_WAIT;
+        assert_true(planted_is_caught(&rig, queries, columns, want));
+        planted_bug = PLANTED_NO_BARRIER;
+        /* Without the first the queries' addresses are poison, and the process ends. */
+        for (planted_barrier = 1; planted_barrier < BARRIERS; planted_barrier++) {
+            assert_true(planted_is_caught(&rig, queries, columns, want));
+        }
+    }
+    planted_bug = PLANTED_NONE;
+    attention_rig_finish(&rig);
+}
+
+/* 264 columns over one block: each 128 read its keys and values once; and an order that only tall
+ * tiles have shows in the bits. */
+static void test_tall_tiles_read_a_block_once_and_their_own_order_is_caught(void **state)
+{
+    (void)state;
+    enum { COUNT = 33, POSITION = 100, PIECES = 2 * (POSITION + 1) * 2 * 64 / 16 };
+    static float want[COUNT * 8 * 64];
+    const struct rig_shape shape = {8, 1, 64};
+    struct attention_rig rig;
+    struct rig_story story;
+    struct rig_query queries[COUNT];
+
+    attention_rig_init(&rig, &shape, 0);
+    attention_rig_story_init(&story, &rig);
+    for (uint32_t i = 0; i < COUNT; i++) {
+        queries[i] = {&story.a, POSITION};
+    }
+    set_height(&rig, LOW);
     attention_rig_run(&rig, queries, COUNT, &variations[0], want);
     planted_bug = PLANTED_NONE;
-    assert_false(planted_is_caught(&rig, queries, want));
-    planted_bug = PLANTED_LAX_WAIT;
-    assert_true(planted_is_caught(&rig, queries, want));
-    planted_bug = PLANTED_NO_BARRIER;
-    /* Without the first the queries' addresses are poison, and the process ends. */
-    for (planted_barrier = 1; planted_barrier < BARRIERS; planted_barrier++) {
-        assert_true(planted_is_caught(&rig, queries, want));
-    }
+    assert_true(planted_equals(&rig, queries, &plain.emulator, LOW, want));
+    assert_int_equal(copied_count, 5 * PIECES);
+    assert_true(planted_equals(&rig, queries, &plain.emulator, TALL, want));
+    assert_int_equal(copied_count, 3 * PIECES);
+    planted_bug = PLANTED_ORDER;
+    assert_false(planted_equals(&rig, queries, &plain.emulator, TALL, want));
     planted_bug = PLANTED_NONE;
     attention_rig_finish(&rig);
 }
@@ -397,7 +507,7 @@ static void test_one_block_finds_every_tile_of_many_items(void **state)
     attention_rig_plan(&rig, queries, COUNT, &plain);
     assert_int_equal(rig.plan.item_count, COUNT + 1);
     planted_bug = PLANTED_NONE;
-    assert_true(planted_equals(&rig, queries, &plain.emulator, want));
+    assert_true(planted_equals(&rig, queries, &plain.emulator, TALL, want));
     attention_rig_finish(&rig);
 }
 
@@ -406,7 +516,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_output_is_within_the_derived_bound_of_double),
         cmocka_unit_test(test_a_row_has_the_same_bits_alone_and_in_every_batch),
-        cmocka_unit_test(test_a_tall_prefill_equals_its_rows_alone),
+        cmocka_unit_test(test_which_cards_have_tall_tiles),
+        cmocka_unit_test(test_tiles_of_every_height_give_the_same_bits),
+        cmocka_unit_test(test_tall_tiles_read_a_block_once_and_their_own_order_is_caught),
         cmocka_unit_test(test_one_bit_of_one_key_or_a_backward_fold_is_caught),
         cmocka_unit_test(test_a_nan_that_is_seen_is_seen),
         cmocka_unit_test(test_one_block_finds_every_tile_of_many_items),
