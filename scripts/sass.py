@@ -30,10 +30,15 @@ USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 # Kernels that multiply matrices, and must do so on tensor cores.
 TENSOR_KERNELS = re.compile(r"matmul_kernel|attention_(?!fold|combine|merge)\w*kernel")
 WEIGHT_KERNELS = re.compile(r"matmul_kernel")
+TILES_OF_PRODUCTS = re.compile(r"matmul_kernelILi\d+ELi(\d+)E")
+# A lane's 16 bytes of codes hold one, two or four steps of a panel; its scales of four steps are at
+# most so many bytes of a warp.
+STEPS_OF_LOAD_MAX = 4
+SCALE_BYTES_MAX = 768
 # Kernels of warpgroups, which are empty but where there are these.
 GROUP_KERNELS = re.compile(r"wgmma_kernel")
 GROUP_ARCHITECTURES = ("sm_90a",)
-KERNELS_EXPECTED = ("matmul_kernel", "attention_kernel")
+KERNELS_EXPECTED = ("matmul_kernel", "attention_kernel", "attention_tall_kernel")
 TENSOR_OPERATIONS = ("HMMA", "HGMMA", "UTCHMMA")
 
 KINDS = (
@@ -161,6 +166,22 @@ def operations_in(kernel, prefix):
     return [operation for _, operation, _ in kernel.instructions if operation.startswith(prefix)]
 
 
+def code_faults_of(kernel):
+    """Codes leave shared memory 16 bytes at a time: what is read otherwise can only be scales."""
+    tiles = TILES_OF_PRODUCTS.search(kernel.name)
+    for loop in inner_loops(kernel):
+        body = body_of(kernel, loop)
+        kinds = collections.Counter(kind_of(operation) for _, operation, _ in body)
+        narrow = sum(bytes_of(operation) for _, operation, _ in body if kind_of(operation) == "lds")
+        steps = kinds["tensor"] / (int(tiles.group(1)) if tiles else 1)
+        if steps and (
+            kinds["lds128"] * STEPS_OF_LOAD_MAX < steps
+            or narrow * STEPS_OF_LOAD_MAX > SCALE_BYTES_MAX * steps
+        ):
+            return ["reads codes less than 16 bytes at a time"]
+    return []
+
+
 def weight_faults_of(kernel):
     """Weights come into shared memory by copies of 16 bytes, in a loop, and by nothing narrower."""
     faults = []
@@ -176,7 +197,7 @@ def weight_faults_of(kernel):
         faults.append("loads less than 16 bytes at a time in a loop")
     if not any("tensor" in kinds for kinds in loops):
         faults.append("has no loop around its tensor-core instructions")
-    return faults
+    return faults + code_faults_of(kernel)
 
 
 def group_faults_of(kernel):

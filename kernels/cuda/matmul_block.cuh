@@ -201,10 +201,19 @@ DEVICE_INLINE void cuda_multiply_unit(const struct cuda_matmul_args &args,
         panels + stage_units * loads * CUDA_LOAD_BYTES + u * cuda_unit_scale_bytes(FORMAT);
     const uint8_t *const super =
         panels + stage_units * (loads * CUDA_LOAD_BYTES + cuda_unit_scale_bytes(FORMAT));
+    struct cuda_words words[PANELS];
     uint32_t b[TILES][4];
 
     PRIM_UNROLL
     for (uint32_t step = 0; step < CUDA_UNIT_STEPS; step++) {
+        if (step % (CUDA_UNIT_STEPS / loads) == 0) {
+            PRIM_UNROLL
+            for (uint32_t p = 0; p < PANELS; p++) {
+                prim_load16_shared(words[p].at,
+                                   codes + p * args.shape.slot_bytes +
+                                       step * loads / CUDA_UNIT_STEPS * CUDA_LOAD_BYTES);
+            }
+        }
         if (step % 2 == 0) {
             PRIM_UNROLL
             for (uint32_t t = 0; t < TILES; t++) {
@@ -215,14 +224,11 @@ DEVICE_INLINE void cuda_multiply_unit(const struct cuda_matmul_args &args,
         PRIM_UNROLL
         for (uint32_t p = 0; p < PANELS; p++) {
             const uint32_t at = p * args.shape.slot_bytes;
-            const struct cuda_words words =
-                *(const struct cuda_words *)(codes + at +
-                                             step * loads / CUDA_UNIT_STEPS * CUDA_LOAD_BYTES);
             const struct cuda_lane_scale lane =
                 cuda_lane_scales<FORMAT>(scales + at, super + at, step, block.lane / 4);
             uint32_t a[4];
 
-            cuda_fragment<FORMAT>(words, step, lane, a);
+            cuda_fragment<FORMAT>(words[p], step, lane, a);
             PRIM_UNROLL
             for (uint32_t t = 0; t < TILES; t++) {
                 if (FORMAT == CUDA_F16) {

@@ -169,6 +169,20 @@ template <int pending> DEVICE_INLINE void prim_copy_wait(void)
 #endif
 }
 
+/* 16 bytes of shared memory in one load, where the compiler would make four of it; aligned to 16.
+ */
+DEVICE_INLINE void prim_load16_shared(uint32_t words[4], const void *shared)
+{
+#ifdef __CUDACC__
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];\n"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(prim_shared_address(shared))
+                 : "memory");
+#else
+    emulator_load16_shared(words, shared);
+#endif
+}
+
 /* ---- tensor cores ----
  * A tile is 8 rows of 8 numbers of 16 bits, a row being 16 bytes in shared memory, aligned to 16.
  * Fragments, with g = lane / 4 and t = lane % 4, a register holding two neighbours, low half first:

@@ -176,13 +176,14 @@ DEVICE_INLINE void fragments_of(const struct cuda_block &block, const uint8_t *p
 {
     const uint32_t loads = cuda_unit_load_count(FORMAT);
     const uint8_t *scales = panel + loads * CUDA_LOAD_BYTES;
+    struct cuda_words words;
 
     PRIM_UNROLL
     for (uint32_t step = 0; step < CUDA_UNIT_STEPS; step++) {
-        const struct cuda_words words =
-            *(const struct cuda_words *)(panel + step * loads / CUDA_UNIT_STEPS * CUDA_LOAD_BYTES +
-                                         block.lane * 16);
-
+        if (step % (CUDA_UNIT_STEPS / loads) == 0) {
+            prim_load16_shared(words.at, panel + step * loads / CUDA_UNIT_STEPS * CUDA_LOAD_BYTES +
+                                             block.lane * 16);
+        }
         cuda_fragment<FORMAT>(words, step,
                               cuda_lane_scales<FORMAT>(scales,
                                                        scales + cuda_unit_scale_bytes(FORMAT), step,

@@ -15,6 +15,7 @@ _spec.loader.exec_module(sass)
 
 MATMUL = "_Z13matmul_kernelILi1ELi1EEv4args"
 ATTENTION = "_Z16attention_kernelILj64EEv4args"
+TALL = "_Z21attention_tall_kernelILj64EEv4args"
 FOLD = "_Z21attention_fold_kernelILj64EEv4args"
 
 # Two loops: one that copies, one that multiplies.
@@ -138,9 +139,30 @@ def test_planted_spill(spill):
      "loads less than 16 bytes at a time in a loop"),
     ("HMMA.16816.F32.BF16", "FFMA", "does not use tensor cores"),
     ("BRA 0x50", "EXIT", "has no loop around its tensor-core instructions"),
+    ("LDS.128 R12", "LDS R12", "reads codes less than 16 bytes at a time"),
 ])
 def test_planted_in_a_matrix_product(before, after, fault):
     assert fault in sass.faults_of(kernel_of(changed(before, after)))
+
+
+def products_of_units(tensors, loads, scales):
+    """A loop of so many products over 8 tiles, 16-byte loads and loads of scales, 4 bytes each."""
+    body = (["LDS.128 R12, [R5]"] * loads + ["LDS R3, [R4]"] * scales +
+            ["HMMA.16816.F32.BF16 R16, R8, R12, R16"] * tensors)
+    code = [(0x00, "LDGSTS.E.BYPASS.128 [R4], [R6.64]"), (0x10, "@P0 BRA 0x0")]
+    code += [(0x20 + 0x10 * i, text) for i, text in enumerate(body)]
+    code += [(0x20 + 0x10 * len(body), "@!P1 BRA 0x20")]
+    return kernel_of(code, "_Z13matmul_kernelILi2ELi8EEv4args")
+
+
+def test_planted_in_loads_of_codes():
+    # A unit of two panels: four steps over 8 tiles each, one load and six words of scales each.
+    assert sass.faults_of(products_of_units(64, 2, 12)) == []
+    assert sass.faults_of(products_of_units(64, 8, 0)) == []
+    fault = ["reads codes less than 16 bytes at a time"]
+    assert sass.faults_of(products_of_units(64, 1, 12)) == fault
+    # One load of two became four.
+    assert sass.faults_of(products_of_units(64, 3, 6 + 4 + 3)) == fault
 
 
 def test_planted_in_attention():
@@ -164,7 +186,7 @@ def test_planted_in_products_of_warpgroups():
         "has no loop around its asynchronous copies",
         "copies weights less than 16 bytes at a time"]
     assert faults("LDS.128 R12, [R5+0x40]", "LDG.E.64 R12, [R5.64]") == [
-        "loads less than 16 bytes at a time in a loop"]
+        "loads less than 16 bytes at a time in a loop", "reads codes less than 16 bytes at a time"]
     # Elsewhere there is nothing of it.
     kernels = sass.parse_code(listing({WGMMA: WGMMA_CODE}, "sm_80"))
     assert sass.faults_of(kernels["sm_80", WGMMA]) == ["multiplies where there are no warpgroups"]
@@ -186,14 +208,15 @@ def run_on(folder, monkeypatch, codes, *arguments):
 
 
 def test_prints_and_checks(tmp_path, monkeypatch, capsys):
-    codes = {MATMUL: MATMUL_CODE, ATTENTION: ATTENTION_CODE, FOLD: FOLD_CODE, WGMMA: WGMMA_CODE}
+    codes = {MATMUL: MATMUL_CODE, ATTENTION: ATTENTION_CODE, TALL: ATTENTION_CODE,
+             FOLD: FOLD_CODE, WGMMA: WGMMA_CODE}
     assert run_on(tmp_path, monkeypatch, codes) == 0
     text = capsys.readouterr().out
     assert "80 registers (25 of 64 warps), 1024 B static shared, 0 B local" in text
     assert "tensor 1 ldsm 1 lds128 1 convert 1 other 1" in text
     assert "2048 products" in text
     assert run_on(tmp_path, monkeypatch, codes, "--check") == 0
-    assert capsys.readouterr().out == "sass: 4 kernels, 0 faults\n"
+    assert capsys.readouterr().out == "sass: 5 kernels, 0 faults\n"
 
 
 def test_check_fails(tmp_path, monkeypatch, capsys):

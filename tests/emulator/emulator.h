@@ -110,6 +110,7 @@ const void *emulator_cluster_map(const void *shared, uint32_t rank);
 void emulator_depend_wait(void);
 void emulator_copy16(void *shared, const void *global, bool valid);
 void emulator_copy_commit(void);
+void emulator_load16_shared(uint32_t words[4], const void *shared);
 void emulator_copy_wait(uint32_t pending);
 void emulator_shuffle(void *value, size_t size_bytes, uint32_t source_lane);
 uint32_t emulator_ballot(bool vote);

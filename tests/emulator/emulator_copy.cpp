@@ -1,4 +1,4 @@
-/* Copies to shared memory that land later. */
+/* Copies to shared memory that land later, and loads of 16 bytes from it. */
 #include <string.h>
 
 #include "tests/emulator/emulator_fiber.h"
@@ -48,6 +48,12 @@ void emulator_copy16(void *shared, const void *global, bool valid)
     } else {
         memset(shared, 0xff, 16);
     }
+}
+
+void emulator_load16_shared(uint32_t words[4], const void *shared)
+{
+    emulator_shared_check(shared);
+    memcpy(words, shared, 16);
 }
 
 void emulator_copy_commit(void)

@@ -245,6 +245,12 @@ static void addresses_out_of_line_are_reported(void **state)
                             prim_ldmatrix_x4(r, global);
                         }),
                  "thread 0", "not in shared memory");
+    assert_fault(launch(1, 1, 32, 512,
+                        [] {
+                            uint32_t words[4];
+                            prim_load16_shared(words, global);
+                        }),
+                 "thread 0", "not in shared memory");
     assert_fault(launch(1, 1, 32, 0, [] { (void)prim_shuffle_xor(1.0f, 32); }), "thread 0", "lane");
 }
 
