@@ -86,10 +86,10 @@ make_pack()
         "$root/scripts/lib.sh" "$tree/scripts/"
     git -C "$root" rev-parse HEAD >"$tree/commit" 2>/dev/null || echo unknown >"$tree/commit"
     tar -C "$stage" -czf "$pack/personad-gpu.tar.gz" personad-gpu
-    # Two halves: each goes where there is a limit on what travels at once.
+    # Two parts, where there is a limit on what travels at once: the archive goes with the second.
     model=$(model_path)
     if [ -f "$model" ]; then
-        split -n 2 -d "$model" "$pack/personad-gpu-model."
+        split -b $(($(stat -c %s "$model") * 56 / 100 + 1)) -d "$model" "$pack/personad-gpu-model."
     else
         say "the default model is not here (./dev model): the pack goes without it"
     fi

@@ -51,7 +51,7 @@ printf '\\tlibc.so.6 => {world.root}/libc.so.6 (0x0)\\n'
             (build / name).write_text(name)
 
     def travel(self, parts=2):
-        """Packs, and unpacks with that many halves of the model; the source is gone then."""
+        """Packs, and unpacks with that many parts of the model; the source is gone then."""
         folder = self.world.root.parent / "pack"
         result = self.world.dev("gpu", "--pack", str(folder))
         assert result.returncode == 0, result.stderr
@@ -121,7 +121,7 @@ def test_the_libraries_come_along_and_the_systems_own_stand_apart(pack):
     assert (lib / "system/libc.so.6").exists() and not (lib / "libc.so.6").exists()
 
 
-def test_the_halves_of_the_model_become_one(pack):
+def test_the_parts_of_the_model_become_one(pack):
     pack.build(check='[ $# -gt 0 ] || exit 2\n[ "$1" != agree ] || cmp "$4" "$KEPT_MODEL"')
     kept = pack.world.root.parent / "kept"
     kept.write_bytes(MODEL)
