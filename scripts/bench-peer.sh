@@ -114,7 +114,7 @@ done
 
 packages_need "$packages_build libcmocka-dev python3-protobuf protobuf-compiler"
 configure release -DPERSONAD_TESTS=ON
-build release personad persona bench_machine
+build release personad persona personad-bench bench_machine
 model=$(sh "$root/scripts/model.sh")
 if [ ! -f "$peers/ready" ]; then
     install_peers

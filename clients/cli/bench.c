@@ -1,6 +1,8 @@
-/* persona bench: N users hold M turns each at once, over one connection. */
+/* persona bench: N users hold M turns each at once, over one connection or several, each of which
+ * has a thread. */
 #include <inttypes.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -11,13 +13,14 @@
 
 enum {
     USER_COUNT_MAX = 4096,
+    CONNECTION_COUNT_MAX = 256,
     WORD_COUNT_MAX = 100000,
     GAP_COUNT_MAX = 1 << 24,
     STEADY_NS_MIN = 100 * 1000 * 1000,
 };
 
 struct options {
-    uint64_t users, turns, words, tokens;
+    uint64_t users, turns, words, tokens, connections;
     bool free_length;
 };
 
@@ -38,10 +41,21 @@ struct bench {
     size_t first_count, gap_count, gap_capacity;
     uint64_t token_count, reply_count;
     uint64_t begin_ns, end_ns;
+    pthread_mutex_t lock;              /* of all counts, once the lines run */
+    pthread_barrier_t prepared, begun; /* of the lines and the one who measures */
     /* steady: from when every user of turn 0 has a token to when the first of them ends */
     size_t started_count;
     uint64_t steady_begin_ns, steady_end_ns, steady_tokens;
     struct personad_stats before, after;
+};
+
+/* A connection and its users. */
+struct line {
+    struct bench *bench;
+    struct cli cli; /* a copy, with a client of its own */
+    pthread_t thread;
+    size_t first, end; /* users */
+    int status;
 };
 
 static uint64_t now_ns(void)
@@ -72,10 +86,11 @@ static char *words_make(uint64_t user, uint64_t turn, uint64_t count, size_t *si
     return text;
 }
 
-static int turn_send(struct bench *bench, size_t at)
+static int turn_send(struct line *line, size_t at)
 {
+    const struct bench *bench = line->bench;
     struct user *user = &bench->users[at];
-    struct cli *cli = bench->cli;
+    struct cli *cli = &line->cli;
     size_t size = 0;
     char *words = words_make(at, user->turn, bench->options->words, &size);
     if (words == NULL) {
@@ -140,14 +155,26 @@ static void tokens_count(struct bench *bench, struct user *user, uint32_t count)
     user->turn_tokens += count;
 }
 
-/* *done counts the users whose last turn ended. */
-static int event_take(struct bench *bench, const struct personad_event *event, size_t *done)
+static void finished_count(struct bench *bench, const struct user *user,
+                           const struct personad_event *event)
 {
-    size_t at = 0;
-    while (at < bench->options->users && bench->users[at].request != event->request) {
+    if (bench->steady_begin_ns != 0 && bench->steady_end_ns == 0) {
+        bench->steady_end_ns = now_ns();
+    }
+    bench->token_count +=
+        event->nodes[0].numbers.count > 0 ? event->nodes[0].numbers.count : user->turn_tokens;
+    bench->reply_count++;
+}
+
+/* *done counts the users whose last turn ended. */
+static int event_take(struct line *line, const struct personad_event *event, size_t *done)
+{
+    struct bench *bench = line->bench;
+    size_t at = line->first;
+    while (at < line->end && bench->users[at].request != event->request) {
         at++;
     }
-    if (at == bench->options->users) {
+    if (at == line->end) {
         return CLI_OK;
     }
     struct user *user = &bench->users[at];
@@ -155,16 +182,13 @@ static int event_take(struct bench *bench, const struct personad_event *event, s
         cli_complain("%s", event->error.text);
         return CLI_FAILED;
     }
+    (void)pthread_mutex_lock(&bench->lock);
     if (event->type == PERSONAD_EVENT_TOKENS) {
         tokens_count(bench, user, event->token_count);
     } else if (event->type == PERSONAD_EVENT_FINISHED) {
-        if (bench->steady_begin_ns != 0 && bench->steady_end_ns == 0) {
-            bench->steady_end_ns = now_ns();
-        }
-        bench->token_count +=
-            event->nodes[0].numbers.count > 0 ? event->nodes[0].numbers.count : user->turn_tokens;
-        bench->reply_count++;
+        finished_count(bench, user, event);
     }
+    (void)pthread_mutex_unlock(&bench->lock);
     if (!event->last) {
         return CLI_OK;
     }
@@ -172,41 +196,103 @@ static int event_take(struct bench *bench, const struct personad_event *event, s
         (*done)++;
         return CLI_OK;
     }
-    return turn_send(bench, at);
+    return turn_send(line, at);
+}
+
+static int line_turns(struct line *line)
+{
+    size_t done = 0;
+    for (size_t i = line->first; i < line->end; i++) {
+        if (turn_send(line, i) != CLI_OK) {
+            return CLI_FAILED;
+        }
+    }
+    while (done < line->end - line->first) {
+        const struct personad_event *event = NULL;
+        const int code = personad_next(line->cli.client, -1, &event);
+        if (code == PERSONAD_AGAIN) {
+            continue; /* stopped and resumed */
+        }
+        if (code != PERSONAD_OK) {
+            return cli_failed(&line->cli);
+        }
+        if (event_take(line, event, &done) != CLI_OK) {
+            return CLI_FAILED;
+        }
+    }
+    return CLI_OK;
+}
+
+static void *line_main(void *context)
+{
+    struct line *line = context;
+    struct bench *bench = line->bench;
+    line->status = cli_connect(&line->cli);
+    for (size_t i = line->first; i < line->end && line->status == CLI_OK; i++) {
+        line->status = cli_session(&line->cli, &bench->users[i].session);
+    }
+    (void)pthread_barrier_wait(&bench->prepared);
+    (void)pthread_barrier_wait(&bench->begun);
+    if (line->status == CLI_OK) {
+        line->status = line_turns(line);
+    }
+    cli_finish(&line->cli);
+    return NULL;
+}
+
+/* Starts the lines and waits for their end. */
+static int lines_run(struct bench *bench, struct line *lines, size_t count)
+{
+    const size_t users = bench->options->users;
+    struct cli *cli = bench->cli;
+    int status = CLI_OK;
+    (void)pthread_mutex_init(&bench->lock, NULL);
+    (void)pthread_barrier_init(&bench->prepared, NULL, (unsigned)count + 1);
+    (void)pthread_barrier_init(&bench->begun, NULL, (unsigned)count + 1);
+    for (size_t i = 0; i < count; i++) {
+        lines[i] = (struct line){.bench = bench, .cli = *cli};
+        lines[i].cli.client = NULL;
+        lines[i].first = users * i / count;
+        lines[i].end = users * (i + 1) / count;
+        if (pthread_create(&lines[i].thread, NULL, line_main, &lines[i]) != 0) {
+            /* Those that run wait for this one for ever. */
+            cli_complain("only %zu of %zu threads could be started", i, count);
+            exit(CLI_FAILED);
+        }
+    }
+    (void)pthread_barrier_wait(&bench->prepared);
+    if (personad_stats(cli->client, &bench->before) != PERSONAD_OK) {
+        status = cli_failed(cli);
+    }
+    bench->begin_ns = now_ns();
+    (void)pthread_barrier_wait(&bench->begun);
+    for (size_t i = 0; i < count; i++) {
+        (void)pthread_join(lines[i].thread, NULL);
+        status = status == CLI_OK ? lines[i].status : status;
+    }
+    bench->end_ns = now_ns();
+    (void)pthread_barrier_destroy(&bench->prepared);
+    (void)pthread_barrier_destroy(&bench->begun);
+    (void)pthread_mutex_destroy(&bench->lock);
+    return status;
 }
 
 static int users_run(struct bench *bench)
 {
     struct cli *cli = bench->cli;
-    for (size_t i = 0; i < bench->options->users; i++) {
-        if (cli_session(cli, &bench->users[i].session) != CLI_OK) {
-            return CLI_FAILED;
-        }
+    const uint64_t users = bench->options->users;
+    const uint64_t wanted = bench->options->connections;
+    const size_t count = wanted < users ? wanted : users;
+    struct line *lines = calloc(count, sizeof *lines);
+    if (lines == NULL) {
+        cli_complain("out of memory");
+        return CLI_FAILED;
     }
-    if (personad_stats(cli->client, &bench->before) != PERSONAD_OK) {
-        return cli_failed(cli);
+    const int status = lines_run(bench, lines, count);
+    free(lines);
+    if (status != CLI_OK) {
+        return status;
     }
-    bench->begin_ns = now_ns();
-    size_t done = 0;
-    for (size_t i = 0; i < bench->options->users; i++) {
-        if (turn_send(bench, i) != CLI_OK) {
-            return CLI_FAILED;
-        }
-    }
-    while (done < bench->options->users) {
-        const struct personad_event *event = NULL;
-        const int code = personad_next(cli->client, -1, &event);
-        if (code == PERSONAD_AGAIN) {
-            continue; /* stopped and resumed */
-        }
-        if (code != PERSONAD_OK) {
-            return cli_failed(cli);
-        }
-        if (event_take(bench, event, &done) != CLI_OK) {
-            return CLI_FAILED;
-        }
-    }
-    bench->end_ns = now_ns();
     return personad_stats(cli->client, &bench->after) == PERSONAD_OK ? CLI_OK : cli_failed(cli);
 }
 
@@ -327,6 +413,13 @@ static bool on_tokens(void *context, const char *value)
     return cli_parse_u64(value, 32768, &options->tokens) && options->tokens > 0;
 }
 
+static bool on_connections(void *context, const char *value)
+{
+    struct options *options = context;
+    return cli_parse_u64(value, CONNECTION_COUNT_MAX, &options->connections) &&
+           options->connections > 0;
+}
+
 static bool on_free_length(void *context, const char *value)
 {
     (void)value;
@@ -339,6 +432,7 @@ static const struct cli_extra extras[] = {
     {"turns", "M", "each so many turns (default 1)", on_turns},
     {"words", "W", "length of what a user says, in words (default 32)", on_words},
     {"tokens", "R", "length of a reply, in tokens (default 64)", on_tokens},
+    {"connections", "C", "users share so many connections (default 1)", on_connections},
     {"free-length", NULL, "replies may end by themselves before that", on_free_length},
     {NULL, NULL, NULL, NULL},
 };
@@ -370,10 +464,11 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     if (argument_count > 1 && strcmp(arguments[1], "--kernel") == 0) {
         return kernel_bench(arguments + 1);
     }
-    if (argument_count > 1 && strcmp(arguments[1], "--profile") == 0) {
-        return kernel_bench(arguments); /* which knows this option itself */
+    if (argument_count > 1 &&
+        (strcmp(arguments[1], "--profile") == 0 || strcmp(arguments[1], "--engine") == 0)) {
+        return kernel_bench(arguments); /* which knows these options itself */
     }
-    struct options options = {1, 1, 32, 64, false};
+    struct options options = {1, 1, 32, 64, 1, false};
     const int parsed = cli_parse(cli, &command_bench, argument_count, arguments, &options);
     if (parsed != CLI_OK) {
         return parsed < 0 ? CLI_OK : parsed;
@@ -427,7 +522,11 @@ const struct cli_command command_bench = {
         "\n"
         "`persona bench --profile` asks no daemon either: it shows where the time of a step goes,\n"
         "by operation, waiting of threads, sampling and planning, for 1, 4, 16 and 64 branches\n"
-        "and a prefill of 512 tokens (--model FILE, --threads N, --context TOKENS, --json).",
+        "and a prefill of 512 tokens (--model FILE, --threads N, --context TOKENS, --json).\n"
+        "\n"
+        "`persona bench --engine` asks no daemon either: N replies at once by an engine alone,\n"
+        "what a daemon could do at most (--model FILE, --users N, --context TOKENS, --tokens R,\n"
+        "--temperature T, --rounds K, --json).",
     .takes = CLI_TAKES_PERSONA | CLI_TAKES_GENERATION,
     .extras = extras,
     .run = run,

@@ -28,6 +28,11 @@ struct bench_settings {
     double copy_gbs;       /* of the device, bytes read and written; 0: not known */
     bool is_json;          /* profiles as JSON, an object a line */
     double matmul_tflops;  /* of its best bf16 product; 0: not known, no share is printed */
+    uint32_t users;        /* replies at once: 1 to BENCH_BRANCH_COUNT_MAX */
+    uint32_t tokens;       /* of each */
+    double temperature;    /* of each */
+    uint32_t rounds;       /* how often, after one that warms up */
+    uint32_t step_ms;      /* budget of a step: STEP_BUDGET_MS */
     FILE *out;
 };
 
@@ -39,6 +44,11 @@ MUST_USE enum status bench_steps(const struct bench_settings *settings, const st
 /* Operations one by one, with the weights of the model's first layers. Prints a table. */
 MUST_USE enum status bench_operations(const struct bench_settings *settings,
                                       const struct model *model, struct error *error);
+
+/* `users` replies at once of `tokens` tokens, each after a context of its own of `context` tokens,
+ * by an engine as the daemon runs it: tokens a second, a line a round. */
+MUST_USE enum status bench_replies(const struct bench_settings *settings, const struct model *model,
+                                   struct error *error);
 
 /* Where the time of steps goes: decode of 1, 4, 16 and 64 rows and a prefill of 512, by an engine
  * as the daemon runs it. UNSUPPORTED where the backend keeps no times. */

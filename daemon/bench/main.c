@@ -3,6 +3,7 @@
  *   random_model  ->  bench_steps       whole steps: prefill, decode, a shared prefix
  *                 ->  bench_operations  one operation at a time
  *                 ->  bench_profile     where the time of a step goes
+ *                 ->  bench_replies     many replies at once, without socket and journal
  *
  * `persona bench --kernel` starts it. */
 #include <argp.h>
@@ -11,9 +12,11 @@
 #include <unistd.h>
 
 #include "bench/bench.h"
+#include "bench/bench_engine.h"
 #include "bench/random_model.h"
 #include "kernels/backend_library.h"
 #include "kernels/dtype.h"
+#include "limits.h"
 
 enum {
     KEY_SHAPE = 256,
@@ -29,6 +32,11 @@ enum {
     KEY_MATMUL,
     KEY_OPERATIONS,
     KEY_PROFILE,
+    KEY_ENGINE,
+    KEY_USERS,
+    KEY_TOKENS,
+    KEY_TEMPERATURE,
+    KEY_ROUNDS,
     KEY_JSON
 };
 
@@ -36,7 +44,7 @@ struct choice {
     const char *backend, *shape, *type, *model;
     uint32_t layers;
     uint64_t memory_mib;
-    bool operations, profile;
+    bool operations, profile, engine;
     struct bench_settings bench;
 };
 
@@ -48,7 +56,8 @@ static const struct argp_option options[] = {
      0},
     {"layers", KEY_LAYERS, "N", 0, "fewer layers than the shape has", 0},
     {"batch", KEY_BATCH, "N", 0, "most branches of a case: 256", 0},
-    {"context", KEY_CONTEXT, "TOKENS", 0, "of a private context: 1024; with --profile 256", 0},
+    {"context", KEY_CONTEXT, "TOKENS", 0,
+     "of a private context: 1024; with --profile 256, with --engine 16", 0},
     {"shared", KEY_SHARED, "TOKENS", 0, "of a shared prefix, a multiple of 512: 4096", 0},
     {"prefill", KEY_PREFILL, "TOKENS", 0, "of the prefill case: 2048", 0},
     {"memory", KEY_MEMORY, "MIB", 0, "of the KV pool: what is free on a card, else 4096", 0},
@@ -59,7 +68,14 @@ static const struct argp_option options[] = {
     {"operations", KEY_OPERATIONS, NULL, 0, "operations one by one as well", 0},
     {"profile", KEY_PROFILE, NULL, 0,
      "instead: where the time of a step goes, by operation, waiting and planning", 0},
-    {"json", KEY_JSON, NULL, 0, "with --profile: an object a line", 0},
+    {"engine", KEY_ENGINE, NULL, 0,
+     "instead: replies at once by an engine alone, as a daemon has it, without socket and journal",
+     0},
+    {"users", KEY_USERS, "N", 0, "with --engine: so many replies at once: 1", 0},
+    {"tokens", KEY_TOKENS, "N", 0, "with --engine: of each reply: 64", 0},
+    {"temperature", KEY_TEMPERATURE, "T", 0, "with --engine: 0.8", 0},
+    {"rounds", KEY_ROUNDS, "N", 0, "with --engine: how often, after one that warms up: 3", 0},
+    {"json", KEY_JSON, NULL, 0, "with --profile or --engine: an object a line", 0},
     {0},
 };
 
@@ -103,12 +119,46 @@ static void settle(struct choice *choice, struct argp_state *state)
     if (bench->shared % ATTENTION_BLOCK_TOKENS != 0) {
         argp_error(state, "--shared must be a multiple of %d", (int)ATTENTION_BLOCK_TOKENS);
     }
-    if (bench->is_json && !choice->profile) {
-        argp_error(state, "--json is for --profile");
+    if (bench->is_json && !choice->profile && !choice->engine) {
+        argp_error(state, "--json is for --profile and --engine");
+    }
+    if (choice->profile && choice->engine) {
+        argp_error(state, "--profile and --engine are two measures: ask for one");
     }
     if (bench->context == 0) {
-        bench->context = choice->profile ? 256 : 1024;
+        bench->context = choice->engine ? 16 : choice->profile ? 256 : 1024;
     }
+    if (choice->profile && bench->context < KV_PAGE_TOKEN_COUNT) {
+        argp_error(state, "--context of a profile: at least %d", (int)KV_PAGE_TOKEN_COUNT);
+    }
+}
+
+/* Those of --engine. */
+static error_t on_engine_option(int key, char *text, struct argp_state *state)
+{
+    struct choice *choice = state->input;
+    struct bench_settings *bench = &choice->bench;
+
+    switch (key) {
+    case KEY_ENGINE:
+        choice->engine = true;
+        break;
+    case KEY_USERS:
+        bench->users = count_of(text, 1, BENCH_BRANCH_COUNT_MAX, state);
+        break;
+    case KEY_TOKENS:
+        bench->tokens = count_of(text, 1, 4096, state);
+        break;
+    case KEY_TEMPERATURE:
+        bench->temperature = rate_of(text, state);
+        break;
+    case KEY_ROUNDS:
+        bench->rounds = count_of(text, 1, 1000, state);
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
 }
 
 static error_t on_option(int key, char *text, struct argp_state *state)
@@ -139,7 +189,7 @@ static error_t on_option(int key, char *text, struct argp_state *state)
         bench->batch_max = count_of(text, 1, 256, state);
         break;
     case KEY_CONTEXT:
-        bench->context = count_of(text, KV_PAGE_TOKEN_COUNT, 65536, state);
+        bench->context = count_of(text, 1, 65536, state);
         break;
     case KEY_SHARED:
         bench->shared = count_of(text, ATTENTION_BLOCK_TOKENS, 65536, state);
@@ -175,7 +225,7 @@ static error_t on_option(int key, char *text, struct argp_state *state)
         settle(choice, state);
         break;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return on_engine_option(key, text, state);
     }
     return 0;
 }
@@ -263,6 +313,19 @@ static void set_memory(struct choice *choice, const struct model *model)
     }
 }
 
+static enum status measure(const struct choice *choice, const struct model *model,
+                           struct error *error)
+{
+    if (choice->profile) {
+        return bench_profile(&choice->bench, model, error);
+    }
+    if (choice->engine) {
+        return bench_replies(&choice->bench, model, error);
+    }
+    TRY(bench_steps(&choice->bench, model, error));
+    return choice->operations ? bench_operations(&choice->bench, model, error) : STATUS_OK;
+}
+
 static enum status run(struct choice *choice, struct error *error)
 {
     struct model *model = NULL;
@@ -270,11 +333,7 @@ static enum status run(struct choice *choice, struct error *error)
     TRY(choose_backend(choice, error));
     TRY(open_model(choice, error, &model));
     set_memory(choice, model);
-    enum status status = choice->profile ? bench_profile(&choice->bench, model, error)
-                                         : bench_steps(&choice->bench, model, error);
-    if (status == STATUS_OK && choice->operations && !choice->profile) {
-        status = bench_operations(&choice->bench, model, error);
-    }
+    const enum status status = measure(choice, model, error);
     model_close(model);
     return status;
 }
@@ -290,7 +349,16 @@ int main(int argc, char **argv)
         .backend = "auto",
         .shape = "135m",
         .type = "BF16",
-        .bench = {.batch_max = 256, .shared = 4096, .prefill = 2048, .seconds = 1, .out = stdout},
+        .bench = {.batch_max = 256,
+                  .shared = 4096,
+                  .prefill = 2048,
+                  .seconds = 1,
+                  .users = 1,
+                  .tokens = 64,
+                  .temperature = 0.8,
+                  .rounds = 3,
+                  .step_ms = STEP_BUDGET_MS,
+                  .out = stdout},
     };
     struct error error = {.text = ""};
 

@@ -1,13 +1,15 @@
 """The cases: what is measured of whom, what it is compared with, and what it should reach.
 
 A measure is a name and a function that gives figures by key; a case compares keys. Keys of ours
-begin with "ours/", a peer's with its name.
+begin with "ours/", a peer's with its name. "engine" is our own engine alone, in turns with a
+daemon: what serving costs.
 """
 
 import dataclasses
 import json
 import os
 import pathlib
+import statistics
 import subprocess
 
 import llama
@@ -120,9 +122,13 @@ CASES = [
     Case("tree", "tree workload, to the last reply", "ours/default/tree",
          ("llama/q4_0/tree", "openvino/default/tree"), 5.0, lower_is_better=True, unit="s"),
     Case("served-64", "64 clients over the socket, temperature 0.8", "ours/default/served",
-         ("llama/q4_0/served",), 3.5),
-    Case("served-share", "of that time, the engine computing", "ours/default/served-share",
-         target=0.97, unit="share", against_floor=True, floor=lambda rates, options: 1.0),
+         ("llama/q4_0/served",), 3.5, floor=batch_floor),
+    *(
+        Case(f"served-share-{count}", f"served over the engine alone, {count} at temperature 0.8",
+             f"engine/default/served/{count}", (f"engine/default/alone/{count}",), 0.97,
+             floor=decode_floor(DEFAULT) if count == 1 else batch_floor)
+        for count in workload.SHARE_CLIENTS
+    ),
     Case("memory", "resident memory over file + KV", "ours/default/memory", target=1.15,
          lower_is_better=True, unit="times", target_text="at most 1.15"),
     Case("memory-1b", "the same, 1.1B in Q4_0", "ours/1b-q4_0/memory", target=1.15,
@@ -165,8 +171,26 @@ def measure_ours(options, model, keys):
                 figures[key] = daemon.persona()
             elif key == "tree":
                 figures[key] = daemon.tree()
-        if "served" in keys or "served-share" in keys:
-            figures["served"], figures["served-share"] = daemon.served()
+        if "served" in keys:
+            figures["served"] = daemon.served(workload.SERVED_CLIENTS)["tokens_per_second"]
+    return figures
+
+
+def measure_engine(options, model, keys):
+    """A daemon and an engine alone in turns, on the same work; medians of each."""
+    figures = {}
+    path = file_of(options, model)
+    with ours.Daemon(options, path, "--speculation", "off") as daemon:
+        for count in sorted({int(key.split("/")[1]) for key in keys}):
+            served, alone = [], []
+            daemon.served(count)
+            for _ in range(workload.SHARE_REPEATS[count]):
+                result = daemon.served(count)
+                served.append(result["tokens_per_second"])
+                context = round(result["context_tokens"] / count)
+                alone.append(ours.engine_alone(options, path, count, context))
+            figures[f"served/{count}"] = statistics.median(served)
+            figures[f"alone/{count}"] = statistics.median(alone)
     return figures
 
 
@@ -215,6 +239,7 @@ def measure_ik(options, model, keys):
 
 MEASURES = {
     "ours": measure_ours,
+    "engine": measure_engine,
     "llama": measure_llama,
     "openvino": measure_openvino,
     "ik": measure_ik,

@@ -111,13 +111,12 @@ class Daemon:
     def persona_warm(self):
         self.bench(persona="Measure", users=1, words=4, tokens=1)
 
-    def served(self):
-        """Tokens a second, and which share of the time the engine was computing."""
-        result = self.bench(
-            users=workload.SERVED_CLIENTS, words=8, tokens=workload.SERVED_TOKENS,
+    def served(self, clients):
+        """What so many clients found, each with a connection of its own."""
+        return self.bench(
+            users=clients, connections=clients, words=8, tokens=workload.SERVED_TOKENS,
             temperature=workload.SERVED_TEMPERATURE,
         )
-        return result["tokens_per_second"], result["step_seconds"] / result["seconds"]
 
     def tree(self):
         """Seconds to the last reply of the tree workload."""
@@ -140,6 +139,19 @@ class Daemon:
                 connection.generate(session, position=place, n=workload.tree_again(turn), **wanted)
                 node = replies[workload.tree_choice(turn)]
             return time.monotonic() - begin
+
+
+def engine_alone(options, model, users, context):
+    """Tokens a second of so many replies at once without socket and journal."""
+    command = [options.programs / "bin" / "personad-bench", "--engine", "--json"]
+    command += ["--backend", "cpu", "--threads", str(options.threads), "--model", model]
+    command += ["--users", str(users)]
+    command += ["--context", str(context), "--tokens", str(workload.SERVED_TOKENS)]
+    command += ["--temperature", str(workload.SERVED_TEMPERATURE), "--rounds", "1"]
+    out = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, timeout=BENCH_SECONDS_MAX
+    )
+    return json.loads(out.stdout.strip().splitlines()[-1])["tokens_per_second"]
 
 
 def machine(options):

@@ -211,6 +211,17 @@ def test_bench_measures_what_it_was_told_to(daemon):
     assert "tokens/s" in persona(daemon, "bench", "--tokens", "3")
 
 
+def test_bench_gives_its_users_connections_of_their_own(daemon):
+    made = objects(persona(daemon, "bench", "--json", "--users", "5", "--connections", "3",
+                           "--tokens", "40", "--words", "4"))[0]
+    assert (made["users"], made["replies"], made["tokens"]) == (5, 5, 200)
+    assert made["context_tokens"] == made["context_computed"] + made["context_cached"] > 0
+    opened = daemon.log().count(" opened uid=")
+    persona(daemon, "bench", "--users", "5", "--connections", "9", "--tokens", "2")
+    # A connection each and the one that measures.
+    assert daemon.log().count(" opened uid=") == opened + 6
+
+
 def test_a_tree_of_thousands_of_nodes_is_drawn_in_a_few_lines(daemon):
     with daemon.client() as client:
         session = client.open(persona=b"plain")
