@@ -311,8 +311,13 @@ int cli_begin(struct cli *cli, const struct cli_command *command, int argument_c
     if (status != CLI_OK) {
         return status;
     }
-    if ((command->takes & CLI_TAKES_ARGUMENTS) == 0 &&
-        cli_has_extra(command, argument_count, arguments)) {
+    if (command->argument_name == NULL && cli_has_extra(command, argument_count, arguments)) {
+        return CLI_USAGE;
+    }
+    const int count = argument_count - optind;
+    if (count < command->argument_count_min || count > command->argument_count_max) {
+        cli_complain("give %d to %d %s", command->argument_count_min, command->argument_count_max,
+                     command->argument_name);
         return CLI_USAGE;
     }
     if (cli->session == 0 && (command->takes & CLI_TAKES_PERSONA) == 0) {

@@ -61,7 +61,6 @@ enum {
     CLI_TAKES_SPECIAL = 8,    /* --special */
     CLI_TAKES_SIBLINGS = 16,  /* -n --choice --distinct */
     CLI_TAKES_TURN = 32,      /* --speaker --continue */
-    CLI_TAKES_ARGUMENTS = 64, /* what is no option; cli_begin() complains without it */
 };
 
 /* An option of one command only. value NULL: a flag. on_value gets NULL for flags; false is wrong
@@ -77,7 +76,9 @@ struct cli_command {
     const char *summary; /* one line */
     const char *help;    /* more, or NULL */
     int takes;
-    const struct cli_extra *extras; /* ends with name NULL; or NULL */
+    int argument_count_min, argument_count_max; /* what is no option, where cli_begin() is used */
+    const char *argument_name;                  /* of many; NULL: the command takes none */
+    const struct cli_extra *extras;             /* ends with name NULL; or NULL */
     int (*run)(struct cli *cli, int argument_count, char **arguments);
 };
 

@@ -109,10 +109,6 @@ static int score_run(struct cli *cli, int argument_count, char **arguments)
         return status < 0 ? CLI_OK : status;
     }
     const int count = argument_count - optind;
-    if (count < 1 || count > OPTION_COUNT_MAX) {
-        cli_complain("give 1 to %d options to score", OPTION_COUNT_MAX);
-        return CLI_USAGE;
-    }
     for (int i = 0; i < count; i++) {
         texts[i] = (struct personad_text){arguments[optind + i], strlen(arguments[optind + i])};
     }
@@ -132,7 +128,10 @@ const struct cli_command command_score = {
     .summary = "how likely each of some continuations is at a place",
     .help = "Prints each option's share of all, the sum of its tokens' log probabilities, and\n"
             "their mean. Nothing is sampled and nothing is stored.",
-    .takes = CLI_TAKES_SESSION | CLI_TAKES_PERSONA | CLI_TAKES_TURN | CLI_TAKES_ARGUMENTS,
+    .takes = CLI_TAKES_SESSION | CLI_TAKES_PERSONA | CLI_TAKES_TURN,
+    .argument_count_min = 1,
+    .argument_count_max = OPTION_COUNT_MAX,
+    .argument_name = "options to score",
     .run = score_run,
 };
 
@@ -217,10 +216,6 @@ static int compare_run(struct cli *cli, int argument_count, char **arguments)
         return status < 0 ? CLI_OK : status;
     }
     const int count = argument_count - optind;
-    if (count > PERSONA_COUNT_MAX) {
-        cli_complain("at most %d personas can be compared", PERSONA_COUNT_MAX);
-        return CLI_USAGE;
-    }
     for (int i = 0; i < count; i++) {
         status = persona_find(cli, arguments[optind + i], &personas[i]);
         if (status != CLI_OK) {
@@ -250,7 +245,9 @@ const struct cli_command command_compare = {
     .summary = "how likely what was said is to each of some personas",
     .help = "PERSONA is a name or the id of a version; without one, the persona that is there.\n"
             "The ratio is the log-likelihood of the first one less that of each.",
-    .takes = CLI_TAKES_SESSION | CLI_TAKES_ARGUMENTS,
+    .takes = CLI_TAKES_SESSION,
+    .argument_count_max = PERSONA_COUNT_MAX,
+    .argument_name = "personas to compare",
     .extras = compare_extras,
     .run = compare_run,
 };

@@ -35,6 +35,8 @@ def test_dist_prints_what_is_answered(daemon, client):
     before = len(client.call("session_list").session_list.sessions)
     persona(daemon, "dist", "--persona", "keeper", "what", status=2)
     persona(daemon, "expand", "--persona", "keeper", "what", status=2)
+    persona(daemon, "score", "--persona", "keeper", status=2)
+    persona(daemon, "score", "--persona", "keeper", *["x"] * 1025, status=2)
     assert len(client.call("session_list").session_list.sessions) == before
 
 
