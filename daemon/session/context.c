@@ -33,6 +33,7 @@ struct building {
     const struct cast_frame *reply_frame; /* opens the reply's turn; NULL when it goes on */
     struct context *ancestor;             /* of the same lineage, borrowed */
     struct insert_list inserts;           /* owned */
+    uint32_t insert_at;                   /* the first that stands in no segment yet */
     struct id_list made;                  /* owned: ids of inserts and of the frames behind them */
     struct segment *segments;             /* owned; those without ids lie in `made`, at `from` */
     uint32_t segment_count;
@@ -237,21 +238,12 @@ static void add_frame(struct building *building, const struct cast_frame *frame)
                 (struct segment){.kind = SEGMENT_FRAME, .count = frame->count, .ids = frame->ids});
 }
 
-/* The inserts in front of a turn: *first and how many. Those of turns that were left out stand in
- * front of the first one that stays. */
-static uint32_t inserts_at(const struct building *building, uint32_t turn, uint32_t *first)
+/* Whether one stands in front of that turn that no turn before it took: the first turn that stays
+ * takes those of all that were left out. */
+static bool has_insert(const struct building *building, uint32_t turn)
 {
-    const struct insert_list *list = &building->inserts;
-    uint32_t end = 0;
-
-    while (end < list->count && list->items[end].turn <= turn) {
-        end++;
-    }
-    *first = end;
-    while (*first > 0 && (list->items[*first - 1].turn == turn || turn == building->first_turn)) {
-        (*first)--;
-    }
-    return end - *first;
+    return building->insert_at < building->inserts.count &&
+           building->inserts.items[building->insert_at].turn <= turn;
 }
 
 /* What was made since then becomes a segment; its ids move while more is made. */
@@ -273,19 +265,18 @@ static enum status add_gap(struct building *building, uint32_t turn, uint32_t sp
     const struct template_end to = cast_end(cast, building->viewpoint, speaker);
     struct template_gap gap =
         template_gap_begin(template, &from, before == CAST_START && building->prompt->is_open);
-    uint32_t first = 0;
-    const uint32_t count = inserts_at(building, turn, &first);
     uint32_t at;
 
-    if (count == 0) {
+    if (!has_insert(building, turn)) {
         add_frame(building, frame);
         return STATUS_OK;
     }
-    for (uint32_t i = first; i < first + count; i++) {
+    for (; has_insert(building, turn); building->insert_at++) {
+        const struct insert *insert = &building->inserts.items[building->insert_at];
+
         at = building->made.count;
-        TRY(template_gap_insert(template, building->query->encoder, &gap,
-                                building->inserts.items[i].role, &building->inserts.items[i].ids,
-                                building->error, &building->made));
+        TRY(template_gap_insert(template, building->query->encoder, &gap, insert->role,
+                                &insert->ids, building->error, &building->made));
         add_made(building, SEGMENT_INSERT, at);
     }
     at = building->made.count;
@@ -316,9 +307,8 @@ static enum status add_turn(struct building *building, uint32_t index)
 static bool starts_with_greeting(const struct building *building)
 {
     const struct tree_step *step = building->path.steps;
-    uint32_t first = 0;
 
-    if (building->turn_count > 0 && inserts_at(building, building->first_turn, &first) > 0) {
+    if (building->turn_count > 0 && has_insert(building, building->first_turn)) {
         return false; /* what a session inserts is not for others to share */
     }
 
@@ -360,6 +350,7 @@ static enum status add_segments(struct building *building, uint64_t *token_count
     }
     building->segment_count = 0;
     building->made.count = 0;
+    building->insert_at = 0;
     add_segment(building,
                 (struct segment){.kind = SEGMENT_PROMPT, .count = ids->count, .ids = ids->ids});
     building->scope_count = ids->count;

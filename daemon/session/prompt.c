@@ -1,5 +1,6 @@
 #include "session/prompt.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -14,9 +15,11 @@ struct making {
     struct encoder *encoder;
     struct render render;
     struct render_variable *variables; /* owned */
-    struct buffer system;              /* owned; rendered */
-    struct buffer examples;            /* owned; rendered */
-    bool is_named;                     /* sample dialogues name who speaks */
+    const struct card_lore **lore;     /* owned; what is always there, in its order */
+    uint32_t lore_count;
+    struct buffer system;   /* owned; rendered */
+    struct buffer examples; /* owned; rendered */
+    bool is_named;          /* sample dialogues name who speaks */
     struct error *error;
 };
 
@@ -97,32 +100,44 @@ static enum status add_line(struct making *making, const char *label, struct byt
     return status;
 }
 
-/* What is always there, in the order that the card gives it. */
-static enum status add_lore(struct making *making, enum card_lore_place place)
+/* By order, and where that is equal as the card lists them. */
+static int by_order(const void *a, const void *b)
+{
+    const struct card_lore *left = *(const struct card_lore *const *)a;
+    const struct card_lore *right = *(const struct card_lore *const *)b;
+
+    if (left->order != right->order) {
+        return left->order < right->order ? -1 : 1;
+    }
+    return left < right ? -1 : left > right;
+}
+
+static enum status sort_lore(struct making *making)
 {
     const struct card *card = making->prompt->persona->card;
-    int64_t done = INT64_MIN;
 
-    for (uint32_t count = 0; count < card->lore_count; count++) {
-        int64_t next = INT64_MAX;
-
-        for (uint32_t i = 0; i < card->lore_count; i++) {
-            const int64_t order = card->lore[i].order;
-
-            next = order > done && order < next ? order : next;
+    making->lore = memory_alloc(card->lore_count, sizeof(*making->lore));
+    if (making->lore == NULL) {
+        return STATUS_MEMORY;
+    }
+    for (uint32_t i = 0; i < card->lore_count; i++) {
+        if (card->lore[i].is_enabled && card_lore_is_in_prompt(&card->lore[i])) {
+            making->lore[making->lore_count++] = &card->lore[i];
         }
-        if (next == INT64_MAX) {
-            break;
-        }
-        for (uint32_t i = 0; i < card->lore_count; i++) {
-            const struct card_lore *lore = &card->lore[i];
+    }
+    if (making->lore_count > 0) {
+        qsort(making->lore, making->lore_count, sizeof(*making->lore), by_order);
+    }
+    return STATUS_OK;
+}
 
-            if (lore->order == next && lore->is_enabled && lore->place == place &&
-                card_lore_is_in_prompt(lore)) {
-                TRY(add_line(making, NULL, lore->content));
-            }
+/* What is always there. */
+static enum status add_lore(struct making *making, enum card_lore_place place)
+{
+    for (uint32_t i = 0; i < making->lore_count; i++) {
+        if (making->lore[i]->place == place) {
+            TRY(add_line(making, NULL, making->lore[i]->content));
         }
-        done = next;
     }
     return STATUS_OK;
 }
@@ -132,6 +147,7 @@ static enum status render_system(struct making *making)
     const struct card *card = making->prompt->persona->card;
     const bool is_plain = card->play == CARD_PLAY_PLAIN;
 
+    TRY(sort_lore(making));
     TRY(add_line(making, NULL, card->system_prompt));
     TRY(add_lore(making, CARD_LORE_BEFORE));
     TRY(add_line(making, NULL, card->description));
@@ -335,6 +351,7 @@ enum status prompt_create(const struct persona *persona, const struct template *
         buffer_finish(&making.examples);
     }
     memory_free(making.variables);
+    memory_free(making.lore);
     prompt_destroy(prompt);
     return status;
 }
