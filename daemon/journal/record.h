@@ -177,7 +177,8 @@ enum journal_note_kind {
     JOURNAL_NOTE_BOOKMARK = 3,
 };
 
-enum { JOURNAL_NOTE_DELETED = 1, JOURNAL_NOTE_PURGED = 2 };
+/* FROM_FILE: a persona that came from a file of the daemon's folder. */
+enum { JOURNAL_NOTE_DELETED = 1, JOURNAL_NOTE_PURGED = 2, JOURNAL_NOTE_FROM_FILE = 4 };
 
 /* The label of a purged session that is being imported: a start erases what there is of it. */
 #define JOURNAL_IMPORTING "importing"

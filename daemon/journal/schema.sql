@@ -123,7 +123,7 @@ CREATE TABLE note (
     kind        INTEGER NOT NULL,           -- 0 node, 1 session, 2 persona, 3 bookmark of a session
     id          INTEGER NOT NULL,           -- of the node, session or persona
     name        BLOB NOT NULL,              -- of the bookmark; else empty
-    flags       INTEGER NOT NULL,           -- 1 deleted, 2 purged
+    flags       INTEGER NOT NULL,           -- 1 deleted, 2 purged, 4 of a file
     label       BLOB NOT NULL,
     node_id     INTEGER NOT NULL,           -- the bookmark's place; 0: the root
     node_offset INTEGER NOT NULL,

@@ -1,6 +1,7 @@
 #include "session/catalog.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
@@ -122,11 +123,58 @@ enum status catalog_put(struct store *store, const struct catalog_put *asked, st
     return STATUS_OK;
 }
 
+/* A version that is put again is not deleted any more, and belongs to who put it last: a file of
+ * the folder or a user. */
+static enum status claim(struct store *store, struct persona *persona, bool is_from_file,
+                         struct error *error, uint64_t *ticket)
+{
+    const struct journal_note note = {
+        .kind = JOURNAL_NOTE_PERSONA,
+        .id = persona->id,
+        .flags = is_from_file ? JOURNAL_NOTE_FROM_FILE : 0,
+    };
+    struct journal_batch *batch = NULL;
+    enum status status = journal_batch_create(&batch);
+
+    if (status == STATUS_OK) {
+        status = record_add_note(batch, &note);
+    }
+    if (status != STATUS_OK) {
+        journal_batch_destroy(batch);
+        return error_set(error, status, "out of memory while a persona was noted");
+    }
+    TRY(record_submit(store, batch, error, ticket));
+    persona->is_deleted = false;
+    persona->is_from_file = is_from_file;
+    return STATUS_OK;
+}
+
+enum status catalog_put_built_in(struct store *store, struct bytes card, struct error *error)
+{
+    const struct catalog_put put = {
+        .card = card,
+        .owner_uid = (uint32_t)geteuid(),
+        .visibility = VISIBILITY_PUBLIC,
+        .is_built_in = true,
+    };
+    struct persona *persona = NULL;
+    uint64_t ticket = 0;
+
+    TRY(catalog_put(store, &put, error, &ticket, &persona));
+    if (persona->is_deleted || !persona->is_from_file) {
+        TRY(claim(store, persona, true, error, &ticket));
+    }
+    return state_push(&store->built_in, persona) == STATUS_OK
+               ? STATUS_OK
+               : error_set(error, STATUS_MEMORY, "out of memory for another persona");
+}
+
 /* ---- finding ---- */
 
+/* What a file said before it changed is no version of the daemon's user's own. */
 static int rank_of(const struct persona *persona, uint32_t uid)
 {
-    if (persona->owner_uid == uid && !persona->is_built_in) {
+    if (persona->owner_uid == uid && !persona->is_from_file && !persona->is_built_in) {
         return 3;
     }
     return persona->is_built_in ? 2 : 1;
@@ -155,10 +203,11 @@ static enum status find_default(const struct store *store, uint32_t uid, struct 
     if (name != NULL && name[0] != '\0') {
         return catalog_find(store, 0, bytes_of_text(name), uid, error, out);
     }
-    for (uint32_t i = 0; i < store->personas.count; i++) {
-        struct persona *persona = store->personas.items[i];
+    /* Ids tell which content was stored first, in whatever folder: the order of this one counts. */
+    for (uint32_t i = 0; i < store->built_in.count; i++) {
+        struct persona *persona = store->built_in.items[i];
 
-        if (persona->is_built_in && persona_is_playable(persona, uid)) {
+        if (persona_is_playable(persona, uid)) {
             *out = persona;
             return STATUS_OK;
         }
@@ -201,24 +250,10 @@ enum status catalog_find(const struct store *store, uint64_t id, struct bytes na
 
 /* ---- answers ---- */
 
-/* A deleted version that is put again. */
-static enum status bring_back(struct store *store, struct persona *persona, struct error *error,
-                              uint64_t *ticket)
+/* Deleted, or left over from a file that has gone or changed. */
+static bool is_unclaimed(const struct persona *persona)
 {
-    const struct journal_note note = {.kind = JOURNAL_NOTE_PERSONA, .id = persona->id};
-    struct journal_batch *batch = NULL;
-    enum status status = journal_batch_create(&batch);
-
-    if (status == STATUS_OK) {
-        status = record_add_note(batch, &note);
-    }
-    if (status != STATUS_OK) {
-        journal_batch_destroy(batch);
-        return error_set(error, status, "out of memory while a persona was brought back");
-    }
-    TRY(record_submit(store, batch, error, ticket));
-    persona->is_deleted = false;
-    return STATUS_OK;
+    return persona->is_deleted || (persona->is_from_file && !persona->is_built_in);
 }
 
 void catalog_answer_put(struct store *store, const struct request *request, struct reply_to to)
@@ -236,8 +271,8 @@ void catalog_answer_put(struct store *store, const struct request *request, stru
     if (status == STATUS_OK) {
         status = catalog_put(store, &put, &error, &ticket, &pending->persona);
     }
-    if (status == STATUS_OK && ticket == 0 && pending->persona->is_deleted) {
-        status = bring_back(store, pending->persona, &error, &ticket);
+    if (status == STATUS_OK && ticket == 0 && is_unclaimed(pending->persona)) {
+        status = claim(store, pending->persona, false, &error, &ticket);
     } else if (status == STATUS_OK && ticket == 0) {
         /* It is there, but maybe not on disk yet: whatever was given before is in this ticket. */
         status = record_barrier(store, &error, &ticket);

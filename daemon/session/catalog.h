@@ -20,8 +20,14 @@ struct catalog_put {
 MUST_USE enum status catalog_put(struct store *store, const struct catalog_put *put,
                                  struct error *error, uint64_t *ticket, struct persona **out);
 
+/* A card from a file, for everybody unless it says otherwise; it belongs to the daemon's user. One
+ * that was deleted comes back. The first of them is the default where no name is set. As above. */
+MUST_USE enum status catalog_put_built_in(struct store *store, struct bytes card,
+                                          struct error *error);
+
 /* By id, or by name: the newest version of the caller's own, else of the built-in ones, else of
- * other users' public ones. Both empty: the default persona. NOT_FOUND, DENIED. */
+ * other users' public ones and of those that files of the folder were before. Both empty: the
+ * default persona. NOT_FOUND, DENIED. */
 MUST_USE enum status catalog_find(const struct store *store, uint64_t id, struct bytes name,
                                   uint32_t uid, struct error *error, struct persona **out);
 

@@ -280,6 +280,7 @@ static enum status on_note(void *context, const struct journal_note *row, struct
         status = set_label(&session->label, &session->label_bytes, row->label);
     } else if (row->kind == JOURNAL_NOTE_PERSONA && persona != NULL) {
         persona->is_deleted = is_deleted;
+        persona->is_from_file = (row->flags & JOURNAL_NOTE_FROM_FILE) != 0;
     }
     return status == STATUS_OK ? STATUS_OK
                                : error_set(error, status, "out of memory while notes were loaded");

@@ -20,8 +20,9 @@ struct persona {
     uint32_t version; /* 1, 2, ... among the owner's personas of this name */
     uint32_t owner_uid;
     enum visibility visibility;
-    bool is_built_in;
-    bool is_deleted; /* hidden; sessions that play it go on */
+    bool is_built_in;  /* of a file that is in the folder now */
+    bool is_from_file; /* of a file, which may have gone or changed since */
+    bool is_deleted;   /* hidden; sessions that play it go on */
     uint64_t created_us;
     struct card *card;       /* owned */
     struct bytes *variables; /* owned; names that its texts use, for views */

@@ -45,6 +45,7 @@ struct store {
     struct template template;       /* of the model */
     enum template_format format;    /* as recognised */
     struct id_array personas;       /* struct persona, owned */
+    struct id_array built_in;       /* of these, those from files, as they were loaded */
     struct id_array sessions;       /* struct session, owned */
     struct table nodes;             /* id -> struct node, those in trees */
     struct table prompts;           /* scope -> struct prompt */

@@ -142,6 +142,7 @@ void store_destroy(struct store *store)
     }
     memory_free(store->sessions.items);
     memory_free(store->personas.items);
+    memory_free(store->built_in.items);
     free_values(&store->keys, destroy_key);
     free_values(&store->users, memory_free);
     CHECK(store->prompts.count == 0);
@@ -192,17 +193,12 @@ static enum status read_card(const char *path, struct error *error, struct buffe
 enum status store_persona_load(struct store *store, const char *path, struct error *error)
 {
     struct buffer card;
-    struct catalog_put put = {
-        .owner_uid = (uint32_t)geteuid(), .visibility = VISIBILITY_PUBLIC, .is_built_in = true};
-    struct persona *persona = NULL;
-    uint64_t ticket = 0;
     enum status status;
 
     buffer_init(&card, PERSONA_CARD_BYTES_MAX + 1);
     status = read_card(path, error, &card);
     if (status == STATUS_OK) {
-        put.card = buffer_bytes(&card);
-        status = catalog_put(store, &put, error, &ticket, &persona);
+        status = catalog_put_built_in(store, buffer_bytes(&card), error);
         if (status != STATUS_OK) {
             error_prefix(error, "%s", path);
         }

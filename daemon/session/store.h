@@ -31,7 +31,7 @@ struct store_settings {
     const uint8_t *model_hash; /* 32 bytes */
     const char *numerics_id;
     const char *chat_format; /* NULL or "auto": recognised from the vocabulary's chat_template */
-    const char *default_persona;      /* its name; NULL: the first built-in one */
+    const char *default_persona;      /* its name; NULL: the first that was loaded */
     uint32_t context_token_count_max; /* longest context + reply */
     uint64_t resident_bytes_max;      /* of trees in memory; 0: RESIDENT_MIB_MAX */
     struct info_view

@@ -60,6 +60,28 @@ def test_a_restart_forgets_nothing(start, number):
         assert client.append(session, b"more").id > last
 
 
+def test_a_card_that_was_edited_is_played_as_it_is_now(start, folder):
+    """And as it was before, once the edit is taken back; the first file of the folder stays the
+    persona of sessions that name none."""
+    cards = os.path.join(folder, "cards")
+    os.mkdir(cards)
+
+    def greeting(words):
+        for name, text in ("adam", words), ("eve", "I am Eve."):
+            with open(os.path.join(cards, name + ".json"), "w", encoding="utf-8") as file:
+                file.write(f'{{"name": "{name}", "first_mes": "{text}"}}')
+        daemon = start("--personas", cards)
+        with daemon.client() as client:
+            opened = client.open(b""), client.open(b"adam")
+            texts = {everything(client, session)[2][0].text for session in opened}
+        daemon.end()
+        return texts
+
+    assert greeting("Hello.") == {b"Hello."}
+    assert greeting("Good day.") == {b"Good day."}
+    assert greeting("Hello.") == {b"Hello."}
+
+
 def test_what_is_computed_after_a_restart_is_what_it_would_have_been(start):
     """The context is built on loaded nodes; its bits and the seed must not show it."""
     daemon = start()

@@ -97,6 +97,44 @@ static void test_a_name_is_ones_own_then_built_in_then_anothers_public_one(void 
     assert_int_equal(rig.reply.error.status, STATUS_NOT_FOUND);
 }
 
+/* The content of the first file is newer than that of the second, as after an edit. */
+static void test_the_default_is_the_first_file_of_the_folder(void **state)
+{
+    static const char first[] = "{\"name\":\"A\"}";
+    static const char second[] = "{\"name\":\"B\"}";
+    const uint32_t owner = (uint32_t)geteuid();
+
+    (void)state;
+    assert_int_equal(get(1, ""), 0);
+    assert_int_equal(rig.reply.error.status, STATUS_NOT_FOUND);
+    put(owner, second, VISIBILITY_PUBLIC);
+    const uint64_t other = rig.reply.id;
+    load(first);
+    load(second);
+    assert_int_equal(get(1, "B"), other);
+    assert_true(get(1, "A") > other);
+    assert_int_equal(get(1, ""), get(1, "A"));
+    assert_int_equal(rig.reply.persona.built_in, true);
+}
+
+static void test_a_file_brings_a_deleted_persona_back(void **state)
+{
+    static const char card[] = "{\"name\":\"A\"}";
+    struct request request = rig_request(REQUEST_PERSONA_DELETE);
+
+    (void)state;
+    request.uid = (uint32_t)geteuid();
+    put(request.uid, card, VISIBILITY_PUBLIC);
+    const uint64_t id = rig.reply.id;
+    request.u.persona_delete = id;
+    rig_execute(&rig, request);
+    assert_int_equal(rig.reply.type, REPLY_DONE);
+    assert_int_equal(get(1, "A"), 0);
+    load(card);
+    assert_int_equal(get(1, "A"), id);
+    assert_int_equal(get(1, ""), id);
+}
+
 static void test_a_list_shows_what_may_be_played(void **state)
 {
     struct request list = rig_request(REQUEST_PERSONA_LIST);
@@ -240,6 +278,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_equal_content_is_one_version),
         TEST(test_a_name_is_ones_own_then_built_in_then_anothers_public_one),
+        TEST(test_the_default_is_the_first_file_of_the_folder),
+        TEST(test_a_file_brings_a_deleted_persona_back),
         TEST(test_a_list_shows_what_may_be_played),
         TEST(test_a_card_with_impossible_settings_is_refused_when_it_is_put),
         TEST(test_scopes_are_shared_by_equal_prompts_of_who_may_share),
