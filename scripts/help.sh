@@ -3,7 +3,7 @@
 cat <<'END'
 usage: ./dev COMMAND
 
-  run [--model FILE] [--persona NAME] [--threads N] [--data FOLDER]
+  run [--model FILE] [--persona NAME] [--session N] [--threads N] [--data FOLDER]
                       build, fetch the default model, start a daemon and talk to a persona;
                       without a terminal: play one fixed turn and print the reply
   build [--cuda] [PRESET] [TARGET...]

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Builds what is needed, starts a daemon on a private socket and talks to a persona.
 #   run.sh [--model FILE|FOLDER] [--persona NAME] [--threads N] [--data FOLDER]
+#          [--session N]
 # With a terminal: a chat. Without: one fixed turn, whose reply is printed.
 set -eu
 root=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -13,21 +14,24 @@ model=
 persona=
 threads=
 data=
+session=
 while [ $# -gt 0 ]; do
     case $1 in
-    --model | --persona | --threads | --data)
+    --model | --persona | --threads | --data | --session)
         [ $# -ge 2 ] || fail "$1 needs a value"
         case $1 in
         --model) model=$2 ;;
         --persona) persona=$2 ;;
         --threads) threads=$2 ;;
         --data) data=$2 ;;
+        --session) session=$2 ;;
         esac
         shift 2
         ;;
     *)
         say "run does not know '$1'"
-        fail "it takes --model FILE or FOLDER, --persona NAME, --threads N and --data FOLDER"
+        say "it takes --model FILE or FOLDER, --persona NAME, --session N, --threads N and"
+        fail "--data FOLDER"
         ;;
     esac
 done
@@ -114,6 +118,7 @@ else
 fi
 set -- "$@" --socket "$socket"
 [ -z "$persona" ] || set -- "$@" --persona "$persona"
+[ -z "$session" ] || set -- "$@" --session "$session"
 [ -t 0 ] || set -- "$@" "Hello! Who are you, and what shall we talk about?"
 [ ! -t 0 ] || trap 'interrupted=true' INT
 "$root/build/release/bin/persona" "$@" <&3 &

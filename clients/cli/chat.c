@@ -70,19 +70,31 @@ static int context_keep(struct chat *chat, const struct personad_event *event)
     return CLI_OK;
 }
 
+/* Why a reply ended, where that is no plain end; NULL: it is. */
+static const char *finish_note(const struct personad_node *node)
+{
+    switch (node->finish) {
+    case PERSONAD_FINISH_LENGTH:
+        return "max tokens; /continue goes on";
+    case PERSONAD_FINISH_CONTEXT:
+        return "the context is full";
+    case PERSONAD_FINISH_CUT:
+        return "stopped";
+    default:
+        return node->content_tokens == 0 ? "nothing came; /again tries another" : NULL;
+    }
+}
+
 static void finish_print(const struct personad_node *node)
 {
-    const bool colour = cli_has_colour(stdout);
-    const char *note = node->finish == PERSONAD_FINISH_LENGTH    ? "max tokens; /continue goes on"
-                       : node->finish == PERSONAD_FINISH_CONTEXT ? "the context is full"
-                       : node->finish == PERSONAD_FINISH_CUT     ? "stopped"
-                                                                 : NULL;
+    const char *dim = cli_has_colour(stdout) ? "\033[2m" : "";
+    const char *plain = cli_has_colour(stdout) ? "\033[0m" : "";
+    const char *note = finish_note(node);
     if (note != NULL) {
-        (void)printf("%s[%s]%s", colour ? " \033[2m" : " ", note, colour ? "\033[0m" : "");
+        (void)printf(" %s[%s]%s", dim, note, plain);
     }
     if (node->turns_left_out > 0) {
-        (void)printf("%s[%u oldest turns left out]%s", colour ? " \033[2m" : " ",
-                     node->turns_left_out, colour ? "\033[0m" : "");
+        (void)printf(" %s[%u oldest turns left out]%s", dim, node->turns_left_out, plain);
     }
     (void)fputc('\n', stdout);
     (void)fflush(stdout);
@@ -185,6 +197,15 @@ int chat_follow(struct chat *chat, uint64_t request, bool continuing)
 
 /* ---------------------------------------------------------------- opening */
 
+static void session_print(const struct chat *chat)
+{
+    if (!chat->cli->json) {
+        const bool colour = cli_has_colour(stdout);
+        (void)printf("%sSession %" PRIu64 ". /help lists what you can do.%s\n\n",
+                     colour ? "\033[2m" : "", chat->session, colour ? "\033[0m" : "");
+    }
+}
+
 int chat_open(struct chat *chat)
 {
     struct cli *cli = chat->cli;
@@ -203,11 +224,7 @@ int chat_open(struct chat *chat)
     chat->reply = 0;
     chat->reply_opens_turn = true;
     chat->context_count = 0;
-    if (!cli->json) {
-        (void)printf("%sSession %" PRIu64 ". /help lists what you can do.%s\n\n",
-                     cli_has_colour(stdout) ? "\033[2m" : "", session->id,
-                     cli_has_colour(stdout) ? "\033[0m" : "");
-    }
+    session_print(chat);
     if (greeting_count > 0) {
         chat->reply = greetings[0].id;
         chat->reply_parent = greetings[0].parent;
@@ -216,10 +233,33 @@ int chat_open(struct chat *chat)
     return CLI_OK;
 }
 
+/* A session that is there goes on where its reader was, or at --at. */
+static int chat_return(struct chat *chat)
+{
+    struct cli *cli = chat->cli;
+    const int status = cast_read(cli, cli->session, &chat->cast);
+    if (status != CLI_OK) {
+        return status;
+    }
+    chat->session = cli->session;
+    chat->reply_speaker = chat_first_persona(chat);
+    chat->reply_opens_turn = true;
+    if (personad_head(cli->client, chat->session, cli->has_position ? &cli->position : NULL,
+                      &chat->place) != PERSONAD_OK) {
+        return cli_failed(cli);
+    }
+    session_print(chat);
+    return chat_recall(chat);
+}
+
 void chat_finish(struct chat *chat)
 {
     free(chat->context);
     free(chat->prefill);
+    for (size_t i = 0; i < chat->text_count; i++) {
+        free(chat->texts[i]);
+    }
+    free(chat->texts);
     expand_shape_finish(&chat->expanded);
 }
 
@@ -279,7 +319,7 @@ static int line_say(struct chat *chat, const char *line)
 
 static int chat_loop(struct chat *chat)
 {
-    int status = chat_open(chat);
+    int status = chat->cli->session != 0 ? chat_return(chat) : chat_open(chat);
     while (status == CLI_OK && !chat->quit) {
         char *line = line_read(chat);
         if (line == NULL) {
@@ -292,8 +332,9 @@ static int chat_loop(struct chat *chat)
         }
         free(line);
     }
-    if (chat->is_terminal) {
-        (void)fputc('\n', stdout);
+    if (chat->is_terminal && chat->session != 0) {
+        (void)printf("\n[kept as session %" PRIu64 "; --session %" PRIu64 " goes on there]\n",
+                     chat->session, chat->session);
     }
     return status;
 }
@@ -332,6 +373,6 @@ const struct cli_command command_chat = {
     .help = "Ctrl-C stops a reply, Ctrl-D ends the chat. Lines that start with / are commands:\n"
             "/help lists them. With --json standard input is read the same way, and each greeting\n"
             "and reply is printed as one object, like those of persona say --json.",
-    .takes = CLI_TAKES_PERSONA | CLI_TAKES_GENERATION,
+    .takes = CLI_TAKES_PERSONA | CLI_TAKES_GENERATION | CLI_TAKES_SESSION,
     .run = run,
 };

@@ -17,7 +17,9 @@ struct chat {
     uint64_t reply;                 /* the node shown last, 0: none */
     bool reply_opens_turn;          /* false: it goes on behind a prefix or a reply */
     char *prefill;                  /* owned: how the next reply begins; NULL: as it likes */
-    uint64_t going;                 /* the node that is being generated, 0: none */
+    char **texts;                   /* owned: what settings were given */
+    size_t text_count;
+    uint64_t going; /* the node that is being generated, 0: none */
     struct personad_position reply_parent;
     uint32_t *context; /* owned: ids that the model saw before that reply */
     size_t context_count;
@@ -54,6 +56,9 @@ int chat_move(struct chat *chat, struct personad_position place);
 /* Moves there and shows where that is; a reply there becomes the current one. */
 int chat_enter(struct chat *chat, struct personad_position place);
 
+/* Shows the last turns on the way to the place; a reply there becomes the current one. */
+int chat_recall(struct chat *chat);
+
 /* Prints a node that is there already: a greeting, a sibling, the reply before. */
 void chat_node_print(const struct chat *chat, const struct personad_node *node);
 
@@ -63,6 +68,7 @@ int chat_refused(struct chat *chat);
 /* The commands that are about places (chat_tree.c); as chat_command(). */
 int chat_fork(struct chat *chat, char *arguments);
 int chat_go(struct chat *chat, char *arguments);
+int chat_back(struct chat *chat, char *arguments);
 int chat_edit(struct chat *chat, char *arguments);
 int chat_prefill(struct chat *chat, char *arguments);
 int chat_as(struct chat *chat, char *arguments);

@@ -8,7 +8,7 @@
 #include "options.h"
 #include "outline.h"
 
-enum { OUTLINE_COLUMNS = 100, OUTLINE_CHILDREN = 12, PROBS_TOKEN_COUNT_MAX = 400 };
+enum { OUTLINE_CHILDREN = 12, PROBS_TOKEN_COUNT_MAX = 400 };
 
 int chat_refused(struct chat *chat)
 {
@@ -121,51 +121,10 @@ static int on_prev(struct chat *chat, char *arguments)
     return sibling_show(chat, -1);
 }
 
-/* Back to before the last turn of the user: behind the reply that stood before it. */
-static int on_back(struct chat *chat, char *arguments)
-{
-    (void)arguments;
-    const struct personad_walk_options options = {
-        .session = chat->session,
-        .position = &chat->place,
-        .what = PERSONAD_PATH,
-        .text = true,
-    };
-    const struct personad_node *nodes = NULL;
-    size_t count = 0;
-    bool end = false;
-    if (personad_walk(chat->cli->client, &options, &nodes, &count, &end) != PERSONAD_OK) {
-        return chat_refused(chat);
-    }
-    size_t at = count;
-    while (at > 0 && !(chat_is_human(chat, nodes[at - 1].speaker) && nodes[at - 1].opens_turn)) {
-        at--;
-    }
-    if (at == 0) {
-        cli_complain("this is the beginning");
-        return CLI_OK;
-    }
-    const struct personad_position place = nodes[at - 1].parent;
-    if (!chat->cli->json) {
-        (void)fputs("Taken back: ", stdout);
-        cli_print_line(stdout, nodes[at - 1].text, 70);
-        (void)fputc('\n', stdout);
-    }
-    chat->reply = at > 1 ? nodes[at - 2].id : 0;
-    chat->context_count = 0;
-    if (at > 1) {
-        chat->reply_parent = nodes[at - 2].parent;
-        chat->reply_opens_turn = nodes[at - 2].opens_turn;
-        chat->reply_speaker = nodes[at - 2].speaker;
-        chat_node_print(chat, &nodes[at - 2]);
-    }
-    return chat_move(chat, place);
-}
-
 static int on_tree(struct chat *chat, char *arguments)
 {
     (void)arguments;
-    (void)outline_print(chat->cli, chat->session, 0, OUTLINE_CHILDREN, OUTLINE_COLUMNS);
+    (void)outline_print(chat->cli, chat->session, 0, OUTLINE_CHILDREN, cli_columns(stdout));
     return personad_last_error(chat->cli->client)->code < 0 ? CLI_FAILED : CLI_OK;
 }
 
@@ -318,42 +277,75 @@ static int on_persona(struct chat *chat, char *arguments)
                                                                                 : CLI_FAILED;
 }
 
-/* What keeps a borrowed text (stop strings) lives as long as the program. */
+/* A copy that lives as long as the chat: settings borrow their texts. NULL without memory. */
+static char *text_keep(struct chat *chat, const char *text)
+{
+    char **moved = realloc(chat->texts, (chat->text_count + 1) * sizeof *moved);
+    if (moved == NULL) {
+        return NULL;
+    }
+    chat->texts = moved;
+    char *copy = strdup(text);
+    if (copy != NULL) {
+        chat->texts[chat->text_count++] = copy;
+    }
+    return copy;
+}
+
+static void settings_print(const struct chat *chat)
+{
+    (void)puts("/set KEY VALUE, KEY one of:");
+    for (int i = 0; i < option_row_count; i++) {
+        const char *given = chat->cli->given[i];
+        if (option_rows[i].group != CLI_TAKES_GENERATION) {
+            continue;
+        }
+        (void)printf("  %-20s %s", option_rows[i].name, option_rows[i].help);
+        if (given[0] != '\0') {
+            (void)fputs(" [now ", stdout);
+            (void)cli_print_line(stdout, (struct personad_text){given, strlen(given)},
+                                 CLI_GIVEN_BYTES_MAX + 1);
+            (void)fputc(']', stdout);
+        }
+        (void)fputc('\n', stdout);
+    }
+}
+
+/* The row of a setting, "_" being as good as "-"; -1: there is none. */
+static int setting_find(char *name)
+{
+    for (char *at = strchr(name, '_'); at != NULL; at = strchr(at, '_')) {
+        *at = '-';
+    }
+    for (int i = 0; i < option_row_count; i++) {
+        if (option_rows[i].group == CLI_TAKES_GENERATION &&
+            strcmp(option_rows[i].name, name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
 static int on_set(struct chat *chat, char *arguments)
 {
     char *value = arguments + strcspn(arguments, " \t");
+    if (arguments[0] == '\0') {
+        settings_print(chat);
+        return CLI_OK;
+    }
     if (*value != '\0') {
         *value++ = '\0';
         value += strspn(value, " \t");
     }
-    for (char *at = arguments; *at != '\0'; at++) {
-        if (*at == '_') {
-            *at = '-';
-        }
-    }
-    for (int i = 0; i < option_row_count; i++) {
-        const struct option_row *row = &option_rows[i];
-        if (row->group != CLI_TAKES_GENERATION || strcmp(row->name, arguments) != 0) {
-            continue;
-        }
-        char *kept = strdup(value);
-        if (kept == NULL || !row->on_value(chat->cli, kept)) {
-            cli_complain("%s: '%s' is no good value (%s)", row->name, value, row->help);
-            free(kept);
-        } else if (strcmp(row->name, "stop") != 0 && strcmp(row->name, "prefix") != 0) {
-            free(kept);
-        }
-        return CLI_OK;
-    }
-    if (arguments[0] != '\0') {
+    const int row = setting_find(arguments);
+    if (row < 0) {
         cli_complain("/set: '%s' is no key; /set alone lists them", arguments);
         return CLI_OK;
     }
-    (void)puts("/set KEY VALUE, KEY one of:");
-    for (int i = 0; i < option_row_count; i++) {
-        if (option_rows[i].group == CLI_TAKES_GENERATION) {
-            (void)printf("  %-20s %s\n", option_rows[i].name, option_rows[i].help);
-        }
+    const char *kept = text_keep(chat, value);
+    if (kept == NULL || !option_set(chat->cli, row, kept)) {
+        cli_complain("%s: '%s' is no good value (%s)", option_rows[row].name, value,
+                     option_rows[row].help);
     }
     return CLI_OK;
 }
@@ -376,7 +368,7 @@ static const struct chat_row {
     {"again", "another reply to the same turn", on_again, false},
     {"next", "the next of these replies", on_next, false},
     {"prev", "the one before", on_prev, false},
-    {"back", "take back your last turn; nothing is lost, /tree shows it", on_back, false},
+    {"back", "take back your last turn; nothing is lost, /tree shows it", chat_back, false},
     {"go", "NODE[:OFFSET] or NAME: to that place of the tree, or bookmark", chat_go, false},
     {"fork", "NODE[:OFFSET]: the same; alone it shows where you are", chat_fork, false},
     {"save", "NAME: put a bookmark here", chat_save, false},
@@ -392,7 +384,7 @@ static const struct chat_row {
     {"probs", "the reply token by token: probability, entropy, alternatives", on_probs, true},
     {"raw", "what the model saw before the reply, template and all", on_raw, true},
     {"persona", "NAME: open a new session with that persona", on_persona, false},
-    {"set", "KEY VALUE: sampler settings; alone it lists them", on_set, false},
+    {"set", "KEY VALUE: sampler settings; alone it lists them and what you set", on_set, false},
     {"help", "this list", on_help, true},
     {"quit", "end the chat (Ctrl-D does too)", on_quit, false},
 };

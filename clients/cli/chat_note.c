@@ -34,7 +34,8 @@ static int note_show(struct chat *chat)
         return CLI_OK;
     }
     cli_print_text(stdout, note.text);
-    (void)printf("\n[%u turns back, set at node %" PRIu64 "]\n", note.depth, note.position.node);
+    (void)printf("\n[%u turn%s back, set at node %" PRIu64 "]\n", note.depth,
+                 note.depth == 1 ? "" : "s", note.position.node);
     return CLI_OK;
 }
 

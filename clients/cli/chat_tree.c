@@ -5,6 +5,8 @@
 
 #include "chat.h"
 
+enum { RECALL_COUNT = 4 }; /* nodes that are shown where a conversation goes on */
+
 static struct personad_text text_of_string(const char *string)
 {
     return (struct personad_text){string, strlen(string)};
@@ -33,16 +35,12 @@ static int node_at(struct chat *chat, struct personad_position place, bool conte
     return code;
 }
 
-/* What the node shows up to the place, then where that is. */
-static int place_print(const struct chat *chat, const struct personad_node *node)
+/* The node's name and what it shows up to the offset. */
+static int part_print(const struct chat *chat, const struct personad_node *node, uint32_t offset)
 {
-    const uint32_t offset = chat->place.offset;
-    const uint64_t id = node->id;
-    const uint32_t token_count = node->content_tokens;
     chat_name_print(chat, node->speaker);
-    if (offset >= token_count || node->content_count < offset) {
+    if (offset >= node->content_tokens || node->content_count < offset) {
         cli_print_text(stdout, node->text);
-        (void)printf("\n[at node %" PRIu64 ", its end]\n", id);
         return PERSONAD_OK;
     }
     /* Copied, since asking for the text ends the life of the walk. */
@@ -58,9 +56,23 @@ static int place_print(const struct chat *chat, const struct personad_node *node
     }
     if (code == PERSONAD_OK) {
         cli_print_text(stdout, text);
-        (void)printf("\n[at node %" PRIu64 ", token %u of %u]\n", id, offset, token_count);
     }
     free(tokens);
+    return code;
+}
+
+/* What the node shows up to the place, then where that is. */
+static int place_print(const struct chat *chat, const struct personad_node *node)
+{
+    const uint32_t offset = chat->place.offset;
+    const uint64_t id = node->id;
+    const uint32_t token_count = node->content_tokens;
+    const int code = part_print(chat, node, offset);
+    if (code == PERSONAD_OK && offset >= token_count) {
+        (void)printf("\n[at node %" PRIu64 ", its end]\n", id);
+    } else if (code == PERSONAD_OK) {
+        (void)printf("\n[at node %" PRIu64 ", token %u of %u]\n", id, offset, token_count);
+    }
     return code;
 }
 
@@ -96,6 +108,29 @@ int chat_enter(struct chat *chat, struct personad_position place)
 {
     if (personad_head(chat->cli->client, chat->session, &place, &chat->place) != PERSONAD_OK) {
         return chat_refused(chat);
+    }
+    return place_show(chat);
+}
+
+int chat_recall(struct chat *chat)
+{
+    struct personad_position places[RECALL_COUNT];
+    struct personad_position place = chat->place;
+    const struct personad_node *node = NULL;
+    size_t count = 0;
+    while (!chat->cli->json && place.node != 0 && count < RECALL_COUNT) {
+        if (node_at(chat, place, false, &node) != PERSONAD_OK || node == NULL) {
+            return chat_refused(chat);
+        }
+        places[count++] = place;
+        place = node->parent;
+    }
+    for (; count > 1; count--) {
+        if (node_at(chat, places[count - 1], true, &node) != PERSONAD_OK || node == NULL ||
+            part_print(chat, node, places[count - 1].offset) != PERSONAD_OK) {
+            return chat_refused(chat);
+        }
+        (void)fputc('\n', stdout);
     }
     return place_show(chat);
 }
@@ -228,6 +263,32 @@ static int user_turn_find(struct chat *chat, uint64_t *out)
         place = node->parent;
     }
     return PERSONAD_OK;
+}
+
+/* To before that turn: behind the reply that stood there. */
+int chat_back(struct chat *chat, char *arguments)
+{
+    (void)arguments;
+    const struct personad_node *node = NULL;
+    uint64_t turn = 0;
+    if (user_turn_find(chat, &turn) != PERSONAD_OK) {
+        return chat_refused(chat);
+    }
+    if (turn == 0) {
+        cli_complain("this is the beginning");
+        return CLI_OK;
+    }
+    if (node_at(chat, (struct personad_position){turn, PERSONAD_END}, false, &node) !=
+            PERSONAD_OK ||
+        node == NULL) {
+        return chat_refused(chat);
+    }
+    if (!chat->cli->json) {
+        (void)fputs("Taken back: ", stdout);
+        (void)cli_print_line(stdout, node->text, 70);
+        (void)fputc('\n', stdout);
+    }
+    return chat_enter(chat, node->parent);
 }
 
 int chat_edit(struct chat *chat, char *arguments)

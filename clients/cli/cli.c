@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "options.h"
@@ -19,6 +20,8 @@ enum {
     TEXT_BYTES_MAX = 16 * 1024 * 1024,
     COMPLAINT_BYTES_MAX = 1024,
     RESUME_SECONDS_DEFAULT = 60,
+    COLUMNS_DEFAULT = 100, /* where nothing says how wide it is */
+    COLUMNS_MIN = 21,
 };
 
 /* What the daemon says may quote what a model or a peer wrote. */
@@ -153,12 +156,19 @@ static bool option_take(struct cli *cli, const struct cli_command *command, int 
         return true;
     }
     const struct option_row *row = &option_rows[key - KEY_ROW];
-    if (!row->on_value(cli, value)) {
+    if (!option_set(cli, key - KEY_ROW, value)) {
         cli_complain("--%s: '%s' is no good value; see persona %s --help", row->name, value,
                      command->name);
         return false;
     }
     return true;
+}
+
+/* Whether something was said of a session that is to be opened. */
+static bool opens_session(const struct cli *cli)
+{
+    return cli->persona != NULL || cli->cast_count > 0 || cli->user != NULL ||
+           cli->context_tokens != 0 || cli->no_greeting || cli->group_mode != PERSONAD_SEPARATE;
 }
 
 int cli_parse(struct cli *cli, const struct cli_command *command, int argument_count,
@@ -181,6 +191,11 @@ int cli_parse(struct cli *cli, const struct cli_command *command, int argument_c
         if (!option_take(cli, command, key, context)) {
             return CLI_USAGE;
         }
+    }
+    if (cli->session != 0 && opens_session(cli)) {
+        cli_complain("--session goes on in a session that is there: leave out --persona, --human, "
+                     "--group, --user, --context and --no-greeting, which are for a new one");
+        return CLI_USAGE;
     }
     cli->sampler.stops = cli->stops;
     cli->sampler.bias_tokens = cli->bias_tokens;
@@ -375,6 +390,13 @@ bool cli_has_colour(FILE *file)
     return isatty(fileno(file)) && (off == NULL || off[0] == '\0');
 }
 
+size_t cli_columns(FILE *file)
+{
+    struct winsize size;
+    const bool is_terminal = ioctl(fileno(file), TIOCGWINSZ, &size) == 0;
+    return is_terminal && size.ws_col >= COLUMNS_MIN ? size.ws_col : COLUMNS_DEFAULT;
+}
+
 /* C1 controls and the characters that reorder text could also mislead a reader. */
 static bool is_hidden(uint32_t point)
 {
@@ -412,25 +434,25 @@ void cli_print_text(FILE *file, struct personad_text text)
     }
 }
 
-void cli_print_line(FILE *file, struct personad_text text, size_t columns)
+size_t cli_print_line(FILE *file, struct personad_text text, size_t columns)
 {
     size_t used = 0;
-    for (size_t at = 0; at < text.size; used++) {
-        if (used + 1 >= columns) {
-            (void)fputs("\xe2\x80\xa6", file);
-            return;
-        }
+    for (size_t at = 0; at < text.size;) {
         const size_t bytes = utf8_sequence_bytes(text.data + at, text.size - at);
+        const size_t wide = bytes == 0 ? 1 : utf8_columns(utf8_code_point(text.data + at, bytes));
+        if (used + wide + 1 > columns) {
+            (void)fputs("\xe2\x80\xa6", file);
+            return used + 1;
+        }
         if (bytes == 0) {
             (void)fputs("\xef\xbf\xbd", file);
-            at++;
-            continue;
-        }
-        if (text.data[at] == '\n') {
+        } else if (text.data[at] == '\n') {
             (void)fputs("\xe2\x8f\x8e", file);
         } else {
             point_print(file, text.data + at, bytes);
         }
-        at += bytes;
+        used += wide;
+        at += bytes == 0 ? 1 : bytes;
     }
+    return used;
 }

@@ -16,7 +16,13 @@
 
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2 };
 
-enum { CLI_STOP_COUNT_MAX = 64, CLI_BIAS_COUNT_MAX = 64, CLI_CHOICE_COUNT_MAX = 256 };
+enum {
+    CLI_STOP_COUNT_MAX = 64,
+    CLI_BIAS_COUNT_MAX = 64,
+    CLI_CHOICE_COUNT_MAX = 256,
+    CLI_ROW_COUNT_MAX = 64, /* of option_rows */
+    CLI_GIVEN_BYTES_MAX = 24
+};
 
 /* Options that commands share; each command says which of them it takes. */
 struct cli {
@@ -50,7 +56,8 @@ struct cli {
     const char *stops[CLI_STOP_COUNT_MAX];
     uint32_t bias_tokens[CLI_BIAS_COUNT_MAX];
     float bias_values[CLI_BIAS_COUNT_MAX];
-    personad_client *client; /* owned once connected */
+    char given[CLI_ROW_COUNT_MAX][CLI_GIVEN_BYTES_MAX]; /* by row: its last value, maybe cut; "" */
+    personad_client *client;                            /* owned once connected */
 };
 
 /* Which groups of options a command takes. */
@@ -139,11 +146,14 @@ bool cli_parse_position(const char *text, struct personad_position *out);
 /* True when escapes for colour may be written: a terminal, and NO_COLOR is not set. */
 bool cli_has_colour(FILE *file);
 
+/* Columns of the terminal that the file is, 100 where it is none. */
+size_t cli_columns(FILE *file);
+
 /* Writes model or user text so that it cannot steer a terminal: control bytes but newline and tab
  * become visible, malformed UTF-8 becomes U+FFFD. */
 void cli_print_text(FILE *file, struct personad_text text);
 
-/* At most `columns` characters of the text on one line, newlines as a sign. */
-void cli_print_line(FILE *file, struct personad_text text, size_t columns);
+/* At most `columns` columns of the text on one line, newlines as a sign; how many it took. */
+size_t cli_print_line(FILE *file, struct personad_text text, size_t columns);
 
 #endif

@@ -175,7 +175,9 @@ static int persona_find(struct cli *cli, const char *name, uint64_t *out)
     return CLI_OK;
 }
 
-static void compared_print(const struct cli *cli, const struct personad_comparison *seen)
+/* names: those of the personas as they were asked for; of fewer there are numbers alone. */
+static void compared_print(const struct cli *cli, const struct personad_comparison *seen,
+                           char **names, size_t name_count)
 {
     for (size_t i = 0; i < seen->persona_count; i++) {
         const struct personad_compared *one = &seen->personas[i];
@@ -201,6 +203,10 @@ static void compared_print(const struct cli *cli, const struct personad_comparis
                      one->logprob / (double)seen->token_count, one->ratio);
         if (one->divergences != NULL) {
             (void)printf("  divergence %.4f a token", divergence / (double)seen->token_count);
+        }
+        if (i < name_count) {
+            (void)fputs("  ", stdout);
+            (void)cli_print_line(stdout, (struct personad_text){names[i], strlen(names[i])}, 40);
         }
         (void)fputc('\n', stdout);
     }
@@ -235,7 +241,7 @@ static int compare_run(struct cli *cli, int argument_count, char **arguments)
     if (personad_compare(cli->client, &asked, &seen) != PERSONAD_OK) {
         return cli_failed(cli);
     }
-    compared_print(cli, &seen);
+    compared_print(cli, &seen, arguments + optind, (size_t)count);
     return CLI_OK;
 }
 

@@ -303,7 +303,7 @@ const struct option_row option_rows[] = {
     {"context", "TOKENS", CLI_TAKES_PERSONA, "context length of the session", on_context},
     {"no-greeting", NULL, CLI_TAKES_PERSONA, "start without the persona's greeting",
      on_no_greeting},
-    {"session", "ID", CLI_TAKES_SESSION, "go on in this session", on_session},
+    {"session", "ID", CLI_TAKES_SESSION, "in this session, which is there already", on_session},
     {"at", "NODE[:OFFSET]", CLI_TAKES_SESSION, "at this place of the tree (default: the head)",
      on_at},
     {"speaker", "N", CLI_TAKES_TURN, "whose turn it is (default: the first persona)", on_speaker},
@@ -343,3 +343,14 @@ const struct option_row option_rows[] = {
 };
 
 const int option_row_count = sizeof option_rows / sizeof option_rows[0];
+_Static_assert(sizeof option_rows / sizeof option_rows[0] <= CLI_ROW_COUNT_MAX, "cli.h");
+
+bool option_set(struct cli *cli, int row, const char *value)
+{
+    if (!option_rows[row].on_value(cli, value)) {
+        return false;
+    }
+    const bool is_flag = option_rows[row].value == NULL;
+    (void)snprintf(cli->given[row], sizeof cli->given[row], "%s", is_flag ? "on" : value);
+    return true;
+}

@@ -18,4 +18,7 @@ struct option_row {
 extern const struct option_row option_rows[];
 extern const int option_row_count;
 
+/* Takes a value for the row and remembers it; NULL: it is a flag. False when it is no good. */
+bool option_set(struct cli *cli, int row, const char *value);
+
 #endif

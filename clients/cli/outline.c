@@ -4,9 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "utf8.h"
+
 enum {
     LINE_TEXT_BYTES_MAX = 256, /* of a node's text that is kept for its line */
     DEPTH_COLUMNS_MAX = 40,    /* indentation past which a fork no longer moves right */
+    TEXT_COLUMNS_MIN = 10,     /* of a text, however narrow the terminal */
     NODE_COUNT_MAX = 1 << 22,
 };
 
@@ -17,6 +20,7 @@ struct outline_node {
     size_t first_child, next_sibling; /* index + 1; 0: none */
     size_t child_count;
     size_t text_size;
+    bool is_longer; /* there is more of it */
     char text[LINE_TEXT_BYTES_MAX];
 };
 
@@ -53,8 +57,12 @@ static int node_add(struct outline *outline, const struct personad_node *node)
         .ordinal = node->ordinal,
         .speaker = node->speaker,
         .finish = node->finish,
-        .text_size = node->text.size < LINE_TEXT_BYTES_MAX ? node->text.size : LINE_TEXT_BYTES_MAX,
+        .text_size = node->text.size,
+        .is_longer = node->text.size > LINE_TEXT_BYTES_MAX,
     };
+    if (made->is_longer) {
+        made->text_size = utf8_whole_bytes(node->text.data, LINE_TEXT_BYTES_MAX);
+    }
     if (made->text_size > 0) {
         memcpy(made->text, node->text.data, made->text_size);
     }
@@ -159,29 +167,42 @@ static int links_make(struct outline *outline, size_t *first_root, size_t *root_
     return CLI_OK;
 }
 
+/* What stands behind the text of a node. */
+static const char *suffix_of(const struct outline *outline, const struct outline_node *node,
+                             char *out, size_t size)
+{
+    const bool is_cut =
+        node->finish >= PERSONAD_FINISH_CUT && node->finish != PERSONAD_FINISH_WHOLE;
+    const bool is_going = node->finish == PERSONAD_FINISH_NONE;
+    (void)snprintf(out, size, "%s%s%s%s", is_going || is_cut ? " (" : "",
+                   is_going ? "going"
+                   : is_cut ? personad_finish_name(node->finish)
+                            : "",
+                   is_going || is_cut ? ")" : "",
+                   node->id == outline->head.node ? "  <- head" : "");
+    return out;
+}
+
 static void node_print(const struct outline *outline, const struct outline_node *node,
                        const char *indent)
 {
     const bool colour = cli_has_colour(stdout);
-    (void)printf("%s%s%" PRIu64 "%s ", indent, colour ? "\033[2m" : "", node->id,
-                 colour ? "\033[0m" : "");
+    char id[24], suffix[64];
+    size_t used = strlen(indent) + (size_t)snprintf(id, sizeof id, "%" PRIu64, node->id) + 1;
+    (void)printf("%s%s%s%s ", indent, colour ? "\033[2m" : "", id, colour ? "\033[0m" : "");
     if (node->speaker < outline->name_count) {
         const char *name = outline->names[node->speaker];
-        cli_print_line(stdout, (struct personad_text){name, strlen(name)}, 24);
+        used += 2 + cli_print_line(stdout, (struct personad_text){name, strlen(name)}, 24);
         (void)fputs(": ", stdout);
     }
-    const size_t used = strlen(indent) + 24;
-    const size_t room = outline->columns > used + 20 ? outline->columns - used : 20;
-    cli_print_line(stdout, (struct personad_text){node->text, node->text_size}, room);
-    if (node->finish == PERSONAD_FINISH_NONE) {
-        (void)fputs(" (going)", stdout);
-    } else if (node->finish >= PERSONAD_FINISH_CUT && node->finish != PERSONAD_FINISH_WHOLE) {
-        (void)printf(" (%s)", personad_finish_name(node->finish));
+    used += strlen(suffix_of(outline, node, suffix, sizeof suffix));
+    const size_t room =
+        outline->columns > used + TEXT_COLUMNS_MIN ? outline->columns - used : TEXT_COLUMNS_MIN;
+    const struct personad_text text = {node->text, node->text_size};
+    if (cli_print_line(stdout, text, room) + 1 < room && node->is_longer) {
+        (void)fputs("\xe2\x80\xa6", stdout);
     }
-    if (node->id == outline->head.node) {
-        (void)fputs(colour ? "  \033[1m<- head\033[0m" : "  <- head", stdout);
-    }
-    (void)fputc('\n', stdout);
+    (void)printf("%s%s%s\n", colour ? "\033[1m" : "", suffix, colour ? "\033[0m" : "");
 }
 
 /* A fork whose branches are being printed. */

@@ -1,14 +1,12 @@
 /* persona tree: a picture of a session's tree, or its nodes as JSON lines. */
 #include <inttypes.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "cli.h"
 #include "json.h"
 #include "outline.h"
 
-enum { CHILDREN_DEFAULT = 12, COLUMNS_DEFAULT = 100 };
+enum { CHILDREN_DEFAULT = 12 };
 
 struct options {
     uint64_t children_max;
@@ -108,21 +106,18 @@ static int sessions_print(struct cli *cli)
     return CLI_OK;
 }
 
-static size_t columns_of_terminal(void)
-{
-    struct winsize size;
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20) {
-        return size.ws_col;
-    }
-    return COLUMNS_DEFAULT;
-}
-
 static int run(struct cli *cli, int argument_count, char **arguments)
 {
     struct options options = {CHILDREN_DEFAULT};
     const int parsed = cli_parse(cli, &command_tree, argument_count, arguments, &options);
     if (parsed != CLI_OK) {
         return parsed < 0 ? CLI_OK : parsed;
+    }
+    uint64_t session = 0;
+    if (cli->session == 0 && optind < argument_count &&
+        cli_parse_u64(arguments[optind], UINT64_MAX, &session) && session > 0) {
+        cli->session = session;
+        optind++;
     }
     if (cli_has_extra(&command_tree, argument_count, arguments)) {
         return CLI_USAGE;
@@ -138,13 +133,13 @@ static int run(struct cli *cli, int argument_count, char **arguments)
         return nodes_print(cli);
     }
     return outline_print(cli, cli->session, cli->position.node, (uint32_t)options.children_max,
-                         columns_of_terminal());
+                         cli_columns(stdout));
 }
 
 const struct cli_command command_tree = {
     .name = "tree",
-    .usage = "[OPTIONS]",
-    .summary = "draw a session's tree; without --session, list the sessions",
+    .usage = "[OPTIONS] [SESSION]",
+    .summary = "draw a session's tree; without SESSION, list the sessions",
     .takes = CLI_TAKES_SESSION,
     .extras = extras,
     .run = run,

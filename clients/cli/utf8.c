@@ -40,3 +40,34 @@ size_t utf8_sequence_bytes(const char *text, size_t size)
     const bool surrogate = point >= 0xd800 && point <= 0xdfff;
     return point < least[bytes] || point > 0x10ffff || surrogate ? 0 : bytes;
 }
+
+size_t utf8_whole_bytes(const char *text, size_t size)
+{
+    for (size_t back = 1; back <= 3 && back <= size; back++) {
+        if (utf8_lead_bytes(text[size - back]) > back) {
+            return size - back;
+        }
+    }
+    return size;
+}
+
+/* Of the scripts that need it, and of pictures; what is missing counts one. */
+static const struct range {
+    uint32_t first, last;
+    size_t columns;
+} ranges[] = {
+    {0x0300, 0x036f, 0},   {0x1100, 0x115f, 2},   {0x200b, 0x200f, 0},   {0x20d0, 0x20ff, 0},
+    {0x2e80, 0x303e, 2},   {0x3041, 0xa4cf, 2},   {0xac00, 0xd7a3, 2},   {0xf900, 0xfaff, 2},
+    {0xfe00, 0xfe0f, 0},   {0xfe30, 0xfe6f, 2},   {0xff01, 0xff60, 2},   {0xffe0, 0xffe6, 2},
+    {0x1f300, 0x1f64f, 2}, {0x1f680, 0x1f6ff, 2}, {0x1f900, 0x1faff, 2}, {0x20000, 0x3fffd, 2},
+};
+
+size_t utf8_columns(uint32_t point)
+{
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+        if (point >= ranges[i].first && point <= ranges[i].last) {
+            return ranges[i].columns;
+        }
+    }
+    return 1;
+}

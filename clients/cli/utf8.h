@@ -12,7 +12,13 @@ size_t utf8_lead_bytes(char byte);
 /* Length of the well-formed sequence at `text`; 0 when it is malformed or cut off. */
 size_t utf8_sequence_bytes(const char *text, size_t size);
 
+/* So many of the bytes that the last sequence among them is not cut; at most 3 fewer. */
+size_t utf8_whole_bytes(const char *text, size_t size);
+
 /* The code point of a well-formed sequence of that length. */
 uint32_t utf8_code_point(const char *text, size_t bytes);
+
+/* Columns that a terminal takes for it: 0 for what joins the character before, 2 for wide ones. */
+size_t utf8_columns(uint32_t point);
 
 #endif

@@ -66,6 +66,8 @@ def test_options_reach_the_daemon_and_the_client(running):
     running.dev(*running.run, "--threads", "3", "--persona", "plain")
     assert "--threads 3" in running.calls("personad")[0]
     assert "--persona plain" in running.calls("persona say")[0]
+    running.dev(*running.run, "--session", "3")
+    assert "--session 3" in running.calls("persona say")[1]
 
 
 def test_a_failing_client_fails_the_run_and_shows_the_log(running):

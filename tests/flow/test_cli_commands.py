@@ -31,7 +31,8 @@ def test_every_command_has_a_help_and_takes_socket_and_json(command):
 
 
 @pytest.mark.parametrize("arguments", [
-    [], ["nonsense"], ["info", "--nonsense"], ["info", "extra"], ["tree", "extra"],
+    [], ["nonsense"], ["info", "--nonsense"], ["info", "extra"], ["tree", "extra"], ["tree", "0"], ["tree", "1", "2"],
+    ["say", "--session", "1", "--persona", "keeper", "x"], ["chat", "--session", "1", "--user", "A"],
     ["chat", "extra"], ["personas", "extra"], ["bench", "extra"], ["bench", "--users", "0"],
     ["complete", "-n", "0", "x"], ["complete", "--temperature", "warm", "x"],
     ["complete", "--seed", "-1", "x"], ["say", "--at", ":", "x"], ["info", "--socket"],
@@ -170,7 +171,7 @@ def test_hostile_text_makes_valid_json_and_cannot_steer_a_terminal(daemon, folde
     assert "".join(made["pieces"]).startswith("\x1b") or "\ufffd" in "".join(made["pieces"])
     seen = persona(daemon, "tokenize", hostile)
     session = objects(persona(daemon, "complete", "--json", "--max-tokens", "1", hostile))[0]
-    seen += persona(daemon, "tree", "--session", str(session["session"]))
+    seen += persona(daemon, "tree", str(session["session"]))
     objects(persona(daemon, "tree", "--session", str(session["session"]), "--json"))
     card = os.path.join(folder, "card.json")
     with open(card, "w", encoding="utf-8") as file:

@@ -63,6 +63,7 @@ def test_compare_and_group_print_what_is_answered(daemon, client):
     assert persona(daemon, "compare", "--session", str(session)).count("ratio") == 1
     shown = persona(daemon, "compare", "--session", str(session), "--divergence", "keeper",
                     "conductor")
+    assert [line.split()[-1] for line in shown.splitlines()] == ["keeper", "conductor"]
     assert shown.count("divergence 0.0000 a token") == 1 and shown.count("divergence") == 2
     groups = objects(persona(daemon, "group", "--json", "--session", str(session)))
     assert sorted(sum((group["nodes"] for group in groups), [])) == \
