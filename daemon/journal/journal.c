@@ -24,6 +24,7 @@ struct journal {
     struct writer *writer;
     struct backup *backup; /* under way, or NULL */
     uint64_t backup_ticket;
+    struct error backup_error; /* of the last one; the loop's from its end to the next */
     struct journal_batch *group[JOURNAL_GROUP_COUNT_MAX];
 
     /* Loop thread. pending + reserved stays within the bound of both queues. */
@@ -217,6 +218,11 @@ enum status journal_read(struct journal *journal, const struct journal_read *rea
     return STATUS_OK;
 }
 
+const struct error *journal_backup_error(const struct journal *journal)
+{
+    return &journal->backup_error;
+}
+
 enum status journal_backup(struct journal *journal, struct bytes path, uint64_t ticket,
                            struct error *error)
 {
@@ -321,7 +327,7 @@ static void tell_batch(struct journal *journal, const struct journal_batch *batc
 static bool back_up(struct journal *journal)
 {
     struct backup_order order;
-    struct error error = {0};
+    struct error *error = &journal->backup_error;
     enum status status = STATUS_OK;
 
     if (journal->backup == NULL) {
@@ -329,16 +335,17 @@ static bool back_up(struct journal *journal)
             return false;
         }
         journal->backup_ticket = order.ticket;
-        status = backup_start(journal->database, order.path, &error, &journal->backup);
+        journal->backup_error = (struct error){0};
+        status = backup_start(journal->database, order.path, error, &journal->backup);
     }
     if (status == STATUS_OK) {
-        status = backup_step(journal->backup, &error);
+        status = backup_step(journal->backup, error);
     }
     if (status == STATUS_AGAIN) {
         return true;
     }
     if (status != STATUS_OK) {
-        log_line(LOG_ERROR, "journal", "%s", error.text);
+        log_line(LOG_ERROR, "journal", "%s", error->text);
     }
     backup_finish(journal->backup);
     journal->backup = NULL;

@@ -126,6 +126,9 @@ MUST_USE enum status journal_tree_pop(struct journal *journal, struct journal_tr
 MUST_USE enum status journal_backup(struct journal *journal, struct bytes path, uint64_t ticket,
                                     struct error *error);
 
+/* Loop thread. Why the last one failed, once its end was told and until the next is asked for. */
+const struct error *journal_backup_error(const struct journal *journal);
+
 /* Loop thread. Batches submitted, and of those the ones that were told, since the start. */
 uint64_t journal_submitted_count(const struct journal *journal);
 uint64_t journal_told_count(const struct journal *journal);

@@ -57,6 +57,18 @@ static bool is_note(enum request_type type)
            type == REQUEST_BACKUP;
 }
 
+/* A commit has its status alone; a backup tells more, since its path is the caller's. */
+static void tell_why(const struct store *store, const struct pending *pending, struct error *out)
+{
+    const struct error *error = journal_backup_error(store->settings.journal);
+
+    if (pending->type == REQUEST_BACKUP && error->status == pending->status) {
+        *out = *error;
+    } else {
+        error_set(out, pending->status, "%s", status_text(pending->status));
+    }
+}
+
 static void complete(struct store *store, struct pending *pending)
 {
     store->pending_count--;
@@ -65,7 +77,7 @@ static void complete(struct store *store, struct pending *pending)
     } else if (pending->status != STATUS_OK) {
         struct error error = {0};
 
-        error_set(&error, pending->status, "%s", status_text(pending->status));
+        tell_why(store, pending, &error);
         key_forget(store, pending->uid, pending->key);
         answer_error(store, pending->to, pending->type, &error);
     } else if (pending->type == REQUEST_PERSONA_PUT) {
