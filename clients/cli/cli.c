@@ -221,7 +221,10 @@ int cli_connect(struct cli *cli)
     struct personad_error error;
     cli->client = personad_connect(cli->socket, &error);
     if (cli->client == NULL) {
-        cli_complain("%s", error.text);
+        cli_complain(error.code == PERSONAD_NO_DAEMON
+                         ? "%s; start personad, or name its socket by --socket or PERSONAD_SOCKET"
+                         : "%s",
+                     error.text);
         return CLI_FAILED;
     }
     const uint32_t seconds = cli->has_resume ? cli->resume_seconds : RESUME_SECONDS_DEFAULT;

@@ -51,6 +51,7 @@ def test_no_daemon_ends_with_1_and_says_where_it_looked(folder, command):
                           stdin=subprocess.DEVNULL, env=environment(), timeout=30, check=False)
     assert made.returncode == 1 and made.stdout == ""
     assert path in made.stderr and "no daemon answers" in made.stderr
+    assert "start personad" in made.stderr and "--socket" in made.stderr
 
 
 def test_a_daemon_that_hangs_does_not_hang_a_health_check(folder):

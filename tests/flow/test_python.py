@@ -390,6 +390,27 @@ def test_the_loom_is_forty_lines_and_works(daemon):
     assert shown.count("nats a token") >= 16 and "The sea" in shown
 
 
+def test_the_readme_runs_and_prints_a_reply_once(daemon):
+    with open(os.path.join(FOLDER, "README.md"), encoding="utf-8") as file:
+        blocks = [part.split("```")[0] for part in file.read().split("```python\n")[1:]]
+    code = blocks[0] + blocks[1] + """
+    told = [node.text for node in session.walk(what="path", at=replies[0].parent)]
+    print("\\0" + told[-1])
+"""
+    shown = subprocess.run([sys.executable, "-c", code], text=True, timeout=120, check=True,
+                           capture_output=True, env=environment(daemon)).stdout
+    streamed, reply = shown.split("\0")
+    assert streamed.count(reply.rstrip("\n")) == 1
+
+
+def test_nobody_there_is_an_error_that_names_the_socket(folder):
+    path = os.path.join(folder, "nobody")
+    with pytest.raises(FileNotFoundError, match="no daemon answers.*PERSONAD_SOCKET") as failed:
+        with Client(path):
+            pass
+    assert failed.value.filename == path
+
+
 def test_twenty_questions_narrow_a_superposition(daemon):
     shown = run_example(daemon, "twenty_questions.py", "Is it alive?")
     assert shown.count("different objects in 64 reveals") == 2 and "1. Is it alive?" in shown

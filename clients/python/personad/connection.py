@@ -96,7 +96,11 @@ class Connection:
     # ---- life
 
     async def open(self) -> None:
-        await self._connect()
+        try:
+            await self._connect()
+        except OSError as failure:
+            raise OSError(failure.errno, f"no daemon answers: {failure.strerror}; start personad, "
+                          "or name its socket by PERSONAD_SOCKET", self.path) from failure
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
