@@ -348,6 +348,9 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     if (cli_has_extra(&command_chat, argument_count, arguments)) {
         return CLI_USAGE;
     }
+    if (cli_lacks_session(cli)) {
+        return CLI_USAGE;
+    }
     if (cli->sampler.top_count < 0) {
         cli->sampler.top_count = 5; /* for /probs */
     }

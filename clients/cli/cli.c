@@ -253,11 +253,23 @@ struct personad_open_options cli_open_options(const struct cli *cli)
     };
 }
 
+bool cli_lacks_session(const struct cli *cli)
+{
+    if (cli->has_position && cli->session == 0) {
+        cli_complain("--at is a place of a session: say which one by --session N");
+        return true;
+    }
+    return false;
+}
+
 int cli_session(struct cli *cli, uint64_t *session)
 {
     if (cli->session != 0) {
         *session = cli->session;
         return CLI_OK;
+    }
+    if (cli_lacks_session(cli)) {
+        return CLI_USAGE;
     }
     const struct personad_open_options options = cli_open_options(cli);
     const struct personad_session *opened = NULL;

@@ -115,6 +115,9 @@ int cli_failed(struct cli *cli);
 /* A new session as the options say. */
 struct personad_open_options cli_open_options(const struct cli *cli);
 
+/* True, with a complaint, when a place is named and no session: CLI_USAGE. */
+bool cli_lacks_session(const struct cli *cli);
+
 /* Opens a session as the options say, or takes --session. */
 int cli_session(struct cli *cli, uint64_t *session);
 

@@ -112,6 +112,10 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     if (cli_has_extra(&command_personas, argument_count, arguments)) {
         return CLI_USAGE;
     }
+    if (options.is_public && options.card == NULL) {
+        cli_complain("--public goes with --put CARD.json");
+        return CLI_USAGE;
+    }
     const int status = cli_connect(cli);
     if (status != CLI_OK) {
         return status;

@@ -122,6 +122,9 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     if (cli_has_extra(&command_tree, argument_count, arguments)) {
         return CLI_USAGE;
     }
+    if (cli_lacks_session(cli)) {
+        return CLI_USAGE;
+    }
     const int status = cli_connect(cli);
     if (status != CLI_OK) {
         return status;

@@ -141,6 +141,11 @@ static int run(struct cli *cli, int argument_count, char **arguments)
     if (cli_has_extra(&command_verify, argument_count, arguments)) {
         return CLI_USAGE;
     }
+    if (cli->has_position) {
+        cli_complain(
+            "persona verify takes a whole NODE, or with --path the way to it, and no --at");
+        return CLI_USAGE;
+    }
     asked.session = cli->session;
     asked.path = options.path;
     if (options.all + (asked.node != 0) + (asked.session != 0) != 1 ||

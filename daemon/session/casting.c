@@ -12,8 +12,8 @@ static enum status check_size(const struct casting *casting, const struct prompt
     if (prompt->ids.count + CONVERSATION_TOKEN_COUNT_MIN > most) {
         return error_set_limit(casting->error, "context_tokens", most,
                                "the persona's prompt of %u tokens does not fit a session of %u "
-                               "tokens",
-                               prompt->ids.count, most);
+                               "tokens, which needs %u more for a conversation",
+                               prompt->ids.count, most, (unsigned)CONVERSATION_TOKEN_COUNT_MIN);
     }
     return STATUS_OK;
 }

@@ -31,8 +31,10 @@ def test_every_command_has_a_help_and_takes_socket_and_json(command):
 
 
 @pytest.mark.parametrize("arguments", [
-    [], ["nonsense"], ["info", "--nonsense"], ["info", "extra"], ["tree", "extra"], ["tree", "0"], ["tree", "1", "2"],
-    ["say", "--session", "1", "--persona", "keeper", "x"], ["chat", "--session", "1", "--user", "A"],
+    [], ["nonsense"], ["info", "--nonsense"], ["info", "extra"], ["tree", "extra"], ["tree", "0"],
+    ["tree", "--at", "1"], ["tree", "1", "2"], ["chat", "--at", "1"], ["say", "--at", "1", "x"],
+    ["dist", "--at", "1"], ["personas", "--public"], ["verify", "--session", "1", "--at", "2"],
+    ["say", "--session", "1", "--persona", "plain", "x"], ["chat", "--session", "1", "--user", "A"],
     ["chat", "extra"], ["personas", "extra"], ["bench", "extra"], ["bench", "--users", "0"],
     ["complete", "-n", "0", "x"], ["complete", "--temperature", "warm", "x"],
     ["complete", "--seed", "-1", "x"], ["say", "--at", ":", "x"], ["info", "--socket"],
