@@ -155,6 +155,19 @@ def client(daemon):
         yield made
 
 
+MIDDLE_TRIES = 20
+
+
+def until_in_the_middle(once):
+    """What once(number) gives: None where what was to be interrupted had ended already, as it may
+    when this process sleeps at the wrong moment on a busy machine; then it is tried again."""
+    for number in range(MIDDLE_TRIES):
+        made = once(number)
+        if made is not None:
+            return made
+    raise AssertionError(f"{MIDDLE_TRIES} times it had ended before it was interrupted")
+
+
 def wait_until(what, seconds=30):
     deadline = time.monotonic() + seconds
     while not what():

@@ -12,7 +12,7 @@ import sqlite3
 import pytest
 
 from client import CODES, FINISHES, NODE, PATH, Refused, bits, position
-from conftest import wait_until, count_of
+from conftest import until_in_the_middle, wait_until, count_of
 from test_look import verify
 
 
@@ -175,9 +175,19 @@ def test_strangers_change_no_bit(client, daemon):
 LONG_CHOICES = [b"once upon a time " * 150 + tail for tail in (b"a", b"b", b"ab")]
 
 
+def is_unfinished(daemon, node):
+    path = os.path.join(daemon.folder, "data", "journal.db")
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as journal:
+        return journal.execute("SELECT finish FROM node WHERE id = ?", (node,)).fetchone() == (0,)
+
+
 def killed_in_the_middle(start):
     """A daemon that was killed while it generated one of the choices; the node, and the same reply
     as it is without a kill."""
+    return until_in_the_middle(lambda _: killed(start))
+
+
+def killed(start):
     daemon = start()
     with daemon.client() as client:
         session = client.open(seed=4)
@@ -192,7 +202,7 @@ def killed_in_the_middle(start):
         daemon.kill(signal.SIGKILL)
         daemon.wait()
     assert whole.text in LONG_CHOICES
-    return daemon, node, whole
+    return (daemon, node, whole) if is_unfinished(daemon, node) else None
 
 
 def ended(start, node):
