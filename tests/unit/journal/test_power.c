@@ -3,7 +3,8 @@
  * on a disk in memory (power_disk.h). The same random batches run again and again; each time the
  * disk dies at another operation and keeps a seeded subset of what was not synced. The twin runs
  * with synchronous=OFF, which must be caught. Then every single write and sync fails once; and what
- * a daemon left unsynced when it ended is on the disk before the next one reads it.
+ * a daemon left unsynced when it ended is on the disk before the next one reads it, and an import
+ * that did not end is erased in one commit: a start that dies in it leaves the next one all to do.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -265,6 +266,82 @@ static void test_what_is_read_at_a_start_is_on_the_disk(void **state)
     assert_true(lost > 0); /* the twin, which does not care */
 }
 
+/* The mark of an import that did not end, and what had come of it. */
+static void leave_import(void)
+{
+    const struct journal_record mark = {
+        .kind = JOURNAL_NOTE,
+        .u.note = {.kind = JOURNAL_NOTE_SESSION,
+                   .id = RIG_SESSION,
+                   .flags = JOURNAL_NOTE_DELETED | JOURNAL_NOTE_PURGED,
+                   .label = bytes_of_text(JOURNAL_IMPORTING)},
+    };
+
+    assert_int_equal(journal_rig_submit(&rig, &mark, 1), STATUS_OK);
+    for (uint64_t node = 1; node <= NODE_COUNT; node++) {
+        assert_int_equal(give(node), STATUS_OK);
+        assert_int_equal(journal_rig_settle(&rig), STATUS_OK);
+    }
+    journal_close(rig.journal);
+    rig.journal = NULL;
+}
+
+/* The twin of a start: the mark goes in a commit of its own. */
+static void clean_in_two(void)
+{
+    struct database raw = {NULL, rig.path};
+    static const char *const commits[] = {"PRAGMA locking_mode = EXCLUSIVE",
+                                          "UPDATE note SET label = x''", "DELETE FROM chunk"};
+    enum status status = STATUS_OK;
+
+    assert_int_equal(sqlite3_open(rig.path, &raw.handle), SQLITE_OK);
+    for (size_t i = 0; i < sizeof(commits) / sizeof(commits[0]) && status == STATUS_OK; i++) {
+        status = database_run(&raw, commits[i], NULL);
+    }
+    (void)sqlite3_close(raw.handle);
+}
+
+/* A start dies at one operation of the disk after the other, and the power goes. How often the next
+ * start leaves something of the import. */
+static uint32_t die_while_cleaning(bool in_two)
+{
+    uint32_t left_count = 0;
+    bool is_over = false;
+
+    for (uint64_t operation = 1; !is_over; operation++) {
+        int64_t chunk_count = -1;
+        uint64_t first;
+
+        begin();
+        leave_import();
+        first = power_disk_operation_count();
+        power_disk_fail_at(first + operation, false, false);
+        if (in_two) {
+            clean_in_two();
+        } else if (journal_open(rig.path, NULL, &rig.journal) == STATUS_OK) {
+            journal_close(rig.journal);
+        }
+        rig.journal = NULL;
+        is_over = power_disk_operation_count() < first + operation;
+        power_disk_fail_at(0, false, false);
+        power_disk_cut(operation);
+        assert_int_equal(journal_open(rig.path, NULL, &rig.journal), STATUS_OK);
+        assert_int_equal(database_read_number(journal_database(rig.journal),
+                                              "SELECT count(*) FROM chunk", NULL, &chunk_count),
+                         STATUS_OK);
+        left_count += chunk_count != 0;
+        end();
+    }
+    return left_count;
+}
+
+static void test_an_import_that_did_not_end_is_erased_in_one_commit(void **state)
+{
+    (void)state;
+    assert_int_equal(die_while_cleaning(false), 0);
+    assert_true(die_while_cleaning(true) > 0);
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -279,6 +356,7 @@ int main(void)
         cmocka_unit_test(test_what_was_told_survives_a_loss_of_power),
         cmocka_unit_test(test_a_journal_that_does_not_sync_is_caught),
         cmocka_unit_test(test_what_is_read_at_a_start_is_on_the_disk),
+        cmocka_unit_test(test_an_import_that_did_not_end_is_erased_in_one_commit),
         cmocka_unit_test(test_every_write_and_sync_may_fail),
         cmocka_unit_test(test_the_disk_may_be_full_at_every_write),
     };
