@@ -244,13 +244,24 @@ static bool has_place(const struct portable_writer *writer, uint64_t node)
                          (row->node.flags & JOURNAL_NODE_PURGED) == 0);
 }
 
-/* Of a node that was under way a reader may have seen, and marked, more than the journal has. */
+/* Tokens of content that the file has of a node. */
+static uint32_t content_count(const struct rows_node *row)
+{
+    if (!row->is_sampled) {
+        return (uint32_t)(row->ids.size / sizeof(uint32_t));
+    }
+    return row->tail.size > 0 ? (uint32_t)(row->tail.size / sizeof(uint32_t)) : row->kept;
+}
+
+/* A reader may have seen, and marked, more of a reply than the journal has of it, or had when the
+ * reply was cut. */
 static uint32_t offset_in_file(const struct portable_writer *writer, uint64_t node, uint32_t offset)
 {
     uint32_t at = 0;
     const struct rows_node *row = find_row(writer, node, &at);
+    const uint32_t most = row != NULL ? content_count(row) : 0;
 
-    return row != NULL && row->finish == NODE_GOING && row->kept < offset ? row->kept : offset;
+    return row != NULL && offset != OFFSET_END && most < offset ? most : offset;
 }
 
 static enum status write_bookmark(const struct portable_writer *writer,
@@ -279,7 +290,7 @@ static bool is_hidden_by_another(const struct portable_writer *writer,
     uint32_t at = 0;
     const struct rows_node *row = find_row(writer, note->node_id, &at);
 
-    if (row == NULL || row->finish != NODE_GOING || note->node_offset < row->kept) {
+    if (row == NULL || note->node_offset < content_count(row)) {
         return false;
     }
     for (uint32_t i = 0; i < tree->author_note_count; i++) {

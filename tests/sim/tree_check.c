@@ -131,8 +131,7 @@ static void check_text(const struct checking *checking, const struct model_node 
     }
 }
 
-/* What was marked behind the end of a file's node is at its end; of notes the last one is. */
-static void draw_marks_in(struct tree_model *model, const struct model_node *node)
+void check_draw_marks_in(struct tree_model *model, const struct model_node *node)
 {
     struct model_session *session = &model->sessions[node->session];
     const int at = (int)(node - model->nodes);
@@ -182,7 +181,7 @@ static void take_cut(const struct checking *checking, struct model_node *node,
         node->sampled_count = view->sampled_count;
         model_cut(checking->model, node, view->text_bytes);
         if (node->is_copy) {
-            draw_marks_in(checking->model, node);
+            check_draw_marks_in(checking->model, node);
         }
     }
 }

@@ -15,6 +15,9 @@ void check_session(struct tree_world *world, struct tree_model *model, int sessi
 /* All of them, and the list of sessions. */
 void check_all(struct tree_world *world, struct tree_model *model);
 
+/* What was marked behind the end of a node of a file is at its end; of notes the last one is. */
+void check_draw_marks_in(struct tree_model *model, const struct model_node *node);
+
 /* The daemon has been started again: what was shown and not stored comes again. */
 void check_restarted(struct tree_model *model);
 

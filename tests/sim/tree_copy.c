@@ -140,6 +140,11 @@ static int copy(int from, uint32_t uid)
 
         note->node = !note->is_there || note->node == MODEL_ROOT ? MODEL_ROOT : moved[note->node];
     }
+    for (int i = count; i < model->count; i++) {
+        if (model->nodes[i].has_ended) {
+            check_draw_marks_in(model, &model->nodes[i]);
+        }
+    }
     return to;
 }
 
