@@ -154,9 +154,10 @@ def engine_alone(options, model, users, context):
     return json.loads(out.stdout.strip().splitlines()[-1])["tokens_per_second"]
 
 
-def machine(options):
+def machine(options, threads):
+    """What so many threads together read and compute: the floors of the cases."""
     out = subprocess.run(
-        [options.programs / "tests" / "bench_machine", str(options.threads)],
+        [options.programs / "tests" / "bench_machine", str(threads)],
         check=True, stdout=subprocess.PIPE, text=True,
     )
     return json.loads(out.stdout)
