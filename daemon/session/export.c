@@ -7,37 +7,49 @@
 #include "session/record.h"
 #include "session/transfer.h"
 
-static void send_page(struct store *store, struct transfer *transfer, struct reply_to to)
+/* Pages are cut from what is written already, which may be much more than one: it stays where it is
+ * until most of it is sent. */
+static void send_page(struct store *store, struct transfer *transfer)
 {
     struct reply reply = {.type = REPLY_EXPORT, .request = REQUEST_SESSION_EXPORT};
-    const size_t size =
-        transfer->out.size < IMPORT_PIECE_BYTES_MAX ? transfer->out.size : IMPORT_PIECE_BYTES_MAX;
+    const size_t left = transfer->out.size - transfer->sent;
+    const size_t size = left < IMPORT_PIECE_BYTES_MAX ? left : IMPORT_PIECE_BYTES_MAX;
 
     reply.u.exported.transfer = transfer->id;
-    reply.u.exported.data = bytes_of(transfer->out.data, size);
-    reply.u.exported.end = transfer->is_over && size == transfer->out.size;
-    store->settings.events.on_reply(store->settings.events.context, to, &reply, false);
-    buffer_consume(&transfer->out, size);
-    if (reply.u.exported.end) {
-        transfer_destroy(store, transfer);
+    if (size > 0) {
+        reply.u.exported.data = bytes_of(transfer->out.data + transfer->sent, size);
     }
+    reply.u.exported.end = transfer->is_over && size == left;
+    transfer->sent += size;
+    transfer_answer(store, transfer, &reply, reply.u.exported.end);
 }
 
 static void fail(struct store *store, struct transfer *transfer, struct reply_to to,
                  const struct error *error)
 {
-    answer_error(store, to, REQUEST_SESSION_EXPORT, error);
     if (transfer != NULL) {
         transfer_destroy(store, transfer);
     }
+    answer_error(store, to, REQUEST_SESSION_EXPORT, error);
+}
+
+static enum status write_page(struct transfer *transfer)
+{
+    if (transfer->is_over || transfer->out.size - transfer->sent >= EXPORT_PAGE_BYTES) {
+        return STATUS_OK;
+    }
+    buffer_consume(&transfer->out, transfer->sent);
+    transfer->sent = 0;
+    return portable_write_some(transfer->writer, EXPORT_PAGE_BYTES, &transfer->out,
+                               &transfer->is_over);
 }
 
 static void go_on(struct store *store, struct transfer *transfer, struct reply_to to)
 {
     struct error error = {0};
-    const enum status status = portable_write_some(transfer->writer, EXPORT_PAGE_BYTES,
-                                                   &transfer->out, &transfer->is_over);
+    const enum status status = write_page(transfer);
 
+    transfer->to = to;
     if (status != STATUS_OK) {
         error_set(&error, status,
                   status == STATUS_STORAGE ? "session %llu cannot be exported: it is damaged"
@@ -46,7 +58,7 @@ static void go_on(struct store *store, struct transfer *transfer, struct reply_t
         fail(store, transfer, to, &error);
         return;
     }
-    send_page(store, transfer, to);
+    send_page(store, transfer);
 }
 
 /* ---- the beginning ---- */

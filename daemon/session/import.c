@@ -15,12 +15,12 @@ void import_answer(struct store *store, struct reply_to to, struct session *sess
     store->settings.events.on_reply(store->settings.events.context, to, &reply, false);
 }
 
-static void ask_for_more(struct store *store, const struct transfer *transfer, struct reply_to to)
+static void ask_for_more(struct store *store, struct transfer *transfer)
 {
     struct reply reply = {.type = REPLY_IMPORT, .request = REQUEST_SESSION_IMPORT};
 
     reply.u.imported.transfer = transfer->id;
-    store->settings.events.on_reply(store->settings.events.context, to, &reply, false);
+    transfer_answer(store, transfer, &reply, false);
 }
 
 static enum status begin(struct store *store, const struct request *request, struct reply_to to,
@@ -70,11 +70,11 @@ void import_execute(struct store *store, const struct request *request, struct r
         status = take(store, request, transfer, &error);
     }
     if (status != STATUS_OK) {
-        answer_error(store, to, request->type, &error);
         if (transfer != NULL && !is_busy) {
             transfer_destroy(store, transfer);
         }
+        answer_error(store, to, request->type, &error);
     } else if (transfer != NULL && transfer->saving == NULL) {
-        ask_for_more(store, transfer, to);
+        ask_for_more(store, transfer);
     }
 }

@@ -423,6 +423,7 @@ void store_cancel_request(struct store *store, struct reply_to to)
 void store_connection_closed(struct store *store, uint64_t connection)
 {
     expansion_forget_connection(store, connection);
+    transfer_connection_closed(store, connection);
 }
 
 void store_stop(struct store *store)

@@ -3,26 +3,15 @@
 #include "base/memory.h"
 #include "session/import_save.h"
 
-static bool is_alive(const struct store *store, const struct transfer *transfer)
-{
-    const struct session_events *events = &store->settings.events;
-    const struct reply_to connection = {transfer->to.connection, 0};
-
-    return transfer->saving != NULL || events->is_awaited == NULL ||
-           events->is_awaited(events->context, connection);
-}
-
-/* Those whose connection is gone go; how many are left, and of this user. */
-static uint32_t sweep(struct store *store, uint32_t uid, uint32_t *of_user, uint32_t *free_at)
+/* How many there are, and of this user; where there is room. */
+static uint32_t count_all(const struct store *store, uint32_t uid, uint32_t *of_user,
+                          uint32_t *free_at)
 {
     uint32_t count = 0;
 
     *of_user = 0;
     *free_at = TRANSFER_COUNT_MAX;
     for (uint32_t i = 0; i < TRANSFER_COUNT_MAX; i++) {
-        if (store->transfers[i] != NULL && !is_alive(store, store->transfers[i])) {
-            transfer_destroy(store, store->transfers[i]);
-        }
         if (store->transfers[i] == NULL) {
             *free_at = i;
             continue;
@@ -42,7 +31,7 @@ enum status transfer_create(struct store *store, uint32_t uid, struct reply_to t
     uint32_t at = 0;
 
     TRY(state_user(store, uid, error, &user));
-    if (sweep(store, uid, &of_user, &at) == TRANSFER_COUNT_MAX) {
+    if (count_all(store, uid, &of_user, &at) == TRANSFER_COUNT_MAX) {
         return error_set_limit(error, "TRANSFER_COUNT_MAX", TRANSFER_COUNT_MAX,
                                "%u exports and imports are under way; try again",
                                (unsigned)TRANSFER_COUNT_MAX);
@@ -104,6 +93,33 @@ enum status transfer_count(struct transfer *transfer, struct error *error)
         transfer->counted_bytes = bytes;
     }
     return STATUS_OK;
+}
+
+void transfer_answer(struct store *store, struct transfer *transfer, const struct reply *reply,
+                     bool is_end)
+{
+    transfer->is_answering = true;
+    store->settings.events.on_reply(store->settings.events.context, transfer->to, reply, false);
+    transfer->is_answering = false;
+    if (is_end || transfer->is_gone) {
+        transfer_destroy(store, transfer);
+    }
+}
+
+/* What is being stored becomes a session. */
+void transfer_connection_closed(struct store *store, uint64_t connection)
+{
+    for (uint32_t i = 0; i < TRANSFER_COUNT_MAX; i++) {
+        struct transfer *transfer = store->transfers[i];
+
+        if (transfer == NULL || transfer->to.connection != connection || transfer->saving != NULL) {
+            continue;
+        }
+        transfer->is_gone = true;
+        if (!transfer->is_answering) {
+            transfer_destroy(store, transfer);
+        }
+    }
 }
 
 void transfer_destroy(struct store *store, struct transfer *transfer)

@@ -1,7 +1,7 @@
 /* Exports and imports under way: files that travel in pieces, one request a piece.
  *
- * Thread: loop. A transfer belongs to the connection that began it, and goes with it: whose
- * connection is gone is found when another one begins. The store owns them.
+ * Thread: loop. A transfer belongs to the connection that began it, and goes with it, unless its
+ * file is being stored already. The store owns them.
  */
 #ifndef PERSONAD_SESSION_TRANSFER_H
 #define PERSONAD_SESSION_TRANSFER_H
@@ -20,11 +20,14 @@ struct transfer {
     struct portable portable;
     struct user *user;      /* borrowed */
     uint64_t counted_bytes; /* of the portable, counted for the user */
+    bool is_answering;      /* its reply is on its way: it goes when that has left */
+    bool is_gone;           /* its connection is */
 
     /* export */
     uint64_t session_id, node;
     struct portable_writer *writer; /* owned; NULL: its rows are being read */
     struct buffer out;              /* owned */
+    size_t sent;                    /* bytes of it that were sent */
     bool is_over;
 
     /* import */
@@ -46,6 +49,13 @@ MUST_USE enum status transfer_find(const struct store *store, uint64_t id, uint3
 
 /* Counts what the portable holds now; LIMIT of the user's content. */
 MUST_USE enum status transfer_count(struct transfer *transfer, struct error *error);
+
+/* To whoever waits now; is_end: then the transfer is over. It may be gone afterwards. */
+void transfer_answer(struct store *store, struct transfer *transfer, const struct reply *reply,
+                     bool is_end);
+
+/* What that connection began goes. May be called while the store answers. */
+void transfer_connection_closed(struct store *store, uint64_t connection);
 
 void transfer_destroy(struct store *store, struct transfer *transfer);
 
