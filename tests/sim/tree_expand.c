@@ -29,10 +29,11 @@ struct growing {
 /* The tokens from the place to a node. */
 static uint32_t list_path(const struct growing *growing, uint32_t number, uint32_t *ids)
 {
-    const struct grown *node = &growing->nodes[number - 1];
     uint32_t count = 0;
 
     if (number > 0) {
+        const struct grown *node = &growing->nodes[number - 1];
+
         count = list_path(growing, node->parent, ids); /* at most three levels */
         ids[count++] = node->token;
     }
