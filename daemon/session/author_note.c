@@ -80,13 +80,16 @@ static bool is_on(const struct author_note *note, const struct tree_step *steps,
                                     : step->node->original == note->node->id;
 }
 
-/* Nearer to the end of the way. */
+/* Nearer to the end of the way; at one place the copy's, whose node is the later one. */
 static bool is_nearer(const struct author_note *a, const struct author_note *b)
 {
     const int64_t depth = a->node->parent == NULL ? -1 : (int64_t)a->node->depth;
     const int64_t than = b->node->parent == NULL ? -1 : (int64_t)b->node->depth;
 
-    return depth != than ? depth > than : a->offset >= b->offset;
+    if (depth != than) {
+        return depth > than;
+    }
+    return a->offset != b->offset ? a->offset > b->offset : a->node->id > b->node->id;
 }
 
 const struct author_note *author_note_in_force(const struct session *session,

@@ -185,6 +185,26 @@ def test_a_purged_place_takes_its_note_along(start):
         assert verified(client, session).different_count == 0
 
 
+def test_the_note_of_a_copy_goes_before_its_original_s(start):
+    """At one place, whichever was set last, and after a restart too."""
+    daemon = start()
+    with daemon.client() as client:
+        session = client.open(b"keeper", seed=5)
+        original = client.append(session, b"The quick brown fox")
+        copy = client.call("edit", node=original.id, from_byte=4, to_byte=9,
+                           text=b"slow!").created.nodes[0]
+        end = {"session": session, "position": position(copy.id)}
+        client.call("note", text=b"Of the copy.", **end)
+        offset = client.call("note", **end).note.note.position.offset
+        client.call("note", session=session, text=b"Of the original.",
+                    position=position(original.id, offset))
+        assert client.call("note", **end).note.note.text == b"Of the copy."
+    daemon.kill()
+    daemon.wait()
+    with start().client() as client:
+        assert client.call("note", **end).note.note.text == b"Of the copy."
+
+
 def test_the_prompt_of_a_persona_hides_what_it_inserts(client):
     """What is one's own is shown; test_users.py asks as somebody else."""
     ada = put(client, "Ada")
