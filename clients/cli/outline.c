@@ -202,7 +202,8 @@ static void node_print(const struct outline *outline, const struct outline_node 
     if (cli_print_line(stdout, text, room) + 1 < room && node->is_longer) {
         (void)fputs("\xe2\x80\xa6", stdout);
     }
-    (void)printf("%s%s%s\n", colour ? "\033[1m" : "", suffix, colour ? "\033[0m" : "");
+    const bool bold = colour && suffix[0] != '\0';
+    (void)printf("%s%s%s\n", bold ? "\033[1m" : "", suffix, bold ? "\033[0m" : "");
 }
 
 /* A fork whose branches are being printed. */

@@ -215,6 +215,11 @@ static int import_foreign(struct cli *cli, const struct options *options, FILE *
         } else {
             status = import_file(cli, made);
             (void)fclose(made);
+            if (status != CLI_OK && cli->persona == NULL &&
+                personad_last_error(cli->client)->code == PERSONAD_NOT_FOUND) {
+                cli_complain("--persona NAME says who plays the character of the file; persona "
+                             "personas lists who can");
+            }
         }
     }
     free(lines);

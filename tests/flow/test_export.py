@@ -11,10 +11,11 @@ import os
 import random
 import sqlite3
 import stat
+import subprocess
 
 import pytest
 
-from cli import persona
+from cli import environment, persona, program
 from client import CODES, FINISHES, MESSAGES, SUBTREE, Client, Refused, bits, position
 from conftest import tiny_model
 from test_cast import JOINT, SEPARATE, converse, open_group
@@ -514,7 +515,10 @@ def test_a_chat_of_sillytavern_comes_in_and_goes_out(daemon, client, folder):
     assert [text.strip() for text in back[1]["swipes"]] == chat[1]["swipes"]
     for broken in ("", "[]\n", "{\n", '{"a":1,"a":2}\n'):
         persona(daemon, "import", "--format", "sillytavern", "-", text=broken, status=1)
-    persona(daemon, "import", "--format", "sillytavern", path, status=1)  # nobody is called Marta
+    made = subprocess.run([program(), "import", "--format", "sillytavern", path], check=False,
+                          capture_output=True, env=environment(PERSONAD_SOCKET=daemon.socket))
+    assert made.returncode == 1 and b'no persona "Marta"' in made.stderr
+    assert b"--persona NAME says who plays" in made.stderr
 
 
 @pytest.mark.parametrize("mode", [SEPARATE, JOINT])
