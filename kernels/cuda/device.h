@@ -8,9 +8,9 @@
  * A kernel that follows another at once begins early where the card can (sm_90 on): it must come to
  * prim_depend_wait in every thread before it touches what the one before does.
  *
- * Read by the host compiler too (tests/emulator): then memory is the host's, filled with NaNs when
- * it is made, and a launch runs in the emulator before it returns, one of a graph at the latest
- * when the stream is waited for.
+ * Read by the host compiler too (tests/emulator): then memory is the host's, but out of its reach,
+ * and filled with NaNs when it is made, and a launch runs in the emulator before it returns, one of
+ * a graph at the latest when the stream is waited for.
  *
  * A failed call of the runtime answers DEVICE (MEMORY where memory ran out) and leaves a sentence
  * in device_fault_text(). After DEVICE nothing more can be expected of the device: close it.
@@ -122,7 +122,10 @@ MUST_USE enum status device_launch_list(struct device *device, const void *kerne
 /* tidy: allow include: without a card the host runs the kernels in the emulator */
 #include "tests/emulator/emulator.h"
 
-/* A launch now, or a copy of it in the graph that is being captured. NULL: no device, at once. */
+/* DEVICE: there are addresses of the host's memory among an argument's bytes. */
+MUST_USE enum status device_host_check(const void *argument, size_t size_bytes);
+
+/* A launch now, or a copy of it in the graph that is being captured. */
 MUST_USE enum status device_host_launch(struct device *device, const struct emulator_kernel *kernel,
                                         size_t context_bytes);
 
@@ -158,6 +161,10 @@ static inline enum status device_launch_exact(struct device *device, void (*kern
         cluster};
 
     static_assert(std::is_trivially_copyable<decltype(body)>::value, "a graph keeps its bytes");
+    enum status checks[] = {STATUS_OK, device_host_check(&arguments, sizeof(arguments))...};
+    for (enum status status : checks) {
+        TRY(status);
+    }
     return device_host_launch(device, &launch, sizeof(body));
 #endif
 }

@@ -266,8 +266,9 @@ void attention_rig_plan(struct attention_rig *rig, const struct rig_query *queri
     plan->row_count = count;
 }
 
-struct cuda_plan_view attention_rig_view(const struct attention_rig *rig)
+const struct cuda_plan_view *attention_rig_give_plan(struct attention_rig *rig, struct card *card)
 {
+    const struct plan *plan = &rig->plan;
     struct cuda_plan_view view = {};
 
     view.row_count = rig->plan.row_count;
@@ -276,12 +277,28 @@ struct cuda_plan_view attention_rig_view(const struct attention_rig *rig)
     view.item_row_count = rig->plan.item_row_count;
     view.row_partial_count = rig->plan.row_partial_count;
     view.partial_count = rig->plan.partial_count;
-    view.rows = rig->rows;
-    view.pages = rig->pages;
-    view.items = rig->items;
-    view.item_rows = rig->item_rows;
-    view.row_partials = rig->row_partials;
-    return view;
+    view.rows = card_give<const struct plan_row>(card, rig->rows, plan->row_count);
+    view.pages = card_give<const uint32_t>(card, rig->pages, plan->page_entry_count);
+    view.items = card_give<const struct plan_item>(card, rig->items, plan->item_count);
+    view.item_rows = card_give<const uint32_t>(card, rig->item_rows, plan->item_row_count);
+    view.row_partials = card_give<const uint32_t>(card, rig->row_partials, plan->row_partial_count);
+    return card_give<const struct cuda_plan_view>(card, &view, 1);
+}
+
+void attention_rig_give_pools(struct attention_rig *rig, struct card *card, struct backend_kv *kv)
+{
+    const struct rig_shape *shape = &rig->shape;
+    const uint64_t rows =
+        (uint64_t)LAYERS * shape->kv_head_count * PAGE_COUNT * KV_PAGE_TOKEN_COUNT;
+    const uint64_t bytes = rows * cuda_kv_row_bytes(shape->type, shape->head_size);
+
+    *kv = {};
+    kv->shape = {LAYERS, shape->kv_head_count, shape->head_size, PAGE_COUNT};
+    kv->type = shape->type;
+    kv->k = (uint8_t *)card_give<const uint8_t>(card, rig->k, bytes);
+    kv->v = (uint8_t *)card_give<const uint8_t>(card, rig->v, bytes);
+    kv->k_scales = (float *)card_give<const float>(card, rig->k_scales, rows);
+    kv->v_scales = (float *)card_give<const float>(card, rig->v_scales, rows);
 }
 
 /* ---- running ---- */
@@ -292,6 +309,9 @@ void attention_rig_memory_init(struct rig_memory *memory, const struct attention
     const struct rig_shape *shape = &rig->shape;
     const uint64_t heads = (uint64_t)PARTIALS_MAX * shape->head_count;
     const uint32_t row_count = rig->plan.row_count;
+
+    memory->row_count = row_count;
+    memory->partial_floats = heads * (shape->head_size + 2);
 
     memory->width = (uint64_t)shape->head_count * shape->head_size;
     memory->q = (float *)malloc(row_count * memory->width * sizeof(float));
@@ -307,6 +327,17 @@ void attention_rig_memory_init(struct rig_memory *memory, const struct attention
     }
 }
 
+void attention_rig_give_memory(const struct rig_memory *memory, struct card *card,
+                               struct rig_memory *out)
+{
+    const uint64_t floats = memory->row_count * memory->width;
+
+    *out = *memory;
+    out->q = (float *)card_give<const float>(card, memory->q, floats);
+    out->out = card_give(card, memory->out, floats);
+    out->partials = card_give(card, memory->partials, memory->partial_floats);
+}
+
 void attention_rig_memory_finish(struct rig_memory *memory)
 {
     free(memory->q);
@@ -317,30 +348,29 @@ void attention_rig_memory_finish(struct rig_memory *memory)
 void attention_rig_run_planned(struct attention_rig *rig, const struct rig_query *queries,
                                const struct emulator_settings *settings, float *out)
 {
-    struct rig_memory memory;
+    struct rig_memory memory, held;
     struct backend backend = {};
     struct backend_buffer q = {}, result = {};
     struct backend_kv kv = {};
-    const struct cuda_plan_view view = attention_rig_view(rig);
     struct cuda_step step = {};
+    struct card card;
     struct cuda_op op = {};
 
     backend.facts.multiprocessor_count = 2;
     backend.facts.shared_bytes_max = rig->shared_bytes_max;
+    emulator_configure(settings);
+    card_open(&card);
     attention_rig_memory_init(&memory, rig, queries);
+    attention_rig_give_memory(&memory, &card, &held);
+    attention_rig_give_pools(rig, &card, &kv);
+    backend.device = card.device;
     backend.settings.partial_count_max = PARTIALS_MAX;
-    backend.partials.data = memory.partials;
-    q.data = memory.q;
-    result.data = memory.out;
-    kv.shape = {LAYERS, rig->shape.kv_head_count, rig->shape.head_size, PAGE_COUNT};
-    kv.type = rig->shape.type;
-    kv.k = rig->k;
-    kv.v = rig->v;
-    kv.k_scales = rig->k_scales;
-    kv.v_scales = rig->v_scales;
+    backend.partials.data = held.partials;
+    q.data = held.q;
+    result.data = held.out;
     step.backend = &backend;
     step.most.row_count = rig->plan.row_count;
-    step.view = &view;
+    step.view = attention_rig_give_plan(rig, &card);
     op.args.attention.q = &q;
     op.args.attention.out = &result;
     op.args.attention.kv = &kv;
@@ -349,9 +379,11 @@ void attention_rig_run_planned(struct attention_rig *rig, const struct rig_query
     op.args.attention.kv_head_count = rig->shape.kv_head_count;
     op.args.attention.head_size = rig->shape.head_size;
     op.args.attention.scale = 0.125f;
-    emulator_configure(settings);
-    assert_int_equal(cuda_attention_run(&step, &op), STATUS_OK);
-    assert_string_equal(emulator_fault_text(), "");
+    if (cuda_attention_run(&step, &op) != STATUS_OK) {
+        fail_msg("%s", device_fault_text(card.device));
+    }
+    card_take(&card);
+    card_finish(&card);
     memcpy(out, memory.out, rig->plan.row_count * memory.width * sizeof(float));
     attention_rig_memory_finish(&memory);
 }

@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "kernels/cuda/cuda.cuh"
+#include "tests/emulator/card.h"
 #include "tests/emulator/emulator.h"
 
 enum {
@@ -59,10 +60,11 @@ struct attention_rig {
     uint32_t row_partials[PARTIALS_MAX];
 };
 
-/* What the card would hold for the planned queries: owned, of exactly the size, poisoned. */
+/* What the card is to hold for the planned queries: owned, of exactly the size, poisoned. */
 struct rig_memory {
     float *q, *out, *partials;
-    uint64_t width;
+    uint64_t width, partial_floats;
+    uint32_t row_count;
 };
 
 /* Three sequences; b begins with a's pages. */
@@ -79,7 +81,9 @@ void attention_rig_story_init(struct rig_story *story, struct attention_rig *rig
 /* Plans the queries, one row each, in rig->plan and the lists beside it. */
 void attention_rig_plan(struct attention_rig *rig, const struct rig_query *queries, uint32_t count,
                         const struct rig_variation *variation);
-struct cuda_plan_view attention_rig_view(const struct attention_rig *rig);
+/* The plan on the card, and one layer of the pools. */
+const struct cuda_plan_view *attention_rig_give_plan(struct attention_rig *rig, struct card *card);
+void attention_rig_give_pools(struct attention_rig *rig, struct card *card, struct backend_kv *kv);
 
 /* Runs what was planned by the backend's own launcher; out: [count][head_count * head_size]. */
 void attention_rig_run_planned(struct attention_rig *rig, const struct rig_query *queries,
@@ -90,6 +94,9 @@ void attention_rig_run(struct attention_rig *rig, const struct rig_query *querie
 
 void attention_rig_memory_init(struct rig_memory *memory, const struct attention_rig *rig,
                                const struct rig_query *queries);
+/* The same on the card; `out` and `partials` come back with card_take. */
+void attention_rig_give_memory(const struct rig_memory *memory, struct card *card,
+                               struct rig_memory *out);
 void attention_rig_memory_finish(struct rig_memory *memory);
 
 /* Which row of both pools a slot of LAYER is. */

@@ -1,12 +1,12 @@
 /* The twin of kernels/cuda/device.cu: the host plays the card.
  *
- * Memory is the host's, so that AddressSanitizer sees every byte out of bounds, and it is filled
- * with NaNs when it is made. Downloads and event marks only come when they are waited for: who
- * reads answers before is found out. Uploads and graphs run when they are given, or, as the
- * emulator's settings have it, not before something waits for them: who changes what a step in
- * flight still reads is found out. A single launch runs at once, behind all that was given before.
+ * Memory is mapped only while the card works (device_memory.h), and filled with NaNs when it is
+ * made; what a kernel or an upload is given must not hold addresses of the host's. Downloads and
+ * event marks only come when they are waited for: who reads answers before is found out. Uploads
+ * and graphs run when they are given, or, as the emulator's settings have it, not before something
+ * waits for them: who changes what a step in flight still reads is found out. A single launch runs
+ * at once, behind all that was given before.
  */
-#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +14,16 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "kernels/cuda/device.h"
+#include "tests/emulator/device_memory.h"
 #include "tests/emulator/emulator_fiber.h"
 
-enum { WORK_COUNT_MAX = 256, NODE_COUNT_FIRST = 16, ALIGNMENT = 256, POISON = 0xff };
+enum {
+    WORK_COUNT_MAX = 256,
+    NODE_COUNT_FIRST = 16,
+    ALIGNMENT = 256,
+    POISON = 0xff,
+    SEARCHED_BYTES_MAX = 1 << 20, /* of an upload: plans are smaller, weights hold no addresses */
+};
 
 /* What a stream is given, or a graph holds. */
 enum work_kind { WORK_UPLOAD, WORK_DOWNLOAD, WORK_KERNEL, WORK_GRAPH };
@@ -53,9 +60,8 @@ struct device {
     uint64_t left_count;
     uint64_t landed_count;
     struct device_graph *capture; /* NULL: not capturing */
-    uint64_t used_bytes;
-    uint64_t wait_count;    /* marks that were waited for */
-    uint64_t wait_fault_at; /* the one that finds the card gone; 0: none does */
+    uint64_t wait_count;          /* marks that were waited for */
+    uint64_t wait_fault_at;       /* the one that finds the card gone; 0: none does */
     bool is_lost;
 };
 
@@ -63,6 +69,9 @@ struct device_event {
     uint64_t given_count; /* of the device when it was recorded */
     bool recorded;
 };
+
+/* Of the one card, however often it is opened. */
+static struct device_memory card_memory;
 
 /* Cards opened so far: $PERSONAD_EMULATED_FAULTS speaks of each. */
 static uint32_t open_count;
@@ -183,7 +192,7 @@ static enum status graph_run(struct device *device, const struct device_graph *g
     return STATUS_OK;
 }
 
-static enum status work_do(struct device *device, const struct work *work)
+static enum status work_do_open(struct device *device, const struct work *work)
 {
     switch (work->kind) {
     case WORK_UPLOAD:
@@ -197,6 +206,14 @@ static enum status work_do(struct device *device, const struct work *work)
         return graph_run(device, work->graph);
     }
     return STATUS_DEVICE;
+}
+
+static enum status work_do(struct device *device, const struct work *work)
+{
+    device_memory_open(&card_memory);
+    const enum status status = work_do_open(device, work);
+    device_memory_close(&card_memory);
+    return status;
 }
 
 /* The first failure; what was given after it is dropped. */
@@ -257,14 +274,23 @@ static enum status capture_add(struct device *device, const struct work *work)
     return STATUS_OK;
 }
 
+enum status device_host_check(const void *argument, size_t size_bytes)
+{
+    if (!device_memory_finds_host(&card_memory, argument, size_bytes)) {
+        return STATUS_OK;
+    }
+    emulator_fault_outside("a kernel is given an address of the host's memory");
+    return STATUS_DEVICE;
+}
+
 enum status device_host_launch(struct device *device, const struct emulator_kernel *kernel,
                                size_t context_bytes)
 {
-    if (device == NULL || device->capture == NULL) {
-        if (device != NULL) {
-            TRY(stream_run(device, device->given_count));
-        }
-        return emulator_launch_list(kernel, 1);
+    if (device->capture == NULL) {
+        const struct work now = {WORK_KERNEL, NULL, NULL, 0, *kernel, NULL};
+
+        TRY(stream_run(device, device->given_count));
+        return work_do(device, &now);
     }
     void *context = memory_alloc(1, context_bytes);
     struct work work = {};
@@ -354,7 +380,7 @@ uint64_t device_memory_free(const struct device *device)
 {
     const uint64_t memory = device->facts.memory_bytes;
 
-    return device->used_bytes < memory ? memory - device->used_bytes : 0;
+    return card_memory.used_bytes < memory ? memory - card_memory.used_bytes : 0;
 }
 
 enum status device_alloc(struct device *device, uint64_t size_bytes, void **out)
@@ -362,23 +388,15 @@ enum status device_alloc(struct device *device, uint64_t size_bytes, void **out)
     if (size_bytes > device_memory_free(device)) {
         return STATUS_MEMORY;
     }
-    void *pointer = memory_alloc_aligned(ALIGNMENT, size_bytes > 0 ? size_bytes : 1, 1);
-    if (pointer == NULL) {
-        return STATUS_MEMORY;
-    }
-    device->used_bytes += malloc_usable_size(pointer);
-    memset(pointer, POISON, size_bytes);
-    *out = pointer;
-    return STATUS_OK;
+    return device_memory_alloc(&card_memory, size_bytes, out);
 }
 
 void device_free(struct device *device, void *pointer)
 {
-    if (pointer != NULL && device != NULL) {
+    if (pointer != NULL) {
         (void)stream_run(device, device->given_count);
-        device->used_bytes -= malloc_usable_size(pointer);
+        device_memory_free(&card_memory, pointer);
     }
-    memory_free(pointer);
 }
 
 enum status device_pinned_alloc(struct device *device, uint64_t size_bytes, void **out)
@@ -404,6 +422,11 @@ enum status device_upload(struct device *device, void *to, const void *from, uin
     const struct work work = {WORK_UPLOAD, to, from, size_bytes, {}, NULL};
 
     CHECK(device->capture == NULL);
+    if (size_bytes <= SEARCHED_BYTES_MAX &&
+        device_memory_finds_host(&card_memory, from, size_bytes)) {
+        emulator_fault_outside("an upload holds an address of the host's memory");
+        return STATUS_DEVICE;
+    }
     return size_bytes == 0 ? STATUS_OK : stream_give(device, &work);
 }
 
@@ -421,9 +444,9 @@ enum status device_clear(struct device *device, void *to, uint64_t size_bytes)
 {
     CHECK(device->capture == NULL);
     TRY(stream_run(device, device->given_count));
-    if (size_bytes > 0) {
-        memset(to, 0, size_bytes);
-    }
+    device_memory_open(&card_memory);
+    memset(to, 0, size_bytes);
+    device_memory_close(&card_memory);
     return STATUS_OK;
 }
 

@@ -71,6 +71,11 @@ void emulator_fault_set(const char *format, ...)
     emulator.faulted = true;
 }
 
+void emulator_fault_outside(const char *text)
+{
+    (void)snprintf(emulator.fault, sizeof emulator.fault, "%s", text);
+}
+
 void emulator_fault_here(const char *text)
 {
     emulator_fault_set("thread %u: %s", (unsigned)emulator_here.thread, text);

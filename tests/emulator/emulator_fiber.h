@@ -71,6 +71,9 @@ void emulator_fault_here(const char *text) __attribute__((noreturn));
 /* 16 bytes of shared memory at an aligned address, or a fault. */
 void emulator_shared_check(const void *at);
 
+/* A rule that no running thread broke: what emulator_fault_text() says until the next launch. */
+void emulator_fault_outside(const char *text);
+
 /* ---- a warp meets ----
  * True: the caller is the last lane, and does the work for all before emulator_lanes_release;
  * false: it was done. A lane that meets others elsewhere is a fault. */

@@ -8,6 +8,7 @@
 #include "base/memory.h"
 #include "kernels/cuda/fragment.cuh"
 #include "kernels/steps/fp8.h"
+#include "tests/emulator/card.h"
 
 extern "C" {
 #include "support/random_weight.h"
@@ -81,30 +82,37 @@ enum status product_rig_run(const struct product_rig *rig, product_multiply func
     std::vector<struct cuda_words> activations(words);
     struct cuda_activation_source source = {};
     struct cuda_matmul_args args = {};
+    struct card card;
 
+    card_borrow(&card, rig->backend.device);
     memset(activations.data(), 0xff, words * sizeof(activations[0]));
     out.assign((size_t)count * rig->rows + margin, NAN);
     args.part_count = 1;
     args.parts[0].weight = rig->weight->view;
-    args.parts[0].out = out.data();
+    args.parts[0].out = card_give(&card, out.data(), out.size());
+    uint8_t *rounded = (uint8_t *)card_give(&card, activations.data(), words);
     args.parts[0].stride = rig->rows;
     if (cuda_matmul_is_half(&args)) {
-        source.row_scales =
-            (float *)((uint8_t *)activations.data() + cuda_row_scales_at(count, rig->cols));
+        source.row_scales = (float *)(rounded + cuda_row_scales_at(count, rig->cols));
         args.row_scales = source.row_scales;
     }
-    source.x = rig->x.data() + (size_t)first * rig->cols;
+    source.x =
+        card_give(&card, rig->x.data() + (size_t)first * rig->cols, (size_t)count * rig->cols);
     source.cols = rig->cols;
     source.row_count = count;
-    TRY(cuda_activations_fill(rig->backend.device, &source, (uint16_t *)activations.data()));
+    enum status status = cuda_activations_fill(rig->backend.device, &source, (uint16_t *)rounded);
     args.row_count = count;
-    args.activations = (const uint16_t *)activations.data();
+    args.activations = (const uint16_t *)rounded;
     args.meeting = (uint8_t *)rig->backend.meeting.data;
-    TRY(function(rig->backend.device, &args));
-    for (size_t i = 0; i < margin; i++) {
+    if (status == STATUS_OK) {
+        status = function(rig->backend.device, &args);
+    }
+    card_take(&card);
+    card_finish(&card);
+    for (size_t i = 0; i < margin && status == STATUS_OK; i++) {
         CHECK(isnan(out[(size_t)count * rig->rows + i]));
     }
-    return STATUS_OK;
+    return status;
 }
 
 void product_settings_use(uint32_t which)

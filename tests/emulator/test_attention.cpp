@@ -371,39 +371,43 @@ static bool planted_equals(struct attention_rig *rig, const struct rig_query *qu
                            const struct emulator_settings *settings, uint32_t columns,
                            const float *want)
 {
-    struct rig_memory memory;
+    struct rig_memory memory, held;
+    struct card card;
+    struct backend_kv kv;
     planted::attention_view view = {};
     const uint64_t heads = (uint64_t)PARTIALS_MAX * rig->shape.head_count;
 
+    emulator_configure(settings);
+    card_open(&card);
     attention_rig_memory_init(&memory, rig, queries);
-    const uint64_t layer = attention_rig_row(&rig->shape, 0, 0, 0) * 2 * rig->shape.head_size;
-    view.q = memory.q;
-    view.out = memory.out;
-    view.kv.k = rig->k + layer;
-    view.kv.v = rig->v + layer;
-    view.kv.page_count = PAGE_COUNT;
-    view.kv.head_size = rig->shape.head_size;
-    view.acc = memory.partials;
+    attention_rig_give_memory(&memory, &card, &held);
+    attention_rig_give_pools(rig, &card, &kv);
+    view.q = held.q;
+    view.out = held.out;
+    view.kv = cuda_kv_layer(&kv, LAYER);
+    view.acc = held.partials;
     view.max = view.acc + heads * rig->shape.head_size;
     view.sum = view.max + heads;
     view.scale_log2 = 0.125f * 1.44269504f;
     view.head_count = rig->shape.head_count;
     view.kv_head_count = rig->shape.kv_head_count;
     view.has_tall = columns == TALL;
-    const struct cuda_plan_view plan = attention_rig_view(rig);
+    const struct cuda_plan_view *plan = attention_rig_give_plan(rig, &card);
     memset(planted_count, 0, sizeof planted_count);
     copied_count = 0;
-    emulator_configure(settings);
     enum status status = device_launch<planted::attention_kernel<64, KV_TYPE_F16>>(
-        NULL, 1, 1, 128, planted::attention_shared_bytes(64, KV_TYPE_F16, LOW), &plan, view);
+        card.device, 1, 1, 128, planted::attention_shared_bytes(64, KV_TYPE_F16, LOW), plan, view);
     if (status == STATUS_OK && columns == TALL) {
         status = device_launch<planted::attention_tall_kernel<64, KV_TYPE_F16>>(
-            NULL, 1, 1, 256, planted::attention_shared_bytes(64, KV_TYPE_F16, TALL), &plan, view);
+            card.device, 1, 1, 256, planted::attention_shared_bytes(64, KV_TYPE_F16, TALL), plan,
+            view);
     }
     if (status == STATUS_OK) {
         status = device_launch<planted::attention_fold_kernel<64>>(
-            NULL, rig->plan.row_count, view.head_count, 64, 0, &plan, view);
+            card.device, rig->plan.row_count, view.head_count, 64, 0, plan, view);
     }
+    card_take(&card);
+    card_finish(&card);
     const bool equal =
         status == STATUS_OK &&
         memcmp(memory.out, want, rig->plan.row_count * memory.width * sizeof(float)) == 0;

@@ -17,6 +17,7 @@ extern "C" {
 }
 
 #include "kernels/cuda/attn_in.cuh"
+#include "tests/emulator/card.h"
 
 enum { PAGE_COUNT = 6, ROWS = 5, HEADS_MAX = 8, KV_HEADS_MAX = 3, PAIRS_MAX = 128 };
 enum { POISON = 0x7e11, PAGES_A_ROW = 3 };
@@ -125,41 +126,49 @@ static void rig_run(struct rig *rig, enum emulator_schedule schedule, uint32_t b
 {
     const struct shape *shape = &rig->shape;
     const struct emulator_settings settings = {schedule, 4, false, 90};
+    const uint32_t width = head_total(shape) * shape->head_size;
+    const float *norm;
     struct cuda_plan_view plan = {};
     struct attn_in_view view = {};
+    struct card card;
 
+    emulator_configure(&settings);
+    card_open(&card);
     plan.row_count = rig->row_count;
-    plan.rows = rig->rows;
-    plan.pages = rig->pages;
-    plan.row_faults = rig->faults;
-    view.qkv = rig->qkv;
-    view.q = rig->q;
-    view.kv.k = (uint8_t *)rig->k;
-    view.kv.v = (uint8_t *)rig->v;
+    plan.rows = card_give<const struct plan_row>(&card, rig->rows, rig->row_count);
+    plan.pages = card_give<const uint32_t>(&card, rig->pages, rig->row_count * PAGES_A_ROW);
+    plan.row_faults = card_give(&card, rig->faults, rig->row_count);
+    view.qkv = card_give<const float>(&card, rig->qkv, (uint64_t)rig->row_count * width);
+    view.q =
+        card_give(&card, rig->q, (uint64_t)rig->row_count * shape->head_count * shape->head_size);
+    view.kv.k = (uint8_t *)card_give(&card, rig->k, rig->pool_count);
+    view.kv.v = (uint8_t *)card_give(&card, rig->v, rig->pool_count);
     view.kv.page_count = PAGE_COUNT;
     view.kv.head_size = shape->head_size;
     if (shape->biased) {
-        view.bq = rig->bias;
+        view.bq = card_give<const float>(&card, rig->bias, width);
         view.bk = view.bq + shape->head_count * shape->head_size;
         view.bv = view.bk + shape->kv_head_count * shape->head_size;
     }
     if (shape->normed) {
-        view.q_norm = rig->norm;
-        view.k_norm = rig->norm + shape->head_size;
+        norm = card_give<const float>(&card, rig->norm, 2 * (uint64_t)shape->head_size);
+        view.q_norm = norm;
+        view.k_norm = norm + shape->head_size;
     }
-    view.inverse_frequency = rig->frequencies;
+    view.inverse_frequency = card_give<const double>(&card, rig->frequencies, shape->pair_count);
     view.epsilon = epsilon;
     view.head_count = shape->head_count;
     view.kv_head_count = shape->kv_head_count;
     view.head_size = shape->head_size;
     view.pair_count = shape->pair_count;
     view.rope_style = shape->style;
-    emulator_configure(&settings);
-    assert_int_equal(device_launch<attn_in_finish_kernel>(NULL, blocks, 1, ATTN_IN_THREADS,
-                                                          attn_in_shared_bytes(shape->pair_count),
-                                                          &plan, view),
+    assert_int_equal(device_launch<attn_in_finish_kernel>(
+                         card.device, blocks, 1, ATTN_IN_THREADS,
+                         attn_in_shared_bytes(shape->pair_count),
+                         card_give<const struct cuda_plan_view>(&card, &plan, 1), view),
                      STATUS_OK);
-    assert_string_equal(emulator_fault_text(), "");
+    card_take(&card);
+    card_finish(&card);
 }
 
 /* ---- against double ---- */

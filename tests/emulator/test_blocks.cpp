@@ -17,6 +17,7 @@ extern "C" {
 
 #include "base/memory.h"
 #include "kernels/cuda/product.cuh"
+#include "tests/emulator/card.h"
 #include "tests/emulator/product_rig.h"
 
 enum { WIDTH = 320, HIDDEN = 72, ROW_COUNT = 11 };
@@ -31,6 +32,8 @@ struct block {
     struct cuda_step step;
     struct backend_buffer x, norm, out, bias;
     std::vector<float> x_data, norm_data, out_data, bias_data;
+    std::vector<uint8_t> rounded; /* what the scratch of activations held */
+    struct card card;
 };
 
 static void block_init(struct block *block, uint32_t dtype, uint32_t rows, uint32_t cols)
@@ -49,16 +52,38 @@ static void block_init(struct block *block, uint32_t dtype, uint32_t rows, uint3
     block->step.program = &block->program;
     block->step.most.row_count = ROW_COUNT;
     block->step.most.logits_row_count = ROW_COUNT;
-    block->step.view = &block->view;
     block->x_data.assign(block->rig.x.begin(), block->rig.x.begin() + ROW_COUNT * cols);
     block->norm_data.assign(block->rig.x.begin() + ROW_COUNT * cols,
                             block->rig.x.begin() + (ROW_COUNT + 1) * cols);
     block->bias_data.assign(rows, 0.75f);
     block->out_data.assign((size_t)ROW_COUNT * rows, NAN);
-    block->x = {&block->rig.backend, NULL, block->x_data.data(), block->x_data.size()};
-    block->norm = {&block->rig.backend, NULL, block->norm_data.data(), cols};
-    block->bias = {&block->rig.backend, NULL, block->bias_data.data(), rows};
-    block->out = {&block->rig.backend, NULL, block->out_data.data(), block->out_data.size()};
+    block->x = {&block->rig.backend, NULL, NULL, block->x_data.size()};
+    block->norm = {&block->rig.backend, NULL, NULL, cols};
+    block->bias = {&block->rig.backend, NULL, NULL, rows};
+    block->out = {&block->rig.backend, NULL, NULL, block->out_data.size()};
+}
+
+/* What an operation reads and writes, to the card. */
+static void block_give(struct block *block)
+{
+    card_borrow(&block->card, block->rig.backend.device);
+    block->x.data = card_give(&block->card, block->x_data.data(), block->x_data.size());
+    block->norm.data = card_give(&block->card, block->norm_data.data(), block->norm_data.size());
+    block->bias.data = card_give(&block->card, block->bias_data.data(), block->bias_data.size());
+    block->out.data = card_give(&block->card, block->out_data.data(), block->out_data.size());
+    block->step.view = card_give<const struct cuda_plan_view>(&block->card, &block->view, 1);
+}
+
+/* And back, the rounded rows too. */
+static void block_take(struct block *block)
+{
+    const struct cuda_scratch *activations = &block->rig.backend.activations;
+
+    block->rounded.resize(activations->size_bytes);
+    card_read(block->rig.backend.device, block->rounded.data(), activations->data,
+              activations->size_bytes);
+    card_take(&block->card);
+    card_finish(&block->card);
 }
 
 static void block_finish(struct block *block)
@@ -71,7 +96,7 @@ static void block_finish(struct block *block)
 /* Column `col` of rounded row `row`, as the scratch has it. */
 static float rounded_at(const struct block *block, uint32_t row, uint32_t col)
 {
-    const uint16_t *scratch = (const uint16_t *)block->rig.backend.activations.data;
+    const uint16_t *scratch = (const uint16_t *)block->rounded.data();
     const uint32_t groups = block->rig.weight->view.unit_count * 8;
     const uint64_t group = (uint64_t)(row / CUDA_TILE_ROWS) * groups + col / 8;
     const uint16_t bits = scratch[(group * CUDA_TILE_ROWS + row % CUDA_TILE_ROWS) * 8 + col % 8];
@@ -137,7 +162,9 @@ static void ffn_in_is_gate_times_up(void **state)
     const struct ffn_in_args args = {&block.x,         &block.out, &block.norm,    epsilon,
                                      block.rig.weight, up.weight,  ACTIVATION_SILU};
     assert_int_equal(cuda_ffn_in(&block.program, &args, NULL), STATUS_OK);
+    block_give(&block);
     assert_int_equal(cuda_ffn_in_run(&block.step, &block.program.ops[0]), STATUS_OK);
+    block_take(&block);
     assert_true(rows_are_normed(&block, NULL));
     for (uint32_t r = 0; r < ROW_COUNT; r++) {
         const std::vector<float> row = rounded_row(&block, r);
@@ -174,13 +201,16 @@ static void check_residual(uint32_t dtype, bool with_bias)
         const struct attn_out_args args = {&block.out, &block.x, block.rig.weight, &block.bias};
 
         assert_int_equal(cuda_attn_out(&block.program, &args, NULL), STATUS_OK);
+        block_give(&block);
         assert_int_equal(cuda_attn_out_run(&block.step, &block.program.ops[0]), STATUS_OK);
     } else {
         const struct ffn_out_args args = {&block.out, &block.x, block.rig.weight};
 
         assert_int_equal(cuda_ffn_out(&block.program, &args, NULL), STATUS_OK);
+        block_give(&block);
         assert_int_equal(cuda_ffn_out_run(&block.step, &block.program.ops[0]), STATUS_OK);
     }
+    block_take(&block);
     for (uint32_t r = 0; r < ROW_COUNT; r++) {
         for (uint32_t o = 0; o < HIDDEN; o++) {
             const struct product_exact sum =
@@ -209,11 +239,13 @@ static void logits_are_of_the_rows_asked_for(void **state)
     (void)state;
     product_settings_use(1);
     block_init(&block, DTYPE_Q6_K, 50, 512);
-    block.step.logits_rows = rows;
     const struct logits_args args = {&block.x, &block.out,       &block.norm,
                                      epsilon,  block.rig.weight, 0.0f};
     assert_int_equal(cuda_logits(&block.program, &args, NULL), STATUS_OK);
+    block_give(&block);
+    block.step.logits_rows = card_give(&block.card, rows, ROW_COUNT);
     assert_int_equal(cuda_logits_run(&block.step, &block.program.ops[0]), STATUS_OK);
+    block_take(&block);
     assert_true(rows_are_normed(&block, rows));
     assert_false(rows_are_normed(&block, NULL));
     for (uint32_t r = 0; r < ROW_COUNT; r++) {
@@ -260,7 +292,11 @@ static void check_shared_launch(const uint32_t dtypes[3], bool half)
     assert_int_equal(
         cuda_product_check(&block.program, "the query matrix", args.wq, 32, WIDTH, NULL),
         STATUS_OK);
-    assert_int_equal(cuda_qkv_product(&block.step, &args, qkv.data()), STATUS_OK);
+    block_give(&block);
+    assert_int_equal(
+        cuda_qkv_product(&block.step, &args, card_give(&block.card, qkv.data(), qkv.size())),
+        STATUS_OK);
+    block_take(&block);
     for (uint32_t r = 0; r < ROW_COUNT; r++) {
         const std::vector<float> row = rounded_row(&block, r);
 

@@ -18,6 +18,7 @@ extern "C" {
 #include "base/error.h"
 #include "kernels/cuda/attn_in.cuh"
 #include "kernels/cuda/kv_copy.cuh"
+#include "tests/emulator/card.h"
 #include "tests/emulator/emulator_rig.h"
 
 extern "C" {
@@ -99,24 +100,29 @@ static void run_append(enum kv_type type, const float *values, struct pool *pool
     static const uint32_t pages[] = {2, 0};
     struct cuda_plan_view plan = {};
     struct attn_in_view view = {};
+    struct card card;
 
+    card_open(&card);
     for (uint32_t i = 0; i < ROWS; i++) {
         rows[i].position = 13 + i; /* into the second page */
         rows[i].writes_kv = 1;
     }
     plan.row_count = ROWS;
-    plan.rows = rows;
-    plan.pages = pages;
-    plan.row_faults = faults;
-    view.qkv = values;
-    view.q = q;
-    view.kv = view_of(pool, type);
+    plan.rows = card_give<const struct plan_row>(&card, rows, ROWS);
+    plan.pages = card_give(&card, pages, 2);
+    plan.row_faults = card_give(&card, faults, ROWS);
+    view.qkv = card_give(&card, values, (uint64_t)ROWS * VALUES);
+    view.q = card_give(&card, q, ROWS * HEAD);
+    view.kv = view_of(card_give(&card, pool, 1), type);
     view.head_count = 1;
     view.kv_head_count = KV_HEADS;
     view.head_size = HEAD;
-    assert_int_equal(
-        device_launch<attn_in_finish_kernel>(NULL, 2, 1, ATTN_IN_THREADS, 0, &plan, view),
-        STATUS_OK);
+    assert_int_equal(device_launch<attn_in_finish_kernel>(
+                         card.device, 2, 1, ATTN_IN_THREADS, 0,
+                         card_give<const struct cuda_plan_view>(&card, &plan, 1), view),
+                     STATUS_OK);
+    card_take(&card);
+    card_finish(&card);
 }
 
 static void appended_numbers_are_those_of_the_type(void **state)
@@ -159,11 +165,8 @@ static void pages_are_copied_with_their_scales(void **state)
 {
     static struct pool before, got;
     static const struct plan_kv_copy copy = {1, 2, 5};
-    struct cuda_plan_view plan = {};
 
     (void)state;
-    plan.kv_copy_count = 1;
-    plan.kv_copies = &copy;
     for (uint32_t i = 0; i < sizeof before.k; i++) {
         before.k[i] = (uint8_t)(i * 7);
         before.v[i] = (uint8_t)(i * 11);
@@ -173,19 +176,29 @@ static void pages_are_copied_with_their_scales(void **state)
     for (uint32_t i = 0; i < 3; i++) {
         const uint32_t bytes = cuda_kv_row_bytes(types[i], HEAD);
         const bool scaled = types[i] == KV_TYPE_FP8;
+        struct cuda_plan_view plan = {};
         struct kv_copy_view view = {};
+        struct card card;
 
         configure(i);
+        card_open(&card);
         got = before;
-        view.k = got.k;
-        view.v = got.v;
-        view.k_scales = scaled ? got.k_scales : NULL;
-        view.v_scales = scaled ? got.v_scales : NULL;
+        struct pool *there = card_give(&card, &got, 1);
+        plan.kv_copy_count = 1;
+        plan.kv_copies = card_give(&card, &copy, 1);
+        view.k = there->k;
+        view.v = there->v;
+        view.k_scales = scaled ? there->k_scales : NULL;
+        view.v_scales = scaled ? there->v_scales : NULL;
         view.plane_count = KV_HEADS;
         view.page_count = PAGES;
         view.row_bytes = bytes;
-        assert_int_equal(device_launch<kv_copy_kernel>(NULL, 2, 1, KV_COPY_THREADS, 0, &plan, view),
+        assert_int_equal(device_launch<kv_copy_kernel>(
+                             card.device, 2, 1, KV_COPY_THREADS, 0,
+                             card_give<const struct cuda_plan_view>(&card, &plan, 1), view),
                          STATUS_OK);
+        card_take(&card);
+        card_finish(&card);
         for (uint32_t row = 0; row < POOL_ROWS; row++) {
             const bool copied = row / 16 % PAGES == 2 && row % 16 < 5;
             const uint32_t from = copied ? row - 16 : row, scale_from = scaled ? from : row;

@@ -19,6 +19,7 @@ extern "C" {
 
 #include "base/memory.h"
 #include "kernels/cuda/matmul_block.cuh"
+#include "tests/emulator/card.h"
 #include "tests/emulator/product_rig.h"
 
 enum { ROW_COUNT_MAX = 70 };
@@ -231,6 +232,7 @@ static void f16_beside_other_types_is_rounded_to_bf16(void **state)
     std::vector<float> mixed(MANY * ROWS, NAN), other(MANY * ROWS, NAN), expected, alone;
     std::vector<uint16_t> bits(ROWS * COLS);
     struct product_rig rig, quantised, rounded;
+    struct card card;
     struct cuda_activation_source source = {};
     struct cuda_matmul_args args = {};
 
@@ -248,22 +250,24 @@ static void f16_beside_other_types_is_rounded_to_bf16(void **state)
     assert_int_equal(cuda_weight_create(&rounded.backend, &again, NULL, &rounded.weight),
                      STATUS_OK);
     rounded.x = rig.x;
-    source.x = rig.x.data();
+    card_borrow(&card, rig.backend.device);
+    uint16_t *there = (uint16_t *)card_give(&card, activations.data(), activations.size());
+    source.x = card_give(&card, rig.x.data(), rig.x.size());
     source.cols = COLS;
     source.row_count = MANY;
     args.part_count = 2;
     args.parts[0].weight = rig.weight->view;
-    args.parts[0].out = mixed.data();
+    args.parts[0].out = card_give(&card, mixed.data(), mixed.size());
     args.parts[1].weight = quantised.weight->view;
-    args.parts[1].out = other.data();
+    args.parts[1].out = card_give(&card, other.data(), other.size());
     args.parts[0].stride = args.parts[1].stride = ROWS;
     args.row_count = MANY;
-    args.activations = (const uint16_t *)activations.data();
+    args.activations = there;
     assert_false(cuda_matmul_is_half(&args));
-    assert_int_equal(
-        cuda_activations_fill(rig.backend.device, &source, (uint16_t *)activations.data()),
-        STATUS_OK);
+    assert_int_equal(cuda_activations_fill(rig.backend.device, &source, there), STATUS_OK);
     assert_int_equal(cuda_matmul_store(rig.backend.device, &args), STATUS_OK);
+    card_take(&card);
+    card_finish(&card);
     run_rows(&rounded, cuda_matmul_store, 0, MANY, expected);
     run_rows(&rig, cuda_matmul_store, 0, MANY, alone);
     assert_memory_equal(mixed.data(), expected.data(), mixed.size() * sizeof(float));
@@ -424,20 +428,24 @@ static void every_element_comes_back(void **state)
         struct cuda_op entry = {};
         struct cuda_plan_view view = {};
         struct cuda_step step = {};
+        struct card card;
 
         product_rig_init(&rig, 23 + i, dtypes[i], 37, cols_of(dtypes[i], 2), 1);
         product_settings_use(i % PRODUCT_SETTINGS_COUNT);
         for (uint32_t r = 0; r < tokens.size(); r++) {
             tokens[r] = 36 - r;
         }
-        x.data = out.data();
+        card_borrow(&card, rig.backend.device);
+        x.data = card_give(&card, out.data(), out.size());
         entry.args.embed = {&x, rig.weight, 1.0f};
         view.row_count = (uint32_t)tokens.size();
         step.backend = &rig.backend;
         step.most.row_count = view.row_count + 3; /* more than there are */
-        step.view = &view;
-        step.tokens = tokens.data();
+        step.view = card_give<const struct cuda_plan_view>(&card, &view, 1);
+        step.tokens = card_give(&card, tokens.data(), tokens.size());
         assert_int_equal(cuda_embed_run(&step, &entry), STATUS_OK);
+        card_take(&card);
+        card_finish(&card);
         for (uint32_t r = 0; r < tokens.size(); r++) {
             const std::vector<float> &from = kept ? rig.exact : rig.values;
 
@@ -465,21 +473,23 @@ static KERNEL void hasty_fold_kernel(struct cuda_matmul_args args)
 
 static void a_fold_without_its_barrier_is_caught(void **state)
 {
-    struct device *device;
+    struct card card;
 
     (void)state;
-    assert_int_equal(device_open(0, NULL, &device), STATUS_OK);
     product_settings_use(0);
     for (uint32_t with_barrier = 0; with_barrier < 2; with_barrier++) {
-        float out[CUDA_WARP_LANES];
+        float out[CUDA_WARP_LANES] = {};
         struct cuda_matmul_args args = {};
 
+        card_open(&card);
         args.part_count = 1 + with_barrier;
-        args.parts[0].out = out;
-        assert_int_equal(device_launch<hasty_fold_kernel>(device, 1, 1, 64, 256, args), STATUS_OK);
+        args.parts[0].out = card_give(&card, out, CUDA_WARP_LANES);
+        assert_int_equal(device_launch<hasty_fold_kernel>(card.device, 1, 1, 64, 256, args),
+                         STATUS_OK);
+        card_take(&card);
+        card_finish(&card);
         assert_true(with_barrier == 1 ? out[1] == 34.0f : isnan(out[1]));
     }
-    device_close(device);
 }
 
 static void a_source_that_cannot_be_held_is_named(void **state)

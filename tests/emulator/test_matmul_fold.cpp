@@ -16,6 +16,7 @@ extern "C" {
 }
 
 #include "kernels/cuda/matmul_fold.cuh"
+#include "tests/emulator/card.h"
 #include "tests/emulator/product_rig.h"
 
 enum { COLS = 1024, ROWS = 84, MANY = 64 };
@@ -40,10 +41,11 @@ static void take_meeting(struct product_rig *rig)
 
 static bool is_used(const struct product_rig *rig)
 {
-    const uint8_t *bytes = (const uint8_t *)rig->backend.meeting.data;
+    std::vector<uint8_t> bytes(rig->backend.meeting.size_bytes);
 
-    for (uint64_t i = 0; i < rig->backend.meeting.size_bytes; i++) {
-        if (bytes[i] != 0) {
+    card_read(rig->backend.device, bytes.data(), rig->backend.meeting.data, bytes.size());
+    for (uint8_t byte : bytes) {
+        if (byte != 0) {
             return true;
         }
     }
@@ -170,20 +172,27 @@ static bool folds_in_order(enum bug bug)
     bool right = true;
 
     for (uint32_t which = 0; which < PRODUCT_SETTINGS_COUNT; which++) {
-        float sums[BLOCKS * RANKS * SIZE], out[BLOCKS * SIZE];
+        float sums[BLOCKS * RANKS * SIZE], out[BLOCKS * SIZE] = {};
         uint32_t arrived[BLOCKS] = {0}, tickets[BLOCKS] = {0};
-        struct device *device;
+        struct card card;
 
         product_settings_use(which);
-        assert_int_equal(device_open(0, NULL, &device), STATUS_OK);
+        card_open(&card);
         memset(sums, 0xff, sizeof sums);
         for (uint32_t i = 0; i < BLOCKS * RANKS * SIZE; i++) {
             values[i] = (float)((i * 2654435761u) >> 8) * ldexpf(1.0f, (int)(i % 7) - 24);
         }
-        const struct fold_args args = {values, sums, arrived, tickets, out, bug};
-        assert_int_equal(device_launch<fold_kernel>(device, BLOCKS * RANKS, 1, 32,
+        const struct fold_args args = {card_give<const float>(&card, values, BLOCKS * RANKS * SIZE),
+                                       card_give(&card, sums, BLOCKS * RANKS * SIZE),
+                                       card_give(&card, arrived, BLOCKS),
+                                       card_give(&card, tickets, BLOCKS),
+                                       card_give(&card, out, BLOCKS * SIZE),
+                                       bug};
+        assert_int_equal(device_launch<fold_kernel>(card.device, BLOCKS * RANKS, 1, 32,
                                                     (SIZE + 1) * (uint32_t)sizeof(float), args),
                          STATUS_OK);
+        card_take(&card);
+        card_finish(&card);
         for (uint32_t i = 0; i < BLOCKS * SIZE; i++) {
             const float *of = values + i / SIZE * RANKS * SIZE + i % SIZE;
             const float sum = of[0] + of[SIZE] + of[2 * SIZE] + of[3 * SIZE];
@@ -193,7 +202,6 @@ static bool folds_in_order(enum bug bug)
         for (uint32_t i = 0; i < BLOCKS && bug == BUG_NONE; i++) {
             assert_int_equal(arrived[i], 0);
         }
-        device_close(device);
     }
     return right;
 }

@@ -19,6 +19,7 @@ extern "C" {
 #include "base/memory.h"
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/sample.cuh"
+#include "tests/emulator/card.h"
 #include "tests/emulator/emulator_rig.h"
 
 extern "C" const struct backend_ops backend_cuda_ops;
@@ -467,16 +468,21 @@ static bool sums_are_right(struct device *device, bool barrier)
 {
     static float z[600];
     static uint64_t out[SAMPLE_THREADS];
+    struct card card;
     uint64_t expected = 0;
 
     for (uint32_t i = 0; i < 600; i++) {
         z[i] = -4 + random_value();
         expected += steps_mass(z[i], 0.0f);
     }
+    card_borrow(&card, device);
     assert_int_equal(device_launch<sum_kernel>(device, 1, 1, SAMPLE_THREADS,
-                                               (uint32_t)sizeof(struct sample_shared), z, 600u,
-                                               barrier, out),
+                                               (uint32_t)sizeof(struct sample_shared),
+                                               card_give(&card, z, 600), 600u, barrier,
+                                               card_give(&card, out, SAMPLE_THREADS)),
                      STATUS_OK);
+    card_take(&card);
+    card_finish(&card);
     for (uint32_t i = 0; i < SAMPLE_THREADS; i++) {
         if (out[i] != expected) {
             return false;

@@ -16,6 +16,7 @@ extern "C" {
 }
 
 #include "kernels/cuda/fragment.cuh"
+#include "tests/emulator/card.h"
 #include "tests/emulator/product_rig.h"
 
 enum { PARTS = 3, MARGIN = 16, CARD = 90 };
@@ -72,6 +73,7 @@ static std::vector<float> run(const struct launch_rig *rig, multiply function,
 {
     const size_t words = (cuda_activation_bytes(room, rig->cols) + 15) / 16;
     struct device *device = rig->parts[0].backend.device;
+    struct card card;
     std::vector<struct cuda_words> activations(words);
     std::vector<float> out((size_t)count * rig->outputs + MARGIN,
                            function == cuda_matmul_add ? 0.5f : NAN);
@@ -80,32 +82,38 @@ static std::vector<float> run(const struct launch_rig *rig, multiply function,
     struct cuda_matmul_args args = {};
     uint32_t first = 0;
 
+    card_borrow(&card, device);
     memset(activations.data(), 0xff, words * sizeof activations[0]);
     for (size_t i = 0; i < bias.size(); i++) {
         bias[i] = (float)i / 64.0f;
     }
     args.part_count = rig->part_count;
+    float *out_there = card_give(&card, out.data(), out.size());
+    const float *bias_there = card_give<const float>(&card, bias.data(), bias.size());
     for (uint32_t i = 0; i < rig->part_count; i++) {
         args.parts[i].weight = rig->parts[i].weight->view;
-        args.parts[i].out = out.data() + first;
+        args.parts[i].out = out_there + first;
         args.parts[i].stride = rig->outputs;
-        args.parts[i].bias = rig->bias ? bias.data() : NULL;
+        args.parts[i].bias = rig->bias ? bias_there : NULL;
         first += function == cuda_matmul_swiglu ? 0 : rig->parts[i].rows;
     }
-    source.x = rig->parts[0].x.data();
+    uint16_t *rounded = (uint16_t *)card_give(&card, activations.data(), words);
+    source.x = card_give(&card, rig->parts[0].x.data(), (size_t)count * rig->cols);
     source.cols = rig->cols;
     source.row_count = count;
-    source.row_scales = cuda_matmul_is_half(&args) ? row_scales.data() : NULL;
-    assert_int_equal(cuda_activations_fill(device, &source, (uint16_t *)activations.data()),
-                     STATUS_OK);
-    args.activations = (const uint16_t *)activations.data();
+    source.row_scales =
+        cuda_matmul_is_half(&args) ? card_give(&card, row_scales.data(), room) : NULL;
+    assert_int_equal(cuda_activations_fill(device, &source, rounded), STATUS_OK);
+    args.activations = rounded;
     args.row_scales = source.row_scales;
     args.row_count = room;
-    args.row_count_at = &count;
+    args.row_count_at = card_give<const uint32_t>(&card, &count, 1);
     args.provider = provider;
     if (function(device, &args) != STATUS_OK) {
         fail_msg("%s", emulator_fault_text());
     }
+    card_take(&card);
+    card_finish(&card);
     return out;
 }
 
