@@ -27,6 +27,7 @@ struct bench_settings {
     double seconds;        /* that one case may take, about */
     double copy_gbs;       /* of the device, bytes read and written; 0: not known */
     bool is_json;          /* profiles as JSON, an object a line */
+    bool is_best;          /* profiles of each part's fastest time */
     double matmul_tflops;  /* of its best bf16 product; 0: not known, no share is printed */
     uint32_t users;        /* replies at once: 1 to BENCH_BRANCH_COUNT_MAX */
     uint32_t tokens;       /* of each */

@@ -51,18 +51,19 @@ static double token_rate(const struct bench_profile_case *of)
     return of->rows * (double)of->times.step_count / ((double)of->wall_ns * 1e-9);
 }
 
-static void print_table(FILE *out, const struct bench_profile_case *of, const struct part *parts,
-                        uint32_t count)
+static void print_table(const struct bench_settings *settings, const struct bench_profile_case *of,
+                        const struct part *parts, uint32_t count)
 {
     struct part all = {"all", of->wall_ns, 0, 0};
+    FILE *out = settings->out;
 
     (void)fprintf(out,
-                  "\n%s: %" PRIu64 " steps of %.3f ms, %.0f tokens/s, %u threads that meet %.0f "
+                  "\n%s: %s%u steps of %.3f ms, %.0f tokens/s, %u threads that meet %.0f "
                   "times a step\n\n"
                   "| part | ms | share | at work | waiting | one thread alone |\n"
                   "|---|---:|---:|---:|---:|---:|\n",
-                  of->name, of->times.step_count, ms_of(of, of->wall_ns), token_rate(of),
-                  of->times.thread_count,
+                  of->name, settings->is_best ? "the best of " : "", of->taken_count,
+                  ms_of(of, of->wall_ns), token_rate(of), of->times.thread_count,
                   (double)of->times.barrier_count / (double)of->times.step_count);
     for (uint32_t i = 0; i <= count; i++) {
         const struct part *part = i < count ? &parts[i] : &all;
@@ -75,15 +76,17 @@ static void print_table(FILE *out, const struct bench_profile_case *of, const st
     }
 }
 
-static void print_json(FILE *out, const struct bench_profile_case *of, const struct part *parts,
-                       uint32_t count)
+static void print_json(const struct bench_settings *settings, const struct bench_profile_case *of,
+                       const struct part *parts, uint32_t count)
 {
+    FILE *out = settings->out;
+
     (void)fprintf(out,
-                  "{\"case\": \"%s\", \"rows\": %u, \"steps\": %" PRIu64
-                  ", \"step_ms\": %.4f, \"tokens_per_second\": %.2f, \"threads\": %u, "
+                  "{\"case\": \"%s\", \"rows\": %u, \"steps\": %u, \"best\": %s, \"step_ms\": "
+                  "%.4f, \"tokens_per_second\": %.2f, \"threads\": %u, "
                   "\"barriers\": %.1f, \"parts\": {",
-                  of->name, of->rows, of->times.step_count, ms_of(of, of->wall_ns), token_rate(of),
-                  of->times.thread_count,
+                  of->name, of->rows, of->taken_count, settings->is_best ? "true" : "false",
+                  ms_of(of, of->wall_ns), token_rate(of), of->times.thread_count,
                   (double)of->times.barrier_count / (double)of->times.step_count);
     for (uint32_t i = 0; i < count; i++) {
         (void)fprintf(out, "%s\"%s\": {\"ms\": %.4f, \"waiting_ms\": %.4f, \"alone_ms\": %.4f}",
@@ -112,9 +115,9 @@ void bench_profile_print(const struct bench_settings *settings, const struct ben
     const uint32_t count = parts_make(of, parts);
 
     if (settings->is_json) {
-        print_json(settings->out, of, parts, count);
+        print_json(settings, of, parts, count);
     } else {
-        print_table(settings->out, of, parts, count);
+        print_table(settings, of, parts, count);
     }
     (void)fflush(settings->out);
 }

@@ -11,8 +11,9 @@
 
 struct bench_profile_case {
     const char *name;
-    uint32_t rows;    /* of each step, a token each */
-    uint64_t wall_ns; /* of all steps, planning and delivery among it */
+    uint32_t rows;        /* of each step, a token each */
+    uint32_t taken_count; /* steps, or prompts of a prefill, that were measured */
+    uint64_t wall_ns; /* of all steps, or of each part's fastest; planning and delivery among it */
     struct backend_profile times;
 };
 

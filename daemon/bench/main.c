@@ -37,6 +37,7 @@ enum {
     KEY_TOKENS,
     KEY_TEMPERATURE,
     KEY_ROUNDS,
+    KEY_BEST,
     KEY_JSON
 };
 
@@ -75,6 +76,7 @@ static const struct argp_option options[] = {
     {"tokens", KEY_TOKENS, "N", 0, "with --engine: of each reply: 64", 0},
     {"temperature", KEY_TEMPERATURE, "T", 0, "with --engine: 0.8", 0},
     {"rounds", KEY_ROUNDS, "N", 0, "with --engine: how often, after one that warms up: 3", 0},
+    {"best", KEY_BEST, NULL, 0, "with --profile: each part's fastest time, for busy machines", 0},
     {"json", KEY_JSON, NULL, 0, "with --profile or --engine: an object a line", 0},
     {0},
 };
@@ -118,6 +120,9 @@ static void settle(struct choice *choice, struct argp_state *state)
 
     if (bench->shared % ATTENTION_BLOCK_TOKENS != 0) {
         argp_error(state, "--shared must be a multiple of %d", (int)ATTENTION_BLOCK_TOKENS);
+    }
+    if (bench->is_best && !choice->profile) {
+        argp_error(state, "--best is for --profile");
     }
     if (bench->is_json && !choice->profile && !choice->engine) {
         argp_error(state, "--json is for --profile and --engine");
@@ -214,6 +219,9 @@ static error_t on_option(int key, char *text, struct argp_state *state)
         break;
     case KEY_PROFILE:
         choice->profile = true;
+        break;
+    case KEY_BEST:
+        bench->is_best = true;
         break;
     case KEY_JSON:
         bench->is_json = true;

@@ -29,7 +29,7 @@ static struct model *open_noise(void)
 }
 
 static enum status profile_text(const struct backend_ops *ops, uint32_t thread_count, bool is_json,
-                                struct error *error, char *text)
+                                bool is_best, struct error *error, char *text)
 {
     struct model *model = open_noise();
     struct bench_settings settings = {
@@ -39,6 +39,7 @@ static enum status profile_text(const struct backend_ops *ops, uint32_t thread_c
         .batch_max = 256,
         .context = 64,
         .is_json = is_json,
+        .is_best = is_best,
     };
 
     settings.out = fmemopen(text, TEXT_BYTES, "w");
@@ -76,7 +77,7 @@ static void test_every_case_is_there_and_its_parts_add_up(void **state)
     uint32_t count = 0;
 
     (void)state;
-    assert_int_equal(profile_text(&backend_cpu_ops, 2, true, &error, text), STATUS_OK);
+    assert_int_equal(profile_text(&backend_cpu_ops, 2, true, false, &error, text), STATUS_OK);
     for (char *line = text; strchr(line, '\n') != NULL; line = strchr(line, '\n') + 1) {
         const double all = number_after(line, "\"step_ms\": ");
         const double sum = parts_sum(line, strchr(line, '\n'));
@@ -89,8 +90,42 @@ static void test_every_case_is_there_and_its_parts_add_up(void **state)
     }
     assert_int_equal(count, CASES);
     assert_non_null(strstr(text, "\"rows\": 512"));
-    assert_int_equal(profile_text(&backend_cpu_ops, 1, false, &error, text), STATUS_OK);
+    assert_int_equal(profile_text(&backend_cpu_ops, 1, false, false, &error, text), STATUS_OK);
     assert_non_null(strstr(text, "| planning and delivery |"));
+}
+
+/* The sum over all cases of a step's time. */
+static double steps_sum(const char *text)
+{
+    double sum = 0;
+
+    for (const char *at = strstr(text, "\"step_ms\": "); at != NULL;
+         at = strstr(at + 1, "\"step_ms\": ")) {
+        sum += number_after(at, "\"step_ms\": ");
+    }
+    return sum;
+}
+
+static void test_the_best_of_each_part_adds_up_and_is_near_the_mean_or_below(void **state)
+{
+    static char mean[TEXT_BYTES], best[TEXT_BYTES];
+    struct error error = {.text = ""};
+
+    (void)state;
+    assert_int_equal(profile_text(&backend_cpu_ops, 1, true, false, &error, mean), STATUS_OK);
+    assert_int_equal(profile_text(&backend_cpu_ops, 1, true, true, &error, best), STATUS_OK);
+    assert_non_null(strstr(mean, "\"best\": false"));
+    for (char *line = best; strchr(line, '\n') != NULL; line = strchr(line, '\n') + 1) {
+        const double all = number_after(line, "\"step_ms\": ");
+        const double sum = parts_sum(line, strchr(line, '\n'));
+
+        assert_true(strstr(line, "\"best\": true") != NULL);
+        assert_true(sum > 0.99 * all - 0.01);
+        assert_true(sum < 1.01 * all + 0.01);
+        assert_true(number_after(line, "\"steps\": ") >= 5);
+    }
+    assert_true(steps_sum(best) > 0);
+    assert_true(steps_sum(best) < 2 * steps_sum(mean));
 }
 
 static void test_a_backend_without_times_is_refused_by_name(void **state)
@@ -102,7 +137,7 @@ static void test_a_backend_without_times_is_refused_by_name(void **state)
     (void)state;
     ops.name = "other";
     ops.profile = NULL;
-    assert_int_equal(profile_text(&ops, 1, false, &error, text), STATUS_UNSUPPORTED);
+    assert_int_equal(profile_text(&ops, 1, false, false, &error, text), STATUS_UNSUPPORTED);
     assert_non_null(strstr(error.text, "the other backend keeps no times"));
 }
 
@@ -150,6 +185,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_case_is_there_and_its_parts_add_up),
+        cmocka_unit_test(test_the_best_of_each_part_adds_up_and_is_near_the_mean_or_below),
         cmocka_unit_test(test_a_backend_without_times_is_refused_by_name),
         cmocka_unit_test(test_times_change_no_bit_and_end_when_they_are_told_to),
     };
