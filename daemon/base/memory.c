@@ -12,7 +12,7 @@
 #include "base/check.h"
 
 /* From this size on, aligned blocks are zeroed by the kernel instead of by writing to them. */
-enum { LAZY_ZERO_BYTES_MIN = 256 * 1024 };
+enum { LAZY_ZERO_BYTES_MIN = 256 * 1024, SMALL_ALIGNMENT = 64 };
 
 static _Atomic int64_t live_count;
 static _Thread_local uint64_t thread_allocation_count;
@@ -98,6 +98,25 @@ void *memory_alloc_aligned(size_t alignment, size_t count, size_t bytes)
     }
     zero_block(block, total);
     return count_block(block);
+}
+
+void *memory_alloc_huge(size_t count, size_t bytes)
+{
+    void *block;
+    size_t total;
+
+    if (!total_bytes(count, bytes, &total)) {
+        return NULL;
+    }
+    if (total < MEMORY_HUGE_BYTES) {
+        return memory_alloc_aligned(SMALL_ALIGNMENT, count, bytes);
+    }
+    block = memory_alloc_aligned(MEMORY_HUGE_BYTES, count, bytes);
+    if (block != NULL) {
+        /* Refused by kernels without huge pages, which only costs speed. */
+        (void)madvise(block, total / MEMORY_HUGE_BYTES * MEMORY_HUGE_BYTES, MADV_HUGEPAGE);
+    }
+    return block;
 }
 
 void *memory_resize(void *pointer, size_t count, size_t bytes)

@@ -14,6 +14,8 @@
 extern "C" {
 #endif
 
+enum { MEMORY_HUGE_BYTES = 2 << 20 };
+
 /* count * bytes, zeroed; NULL on overflow or when none is left. count or bytes 0 gives a valid
  * pointer. */
 void *memory_alloc(size_t count, size_t bytes);
@@ -22,6 +24,12 @@ void *memory_alloc(size_t count, size_t bytes);
  * Large blocks take physical pages only as they are touched.
  */
 void *memory_alloc_aligned(size_t alignment, size_t count, size_t bytes);
+
+/* Like memory_alloc_aligned, on MEMORY_HUGE_BYTES where the block is at least that large, and then
+ * in huge pages where the kernel has them for programs that ask: for what is read in long runs, of
+ * which page walks would take a large part. Physical memory comes in such pages as it is touched.
+ */
+void *memory_alloc_huge(size_t count, size_t bytes);
 
 /* Grows or shrinks; the new part is NOT zeroed. pointer may be NULL. Not for aligned blocks. On
  * failure the answer is NULL and `pointer` is still good.

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -81,6 +82,68 @@ static void test_the_search_for_zeros_sees_one_dirty_byte(void **state)
         block[i] = 0;
     }
     memory_free(block);
+}
+
+/* Whether the kernel was told to use huge pages where `at` lies: flag "hg" of its mapping. */
+static bool asks_for_huge_pages(const void *at)
+{
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    char line[512];
+    bool is_here = false, asks = false;
+
+    assert_non_null(maps);
+    while (fgets(line, sizeof(line), maps) != NULL) {
+        unsigned long long first, end;
+
+        if (sscanf(line, "%llx-%llx ", &first, &end) == 2) {
+            is_here = first <= (uintptr_t)at && (uintptr_t)at < end;
+        } else if (is_here && strncmp(line, "VmFlags:", 8) == 0) {
+            asks = strstr(line, " hg") != NULL;
+        }
+    }
+    (void)fclose(maps);
+    return asks;
+}
+
+static void test_huge_blocks_come_zeroed_aligned_and_in_huge_pages(void **state)
+{
+    const size_t sizes[] = {
+        0, 1, 4097, MEMORY_HUGE_BYTES - 1, MEMORY_HUGE_BYTES, 3 * MEMORY_HUGE_BYTES + 12345};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        uint8_t *block = memory_alloc_huge(sizes[i], 1);
+
+        assert_non_null(block);
+        assert_int_equal((uintptr_t)block % 64, 0);
+        assert_true(is_zero(block, sizes[i]));
+        if (sizes[i] >= MEMORY_HUGE_BYTES) {
+            assert_int_equal((uintptr_t)block % MEMORY_HUGE_BYTES, 0);
+        }
+        memory_free(block);
+    }
+    assert_null(memory_alloc_huge(SIZE_MAX / 4 + 1, 4));
+}
+
+/* Blocks so large that each has a mapping of its own: smaller ones may get memory that asked before
+ * it was freed. */
+static void test_only_huge_blocks_ask_for_huge_pages(void **state)
+{
+    uint8_t *huge = memory_alloc_huge(20, MEMORY_HUGE_BYTES);
+    uint8_t *plain = memory_alloc_aligned(64, 20, MEMORY_HUGE_BYTES);
+
+    (void)state;
+    assert_non_null(huge);
+    assert_non_null(plain);
+    const bool asks = asks_for_huge_pages(huge + MEMORY_HUGE_BYTES);
+    const bool plain_asks = asks_for_huge_pages(plain + MEMORY_HUGE_BYTES);
+    memory_free(huge);
+    memory_free(plain);
+    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) != 0) {
+        skip(); /* a kernel without huge pages */
+    }
+    assert_true(asks);
+    assert_false(plain_asks);
 }
 
 static void test_sizes_that_overflow_give_no_memory(void **state)
@@ -263,6 +326,8 @@ int main(void)
         cmocka_unit_test(test_blocks_come_zeroed_even_after_a_dirty_one),
         cmocka_unit_test(test_aligned_blocks_come_zeroed_and_aligned),
         cmocka_unit_test(test_the_search_for_zeros_sees_one_dirty_byte),
+        cmocka_unit_test(test_huge_blocks_come_zeroed_aligned_and_in_huge_pages),
+        cmocka_unit_test(test_only_huge_blocks_ask_for_huge_pages),
         cmocka_unit_test(test_sizes_that_overflow_give_no_memory),
         cmocka_unit_test(test_a_block_of_nothing_is_a_valid_pointer),
         cmocka_unit_test(test_a_resize_keeps_the_content_and_a_failed_one_keeps_the_block),
