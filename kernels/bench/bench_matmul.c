@@ -89,7 +89,7 @@ static int load_create(uint32_t dtype, const struct shape *shape, uint32_t row_c
     load->copy_count = (uint32_t)(COPIES_BYTES / source.size_bytes) + 1;
     load->copy_count = load->copy_count < COPY_COUNT_MAX ? load->copy_count : COPY_COUNT_MAX;
     for (uint32_t i = 0; i < load->copy_count; i++) {
-        if (cpu_weight_create(&source, NULL, NULL, &load->copies[i]) != STATUS_OK) {
+        if (cpu_weight_create(&source, NULL, NULL, NULL, &load->copies[i]) != STATUS_OK) {
             return 1;
         }
     }

@@ -36,6 +36,7 @@ struct attention_run {
     uint32_t stride;
     uint32_t group;     /* query heads a KV head */
     uint32_t tile_rows; /* query rows a task */
+    uint32_t task_count;
 };
 
 static uint32_t stride_of(uint32_t head_size)
@@ -360,60 +361,74 @@ static uint32_t gather_columns(const struct attention_run *run, struct attention
     return count;
 }
 
-/* Asks for one head's part of a page before it is needed: pages lie anywhere in memory, so the
- * hardware cannot guess the next one. */
-static void prefetch_page(const struct attention_run *run, const struct attention_task *task,
-                          uint32_t page)
+/* The pages of one head in the item's chunk from `begin` on. Of those from visible_max on, which
+ * may not be there, the first one stands for each. */
+static void find_pages(const struct attention_run *run, const struct plan_item *item,
+                       uint32_t kv_head, uint32_t begin, uint32_t visible_max,
+                       struct attention_pages *out)
 {
     const struct attention_args *args = run->args;
-    const uint16_t *k = cpu_kv_k(args->kv, args->layer, task->kv_head, page);
-    const uint16_t *v = cpu_kv_v(args->kv, args->layer, task->kv_head, page);
-    const uint32_t half_count = args->head_size * KV_PAGE_TOKEN_COUNT;
-
-    for (uint32_t i = 0; i < half_count; i += CACHE_LINE_HALVES) {
-        __builtin_prefetch(k + i, 0, 2);
-        __builtin_prefetch(v + i, 0, 2);
-    }
-}
-
-/* Finds the pages of a chunk up to visible_max positions, and asks for the next chunk's. */
-static void find_pages(const struct attention_run *run, const struct attention_task *task,
-                       uint32_t begin, uint32_t visible_max, struct attention_pages *out)
-{
-    const struct attention_args *args = run->args;
-    const uint32_t page_first =
-        task->item->page_first + (begin - task->item->begin) / KV_PAGE_TOKEN_COUNT;
+    const uint32_t page_first = item->page_first + (begin - item->begin) / KV_PAGE_TOKEN_COUNT;
 
     CHECK(visible_max > 0); /* so the first page is always found */
     for (uint32_t quarter = 0; quarter < ATTENTION_CHUNK_TOKENS / KV_PAGE_TOKEN_COUNT; quarter++) {
-        const uint32_t first = quarter * KV_PAGE_TOKEN_COUNT;
-
-        if (first >= visible_max) {
+        if (quarter * KV_PAGE_TOKEN_COUNT >= visible_max) {
             out->k[quarter] = out->k[0];
             out->v[quarter] = out->v[0];
             continue;
         }
         const uint32_t page = run->step->plan->pages[page_first + quarter];
         CHECK(page < args->kv->shape.page_count);
-        if (begin + first + ATTENTION_CHUNK_TOKENS < task->item->end) {
-            const uint32_t ahead = ATTENTION_CHUNK_TOKENS / KV_PAGE_TOKEN_COUNT;
-            prefetch_page(run, task, run->step->plan->pages[page_first + quarter + ahead]);
+        out->k[quarter] = cpu_kv_k(args->kv, args->layer, kv_head, page);
+        out->v[quarter] = cpu_kv_v(args->kv, args->layer, kv_head, page);
+    }
+}
+
+/* The pages that this worker will read next, as far as that can be told: pages lie anywhere in
+ * memory, so the hardware cannot guess them. Of its next task, since workers take turns, unless one
+ * is late. The current pages where nothing follows. */
+static void find_ahead(const struct attention_run *run, const struct attention_task *task,
+                       uint32_t index, uint32_t begin, const struct attention_pages *now,
+                       struct attention_pages *out)
+{
+    const uint32_t kv_head_count = run->args->kv_head_count;
+    const uint64_t next = (uint64_t)index + run->step->backend->thread_count;
+
+    if (task->item->end - begin > ATTENTION_CHUNK_TOKENS) {
+        begin += ATTENTION_CHUNK_TOKENS;
+        find_pages(run, task->item, task->kv_head, begin, task->item->end - begin, out);
+    } else if (next < run->task_count) {
+        struct attention_task other;
+        find_item(run, (uint32_t)next / kv_head_count, &other);
+        find_pages(run, other.item, (uint32_t)next % kv_head_count, other.item->begin,
+                   other.item->end - other.item->begin, out);
+    } else {
+        *out = *now;
+    }
+}
+
+static void prefetch_pages(const struct attention_pages *pages, uint32_t head_size)
+{
+    for (uint32_t quarter = 0; quarter < ATTENTION_CHUNK_TOKENS / KV_PAGE_TOKEN_COUNT; quarter++) {
+        for (uint32_t i = 0; i < head_size * KV_PAGE_TOKEN_COUNT; i += CACHE_LINE_HALVES) {
+            __builtin_prefetch(pages->k[quarter] + i, 0, 2);
+            __builtin_prefetch(pages->v[quarter] + i, 0, 2);
         }
-        out->k[quarter] = cpu_kv_k(args->kv, args->layer, task->kv_head, page);
-        out->v[quarter] = cpu_kv_v(args->kv, args->layer, task->kv_head, page);
     }
 }
 
 static void attend_chunk(const struct attention_run *run, struct attention_task *task,
-                         const struct attention_pages *pages, uint32_t visible_max, uint32_t count)
+                         const struct attention_pages *pages, const struct attention_pages *ahead,
+                         uint32_t visible_max, uint32_t count)
 {
     const struct attention_kernels *kernels = run->attention->kernels;
 
     if (kernels->few != NULL && count <= ATTENTION_TILE_MAX &&
         task->chunk.head_size % ATTENTION_CHUNK_TOKENS == 0) {
-        kernels->few(&task->chunk, pages, task->columns, count);
+        kernels->few(&task->chunk, pages, ahead, task->columns, count);
         return;
     }
+    prefetch_pages(ahead, task->chunk.head_size);
     for (uint32_t first = 0; first < visible_max; first += KV_PAGE_TOKEN_COUNT) {
         const uint32_t quarter = first / KV_PAGE_TOKEN_COUNT;
         const uint32_t left = visible_max - first;
@@ -459,7 +474,7 @@ static void attend(void *context, uint32_t index, uint32_t worker)
     const struct attention_args *args = run->args;
     struct attention_task task = {.kv_head = index % args->kv_head_count};
     float *work = run->attention->work + work_float_count(run->attention->stride_max) * worker;
-    struct attention_pages pages;
+    struct attention_pages pages, ahead;
     uint32_t visible_max = 0;
 
     find_item(run, index / args->kv_head_count, &task);
@@ -481,8 +496,9 @@ static void attend(void *context, uint32_t index, uint32_t worker)
         if (count == 0) {
             break; /* an item may reach further than its rows see */
         }
-        find_pages(run, &task, begin, visible_max, &pages);
-        attend_chunk(run, &task, &pages, visible_max, count);
+        find_pages(run, task.item, task.kv_head, begin, visible_max, &pages);
+        find_ahead(run, &task, index, begin, &pages, &ahead);
+        attend_chunk(run, &task, &pages, &ahead, visible_max, count);
         task.chunk.first = false;
     }
     finish_rows(run, &task);
@@ -529,7 +545,7 @@ void cpu_attention_run(const struct cpu_step *step, const struct attention_args 
         .stride = stride_of(args->head_size),
         .group = args->head_count / args->kv_head_count,
     };
-    uint32_t task_count = 0;
+    uint32_t run_count = 0; /* of query rows: a task each and KV head */
     bool folds = false;
 
     run.tile_rows = ATTENTION_COLUMN_MAX / run.group;
@@ -541,14 +557,15 @@ void cpu_attention_run(const struct cpu_step *step, const struct attention_args 
         CHECK(item->end > item->begin);
         CHECK(item->end - item->begin <= ATTENTION_BLOCK_TOKENS);
         CHECK(item->partial_first + item->row_count <= plan->partial_count);
-        attention->item_tasks[i] = task_count;
-        task_count += (item->row_count + run.tile_rows - 1) / run.tile_rows;
+        attention->item_tasks[i] = run_count;
+        run_count += (item->row_count + run.tile_rows - 1) / run.tile_rows;
     }
-    attention->item_tasks[plan->item_count] = task_count;
+    attention->item_tasks[plan->item_count] = run_count;
+    run.task_count = run_count * args->kv_head_count;
     for (uint32_t i = 0; i < plan->row_count; i++) {
         folds = folds || plan->rows[i].partial_count > 1;
     }
-    pool_run(step->backend->pool, attend, &run, task_count * args->kv_head_count);
+    pool_run(step->backend->pool, attend, &run, run.task_count);
     if (folds) {
         pool_run(step->backend->pool, fold_row, &run, plan->row_count);
     }

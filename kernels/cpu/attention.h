@@ -59,10 +59,12 @@ struct attention_kernels {
     /* Folds the chunk into at most ATTENTION_TILE_MAX columns. */
     void (*tile)(const struct attention_chunk *chunk, const struct attention_column *columns,
                  uint32_t column_count);
-    /* The same straight from the pages, without load(), where a chunk serves no second tile. NULL:
-     * this instruction set always loads. Only for heads that are a multiple of 64. */
+    /* The same straight from the pages, without load(), where a chunk serves no second tile; asks
+     * for the pages `ahead` meanwhile. NULL: this instruction set always loads. Only for heads that
+     * are a multiple of 64. */
     void (*few)(const struct attention_chunk *chunk, const struct attention_pages *pages,
-                const struct attention_column *columns, uint32_t column_count);
+                const struct attention_pages *ahead, const struct attention_column *columns,
+                uint32_t column_count);
     /* acc = acc * a + more * b */
     void (*fold)(float *acc, const float *more, float a, float b, uint32_t count);
     /* out = acc / sum */

@@ -57,6 +57,7 @@ static void cpu_destroy(struct backend *backend)
         backend->weights = weight->next;
         cpu_weight_destroy(weight);
     }
+    panel_store_finish(&backend->panels);
     while (backend->buffers != NULL) {
         struct backend_buffer *buffer = backend->buffers;
 
@@ -147,7 +148,7 @@ static enum status cpu_weight_load(struct backend *backend, const struct weight_
 {
     struct backend_weight *weight;
 
-    TRY(cpu_weight_create(source, backend->pool, error, &weight));
+    TRY(cpu_weight_create(source, &backend->panels, backend->pool, error, &weight));
     weight->backend = backend;
     weight->next = backend->weights;
     backend->weights = weight;
@@ -193,13 +194,6 @@ static enum status cpu_buffer_read(const struct backend_buffer *buffer, uint64_t
     return STATUS_OK;
 }
 
-/* Halves of K, or of V, of one page in all layers. */
-static uint64_t page_half_count(const struct kv_shape *shape)
-{
-    return (uint64_t)shape->layer_count * shape->kv_head_count * shape->head_size *
-           KV_PAGE_TOKEN_COUNT;
-}
-
 static const char *cpu_fault_text(const struct backend *backend)
 {
     (void)backend;
@@ -215,18 +209,18 @@ static uint64_t cpu_memory_left(const struct backend *backend)
 static uint64_t cpu_kv_page_bytes(const struct backend *backend, const struct kv_shape *shape)
 {
     (void)backend;
-    return 2 * sizeof(uint16_t) * page_half_count(shape);
+    return 2 * sizeof(uint16_t) * cpu_kv_page_halves(shape);
 }
 
 static enum status cpu_kv_create(struct backend *backend, const struct kv_shape *shape,
                                  struct error *error, struct backend_kv **out)
 {
-    const uint64_t page_bytes = sizeof(uint16_t) * page_half_count(shape);
+    const uint64_t page_bytes = sizeof(uint16_t) * cpu_kv_page_halves(shape);
     struct backend_kv *kv = memory_alloc(1, sizeof(*kv));
 
     if (kv != NULL) {
-        kv->k = memory_alloc_aligned(ALIGNMENT, shape->page_count, page_bytes);
-        kv->v = memory_alloc_aligned(ALIGNMENT, shape->page_count, page_bytes);
+        kv->k = memory_alloc_huge(shape->page_count, page_bytes);
+        kv->v = memory_alloc_huge(shape->page_count, page_bytes);
     }
     if (kv == NULL || kv->k == NULL || kv->v == NULL) {
         if (kv != NULL) {

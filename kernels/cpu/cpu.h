@@ -11,6 +11,7 @@
 #define PERSONAD_KERNELS_CPU_CPU_H
 
 #include "kernels/backend.h"
+#include "kernels/cpu/panel_store.h"
 #include "kernels/cpu/pool.h"
 
 enum cpu_isa { CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_NEON, CPU_DOTPROD, CPU_I8MM };
@@ -27,31 +28,51 @@ struct backend_buffer {
     uint64_t float_count;
 };
 
-/* Pages of one layer and KV head lie together:
- * K: [page][head_size][16] half (head dimension outermost, a lane a key); V: [page][16][head_size]
+/* A page's layers lie together, and a layer's heads: what an operation reads of a page is one run,
+ * and pages in use fill huge pages of memory. Large pages are an odd number of CPU_KV_GAP_HALVES
+ * apart: at a power of two, one head's parts of all pages would share a few sets of a cache.
+ * K of a head: [head_size][16] half (head dimension outermost, a lane a key); V: [16][head_size]
  * half. */
 struct backend_kv {
     struct backend *backend;
     struct backend_kv *next; /* the backend's list */
     struct kv_shape shape;
-    uint16_t *k; /* owned: [layer][kv_head][page][head_size][16] */
-    uint16_t *v; /* owned: [layer][kv_head][page][16][head_size] */
+    uint16_t *k; /* owned: [page][layer][kv_head][head_size][16] */
+    uint16_t *v; /* owned: [page][layer][kv_head][16][head_size] */
 };
+
+enum {
+    CPU_KV_GAP_HALVES = 2048,       /* 4 KiB */
+    CPU_KV_PAGE_HALVES_GAP = 32768, /* smaller pages have no gap */
+};
+
+/* Halves from one page's K, or V, to the next page's. */
+static inline uint64_t cpu_kv_page_halves(const struct kv_shape *shape)
+{
+    const uint64_t halves = (uint64_t)shape->layer_count * shape->kv_head_count * shape->head_size *
+                            KV_PAGE_TOKEN_COUNT;
+    const bool is_even = halves % CPU_KV_GAP_HALVES == 0 && halves / CPU_KV_GAP_HALVES % 2 == 0;
+
+    return is_even && halves >= CPU_KV_PAGE_HALVES_GAP ? halves + CPU_KV_GAP_HALVES : halves;
+}
+
+static inline uint64_t cpu_kv_place(const struct kv_shape *shape, uint32_t layer, uint32_t head,
+                                    uint32_t page)
+{
+    return page * cpu_kv_page_halves(shape) +
+           ((uint64_t)layer * shape->kv_head_count + head) * shape->head_size * KV_PAGE_TOKEN_COUNT;
+}
 
 static inline uint16_t *cpu_kv_k(const struct backend_kv *kv, uint32_t layer, uint32_t head,
                                  uint32_t page)
 {
-    const struct kv_shape *shape = &kv->shape;
-    return kv->k + (((uint64_t)layer * shape->kv_head_count + head) * shape->page_count + page) *
-                       shape->head_size * KV_PAGE_TOKEN_COUNT;
+    return kv->k + cpu_kv_place(&kv->shape, layer, head, page);
 }
 
 static inline uint16_t *cpu_kv_v(const struct backend_kv *kv, uint32_t layer, uint32_t head,
                                  uint32_t page)
 {
-    const struct kv_shape *shape = &kv->shape;
-    return kv->v + (((uint64_t)layer * shape->kv_head_count + head) * shape->page_count + page) *
-                       shape->head_size * KV_PAGE_TOKEN_COUNT;
+    return kv->v + cpu_kv_place(&kv->shape, layer, head, page);
 }
 
 /* One branch's token history, for penalties. */
@@ -84,6 +105,7 @@ struct backend {
     uint8_t *worker_faults;        /* [thread_count][row_count_max]: each worker sets its own */
     struct cpu_attention *attention;
     struct cpu_sample *sample;
+    struct panel_store panels; /* of small weights */
     struct backend_weight *weights;
     struct backend_buffer *buffers;
     struct backend_kv *kvs;

@@ -342,8 +342,21 @@ static void lay_all(struct laying *laying, struct pool *pool)
     pool_run(pool, lay_task, laying, count);
 }
 
-enum status cpu_weight_create(const struct weight_source *source, struct pool *pool,
-                              struct error *error, struct backend_weight **out)
+static enum status take_panels(struct backend_weight *weight, struct panel_store *store)
+{
+    const uint64_t bytes = weight->panel_count * weight->panel_bytes;
+
+    if (store != NULL && bytes <= PANEL_STORE_BYTES_MAX) {
+        weight->panels = panel_store_take(store, bytes);
+        weight->is_stored = true;
+    } else {
+        weight->panels = memory_alloc_huge(weight->panel_count, weight->panel_bytes);
+    }
+    return weight->panels == NULL ? STATUS_MEMORY : STATUS_OK;
+}
+
+enum status cpu_weight_create(const struct weight_source *source, struct panel_store *store,
+                              struct pool *pool, struct error *error, struct backend_weight **out)
 {
     struct backend_weight *weight;
 
@@ -356,8 +369,7 @@ enum status cpu_weight_create(const struct weight_source *source, struct pool *p
     weight->rows = source->rows;
     weight->cols = source->cols;
     set_layout(weight);
-    weight->panels = memory_alloc_aligned(64, weight->panel_count, weight->panel_bytes);
-    if (weight->panels == NULL) {
+    if (take_panels(weight, store) != STATUS_OK) {
         cpu_weight_destroy(weight);
         return error_set(error, STATUS_MEMORY, "out of memory for tensor %s", source->name);
     }
@@ -371,7 +383,9 @@ void cpu_weight_destroy(struct backend_weight *weight)
     if (weight == NULL) {
         return;
     }
-    memory_free(weight->panels);
+    if (!weight->is_stored) {
+        memory_free(weight->panels);
+    }
     memory_free(weight);
 }
 

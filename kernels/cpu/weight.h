@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/panel_store.h"
 #include "kernels/cpu/pool.h"
 
 enum {
@@ -50,7 +51,8 @@ struct backend_weight {
     struct cpu_format format;
     uint64_t panel_bytes;  /* a multiple of 64 */
     uint64_t scale_offset; /* in a panel */
-    uint8_t *panels;       /* owned, 64-byte aligned */
+    uint8_t *panels;       /* 64-byte aligned; owned, unless is_stored */
+    bool is_stored;        /* in a panel_store, which owns them */
 };
 
 static inline const uint8_t *cpu_weight_panel(const struct backend_weight *weight, uint32_t panel)
@@ -59,9 +61,11 @@ static inline const uint8_t *cpu_weight_panel(const struct backend_weight *weigh
 }
 
 /* Repacks, a panel by one thread of the pool; NULL: by this thread alone. The bytes are the same.
+ * Small weights go into `store`, which outlives them; NULL: into memory of their own.
  * UNSUPPORTED for a type outside enum dtype or columns that its blocks do not divide;
  * BAD_INPUT when the size does not fit the shape; MEMORY. */
-MUST_USE enum status cpu_weight_create(const struct weight_source *source, struct pool *pool,
+MUST_USE enum status cpu_weight_create(const struct weight_source *source,
+                                       struct panel_store *store, struct pool *pool,
                                        struct error *error, struct backend_weight **out);
 void cpu_weight_destroy(struct backend_weight *weight);
 

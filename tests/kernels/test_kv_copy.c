@@ -57,8 +57,9 @@ static void expect_copy(struct setup *setup, const struct plan_kv_copy *copy)
         const uint32_t slot = i % copy->slot_count;
         const uint32_t d = i / copy->slot_count % HEAD_SIZE;
         const uint32_t head = i / copy->slot_count / HEAD_SIZE;
-        const uint32_t to = (head * PAGES + copy->to) * HEAD_SIZE * KV_PAGE_TOKEN_COUNT;
-        const uint32_t from = (head * PAGES + copy->from) * HEAD_SIZE * KV_PAGE_TOKEN_COUNT;
+        const uint32_t to = (copy->to * LAYERS * HEADS + head) * HEAD_SIZE * KV_PAGE_TOKEN_COUNT;
+        const uint32_t from =
+            (copy->from * LAYERS * HEADS + head) * HEAD_SIZE * KV_PAGE_TOKEN_COUNT;
         const uint32_t k = d * KV_PAGE_TOKEN_COUNT + slot, v = slot * HEAD_SIZE + d;
         setup->want_k[to + k] = setup->want_k[from + k];
         setup->want_v[to + v] = setup->want_v[from + v];

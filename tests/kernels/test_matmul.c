@@ -50,7 +50,7 @@ static void product_init(struct product *product, uint64_t seed, uint32_t dtype,
     const uint64_t row_bytes = source.size_bytes / rows;
 
     product->precise = precise;
-    assert_int_equal(cpu_weight_create(&source, NULL, NULL, &product->weight), STATUS_OK);
+    assert_int_equal(cpu_weight_create(&source, NULL, NULL, NULL, &product->weight), STATUS_OK);
     product->dense = memory_alloc((size_t)rows * cols, sizeof(float));
     product->x = memory_alloc((size_t)ROW_COUNT_MAX * cols, sizeof(float));
     product->out = memory_alloc((size_t)ROW_COUNT_MAX * OUTPUT_COUNT_MAX, sizeof(float));

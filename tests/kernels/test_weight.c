@@ -116,7 +116,7 @@ static void check_repacked(const struct entry *entry, uint32_t rows, uint32_t ro
     struct backend_weight *weight;
 
     memcpy(bytes + (size_t)row * entry->bytes, entry->raw, entry->bytes);
-    assert_int_equal(cpu_weight_create(&source, NULL, NULL, &weight), STATUS_OK);
+    assert_int_equal(cpu_weight_create(&source, NULL, NULL, NULL, &weight), STATUS_OK);
     cpu_weight_row(weight, row, out);
     if (memcmp(out, entry->values, (size_t)entry->cols * sizeof(float)) != 0) {
         fail_msg("%s, row %u of %u", dtype_name(entry->dtype), row, rows);
@@ -144,7 +144,7 @@ static struct backend_weight *packed_by(const struct weight_source *source, stru
 {
     struct backend_weight *weight = NULL;
 
-    assert_int_equal(cpu_weight_create(source, pool, NULL, &weight), STATUS_OK);
+    assert_int_equal(cpu_weight_create(source, NULL, pool, NULL, &weight), STATUS_OK);
     return weight;
 }
 
@@ -187,6 +187,45 @@ static void test_panels_have_the_same_bytes_however_many_threads_lay_them(void *
     pool_destroy(pool);
 }
 
+static bool overlap(const struct backend_weight *a, const struct backend_weight *b)
+{
+    return a->panels < b->panels + b->panel_count * b->panel_bytes &&
+           b->panels < a->panels + a->panel_count * a->panel_bytes;
+}
+
+/* Enough for a second block, and one weight that is too large for any. */
+static void test_weights_in_a_store_have_their_own_bytes_side_by_side(void **state)
+{
+    enum { COUNT = 28 };
+    const int64_t live = memory_live_count();
+    struct backend_weight *stored[COUNT];
+    struct panel_store store = {NULL};
+    uint64_t seed = 5;
+
+    (void)state;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        const uint32_t rows = i == 5 ? 1700 : 1000 + 16 * i;
+        struct weight_source source = random_weight(&seed, DTYPE_Q8_0, rows, 1280);
+        struct backend_weight *alone = packed_by(&source, NULL);
+
+        assert_int_equal(cpu_weight_create(&source, &store, NULL, NULL, &stored[i]), STATUS_OK);
+        assert_int_equal((uintptr_t)stored[i]->panels % 64, 0);
+        assert_int_equal(stored[i]->is_stored, i != 5);
+        assert_true(same_panels(alone, stored[i]));
+        cpu_weight_destroy(alone);
+        memory_free((void *)(uintptr_t)source.data);
+        for (uint32_t j = 0; j < i; j++) {
+            assert_false(overlap(stored[i], stored[j]));
+        }
+        assert_true(overlap(stored[i], stored[i]));
+    }
+    for (uint32_t i = 0; i < COUNT; i++) {
+        cpu_weight_destroy(stored[i]);
+    }
+    panel_store_finish(&store);
+    assert_int_equal(memory_live_count(), live);
+}
+
 static void test_packed_weights_are_about_the_size_of_the_file(void **state)
 {
     static const uint32_t dtypes[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0,
@@ -198,7 +237,7 @@ static void test_packed_weights_are_about_the_size_of_the_file(void **state)
         struct weight_source source = random_weight(&state_bits, dtypes[i], 64, 2048);
         struct backend_weight *weight;
 
-        assert_int_equal(cpu_weight_create(&source, NULL, NULL, &weight), STATUS_OK);
+        assert_int_equal(cpu_weight_create(&source, NULL, NULL, NULL, &weight), STATUS_OK);
         assert_true((double)(weight->panel_bytes * weight->panel_count) <
                     1.03 * (double)source.size_bytes);
         cpu_weight_destroy(weight);
@@ -220,7 +259,7 @@ static void test_what_cannot_be_held_is_refused_by_name(void **state)
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         struct backend_weight *weight = NULL;
         struct error error = {0};
-        const enum status status = cpu_weight_create(&wrong[i], NULL, &error, &weight);
+        const enum status status = cpu_weight_create(&wrong[i], NULL, NULL, &error, &weight);
 
         assert_int_equal(status, i == 3 ? STATUS_BAD_INPUT : STATUS_UNSUPPORTED);
         assert_int_equal(error.status, status);
@@ -238,13 +277,15 @@ static void test_a_failing_allocation_leaves_nothing_behind(void **state)
     (void)state;
     for (int64_t survivors = 0;; survivors++) {
         struct backend_weight *weight = NULL;
+        struct panel_store store = {NULL};
         enum status status;
 
         memory_fault_set(survivors);
-        status = cpu_weight_create(&source, NULL, NULL, &weight);
+        status = cpu_weight_create(&source, &store, NULL, NULL, &weight);
         memory_fault_set(-1);
         if (status == STATUS_OK) {
             cpu_weight_destroy(weight);
+            panel_store_finish(&store);
             assert_int_equal(memory_live_count(), live);
             return;
         }
@@ -272,6 +313,7 @@ int main(void)
         cmocka_unit_test(test_one_flipped_bit_of_a_row_is_caught),
         cmocka_unit_test(test_repacked_rows_read_back_bit_for_bit),
         cmocka_unit_test(test_panels_have_the_same_bytes_however_many_threads_lay_them),
+        cmocka_unit_test(test_weights_in_a_store_have_their_own_bytes_side_by_side),
         cmocka_unit_test(test_packed_weights_are_about_the_size_of_the_file),
         cmocka_unit_test(test_what_cannot_be_held_is_refused_by_name),
         cmocka_unit_test(test_a_failing_allocation_leaves_nothing_behind),

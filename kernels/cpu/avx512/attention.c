@@ -61,16 +61,20 @@ static CPU_EXPAND void product(int tile, int vectors, const float *const *a, con
 }
 
 /* The same over halves as the pages have them: for so few columns that converting a chunk once
- * would cost more than its use. n ends a run of positions or dimensions. */
+ * would cost more than its use. end ends a run of positions or dimensions. Asks for the same parts
+ * of `ahead`, a few lines a turn: in one go they would fill the buffers for misses, and computing
+ * would wait for what it does not need yet. */
 static CPU_EXPAND void product_halves(int tile, int vectors, const float *const *a,
-                                      const uint16_t *const *b, size_t b_stride, uint32_t first,
-                                      uint32_t end, __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
+                                      const uint16_t *const *b, const uint16_t *const *ahead,
+                                      size_t b_stride, uint32_t first, uint32_t end,
+                                      __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
 {
     for (uint32_t i = first; i < end; i++) {
         __m512 row[VECTOR_MAX];
         for (int v = 0; v < vectors; v++) {
             row[v] = _mm512_cvtph_ps(
                 _mm256_load_si256((const __m256i *)(b[v] + (i - first) * b_stride)));
+            _mm_prefetch((const char *)(ahead[v] + (i - first) * b_stride), _MM_HINT_T1);
         }
         for (int t = 0; t < tile; t++) {
             const __m512 factor = _mm512_set1_ps(a[t][i]);
@@ -234,6 +238,7 @@ static CPU_EXPAND void tile_of(int tile, const struct attention_chunk *chunk,
 
 static CPU_EXPAND void few_of(int tile, const struct attention_chunk *chunk,
                               const struct attention_pages *pages,
+                              const struct attention_pages *ahead,
                               const struct attention_column *columns)
 {
     const uint32_t visible = most_visible(tile, columns);
@@ -247,7 +252,8 @@ static CPU_EXPAND void few_of(int tile, const struct attention_chunk *chunk,
             sums[t][v] = _mm512_setzero_ps();
         }
     }
-    product_halves(tile, VECTOR_MAX, a, pages->k, KV_PAGE_TOKEN_COUNT, 0, chunk->head_size, sums);
+    product_halves(tile, VECTOR_MAX, a, pages->k, ahead->k, KV_PAGE_TOKEN_COUNT, 0,
+                   chunk->head_size, sums);
     store_scores(tile, chunk, sums);
     weigh(tile, chunk, columns, a, &factors);
     for (uint32_t d = 0; d < chunk->stride; d += 64) {
@@ -259,9 +265,12 @@ static CPU_EXPAND void few_of(int tile, const struct attention_chunk *chunk,
         for (uint32_t first = 0; first < visible; first += KV_PAGE_TOKEN_COUNT) {
             const uint16_t *v_page = pages->v[first / KV_PAGE_TOKEN_COUNT] + d;
             const uint16_t *const b[VECTOR_MAX] = {v_page, v_page + 16, v_page + 32, v_page + 48};
+            const uint16_t *v_ahead = ahead->v[first / KV_PAGE_TOKEN_COUNT] + d;
+            const uint16_t *const c[VECTOR_MAX] = {v_ahead, v_ahead + 16, v_ahead + 32,
+                                                   v_ahead + 48};
             const uint32_t end = first + KV_PAGE_TOKEN_COUNT;
 
-            product_halves(tile, VECTOR_MAX, a, b, chunk->head_size, first,
+            product_halves(tile, VECTOR_MAX, a, b, c, chunk->head_size, first,
                            end < visible ? end : visible, sums);
         }
         accept(tile, VECTOR_MAX, chunk, columns, &factors, d, sums);
@@ -269,9 +278,10 @@ static CPU_EXPAND void few_of(int tile, const struct attention_chunk *chunk,
 }
 
 static void few(const struct attention_chunk *chunk, const struct attention_pages *pages,
-                const struct attention_column *columns, uint32_t column_count)
+                const struct attention_pages *ahead, const struct attention_column *columns,
+                uint32_t column_count)
 {
-    ATTENTION_EXPAND(few_of, column_count, chunk, pages, columns)
+    ATTENTION_EXPAND(few_of, column_count, chunk, pages, ahead, columns)
 }
 
 static void tile(const struct attention_chunk *chunk, const struct attention_column *columns,
