@@ -8,7 +8,8 @@
 #include "schedule/kv_heap.h"
 
 enum {
-    SIBLING_LOOK_COUNT_MAX = 64, /* a partial match is worth at most 15 rows: not a long search */
+    /* A partial match is worth at most 15 rows: no longer a search than a few microseconds. */
+    SIBLING_LOOK_COUNT_MAX = 1024,
 };
 
 /* Doubly linked lists of node indices; a node is in up to three. */

@@ -147,6 +147,24 @@ def test_each_node_costs_one_row(daemon):
         assert after.context_computed_count - before.context_computed_count <= grown
 
 
+def test_forks_of_many_siblings_find_their_partial_page(client):
+    """200 short siblings end inside one page; going on from each costs the one row whose logits are
+    wanted, however many siblings have come since."""
+    session = client.open(seed=3)
+    node = client.append(session, b"once there was a")
+    siblings = client.generate(session, position=position(node.id), n=200, max_tokens=3,
+                               ignore_end=True, temperature=1.5).replies()
+    context = siblings[0].context_tokens
+    assert context % 16 + 3 < 16, "a sibling would end beyond the page"
+    before = client.call("stats").stats
+    for sibling in siblings:
+        client.generate(session, position=position(sibling.id, 3), continuing=True, max_tokens=1,
+                        ignore_end=True)
+    after = client.call("stats").stats
+    assert after.context_token_count - before.context_token_count == 200 * (context + 3)
+    assert after.context_computed_count - before.context_computed_count == 200
+
+
 # ---- rules
 
 def test_what_is_unlikely_does_not_grow(client):

@@ -4,12 +4,14 @@
  * with a naive list of nodes that is searched from end to end; after each the counts agree, now and
  * then everything is walked. Twins: a pin that is secretly dropped, a page that is secretly taken
  * and a node of a scope that should be forgotten must be noticed by the same comparison.
+ * A place with many partial siblings finds the oldest of them, in a time that is counted.
  */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -465,6 +467,81 @@ static void test_a_page_returns_only_after_the_last_step_that_names_it(void **st
     kv_pages_destroy(pages);
 }
 
+/* Partial siblings that share their first id alone: number `index` of them. */
+static struct kv_key sibling_key(uint32_t index, uint32_t *ids)
+{
+    ids[0] = 1;
+    ids[1] = 100 + index;
+    ids[2] = 2;
+    return (struct kv_key){KV_NODE_NONE, 7, ids, 3};
+}
+
+static struct kv_tree *plant_siblings(struct kv_pages *pages, uint32_t count)
+{
+    struct kv_tree *tree = NULL;
+    uint32_t ids[PAGE];
+    uint32_t page;
+
+    assert_int_equal(kv_tree_create(pages, count, &tree), STATUS_OK);
+    assert_int_equal(kv_pages_take(pages, &page), STATUS_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct kv_key key = sibling_key(i, ids);
+        assert_int_not_equal(kv_tree_insert(tree, &key, page, KV_OWNER_NONE), KV_NODE_NONE);
+    }
+    kv_pages_release(pages, page);
+    return tree;
+}
+
+/* Ids that the best partial node shares with what follows sibling `index`. */
+static uint32_t shared_with(const struct kv_tree *tree, uint32_t index)
+{
+    uint32_t ids[PAGE];
+    uint32_t shared = 0;
+    uint32_t computing = 0;
+    struct kv_key key = sibling_key(index, ids);
+
+    ids[3] = 3;
+    key.count = 4;
+    (void)kv_tree_find_prefix(tree, &key, &shared, &computing);
+    assert_int_equal(computing, KV_NODE_NONE);
+    return shared;
+}
+
+static void test_the_oldest_of_a_thousand_siblings_is_found_in_little_time(void **state)
+{
+    struct kv_pages *pages = NULL;
+    struct timespec begin, end;
+
+    (void)state;
+    assert_int_equal(kv_pages_create(2, &pages), STATUS_OK);
+    struct kv_tree *tree = plant_siblings(pages, 1024);
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
+    for (uint32_t i = 0; i < 1024; i++) {
+        assert_int_equal(shared_with(tree, i), 3);
+    }
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
+    const double us =
+        (double)(end.tv_sec - begin.tv_sec) * 1e6 + (double)(end.tv_nsec - begin.tv_nsec) * 1e-3;
+    print_message("a look among 1,024 siblings: %.2f us\n", us / 1024);
+    /* A hundred times what it takes: sanitizers and busy machines stay below. */
+    assert_true(us / 1024 < 500);
+    kv_tree_destroy(tree);
+    kv_pages_destroy(pages);
+}
+
+static void test_more_siblings_than_are_looked_at_cost_sharing_alone(void **state)
+{
+    struct kv_pages *pages = NULL;
+
+    (void)state;
+    assert_int_equal(kv_pages_create(2, &pages), STATUS_OK);
+    struct kv_tree *tree = plant_siblings(pages, 1025);
+    assert_int_equal(shared_with(tree, 0), 1); /* the oldest is one too far */
+    assert_int_equal(shared_with(tree, 1), 3);
+    kv_tree_destroy(tree);
+    kv_pages_destroy(pages);
+}
+
 static void test_creation_survives_the_failure_of_every_allocation(void **state)
 {
     (void)state;
@@ -494,6 +571,8 @@ int main(void)
         cmocka_unit_test(test_100000_random_operations_agree_with_a_naive_list),
         cmocka_unit_test(test_planted_faults_are_noticed),
         cmocka_unit_test(test_a_page_returns_only_after_the_last_step_that_names_it),
+        cmocka_unit_test(test_the_oldest_of_a_thousand_siblings_is_found_in_little_time),
+        cmocka_unit_test(test_more_siblings_than_are_looked_at_cost_sharing_alone),
         cmocka_unit_test(test_creation_survives_the_failure_of_every_allocation),
     };
 
