@@ -42,6 +42,7 @@ struct kv_tree {
     struct kv_pages *pages;    /* borrowed */
     uint32_t root_first_child; /* of nodes without a parent */
     uint32_t free_first;       /* chained by links[EXACT].next */
+    uint32_t used_count;       /* nodes that were ever used: those behind cost no memory yet */
     uint32_t node_count_max;
     uint32_t node_count;
     uint32_t bucket_mask;
@@ -73,9 +74,7 @@ enum status kv_tree_create(struct kv_pages *pages, uint32_t node_count_max, stru
     }
     memset(tree->buckets[CHAIN_EXACT], 0xff, bucket_count * sizeof(uint32_t));
     memset(tree->buckets[CHAIN_FAMILY], 0xff, bucket_count * sizeof(uint32_t));
-    for (uint32_t i = 0; i < node_count_max; i++) {
-        tree->nodes[i].links[CHAIN_EXACT].next = i + 1 < node_count_max ? i + 1 : KV_NODE_NONE;
-    }
+    tree->free_first = KV_NODE_NONE;
     tree->root_first_child = KV_NODE_NONE;
     tree->pages = pages;
     tree->node_count_max = node_count_max;
@@ -192,6 +191,21 @@ static void heap_update(struct kv_tree *tree, uint32_t node)
 }
 
 /* ---- nodes ---- */
+
+static uint32_t node_take(struct kv_tree *tree)
+{
+    uint32_t node = tree->free_first;
+
+    if (node != KV_NODE_NONE) {
+        tree->free_first = tree->nodes[node].links[CHAIN_EXACT].next;
+    } else if (tree->used_count < tree->node_count_max) {
+        node = tree->used_count++;
+    } else {
+        return KV_NODE_NONE;
+    }
+    tree->node_count++;
+    return node;
+}
 
 static void node_free(struct kv_tree *tree, uint32_t node)
 {
@@ -333,13 +347,11 @@ uint32_t kv_tree_insert(struct kv_tree *tree, const struct kv_key *key, uint32_t
         CHECK(parent->count == KV_PAGE_TOKEN_COUNT);
         CHECK(owner != KV_OWNER_NONE || parent->state == KV_NODE_READY);
     }
-    if (tree->free_first == KV_NODE_NONE) {
+    const uint32_t node = node_take(tree);
+    if (node == KV_NODE_NONE) {
         return KV_NODE_NONE;
     }
-    const uint32_t node = tree->free_first;
     struct kv_node *entry = &tree->nodes[node];
-    tree->free_first = entry->links[CHAIN_EXACT].next;
-    tree->node_count++;
     memset(entry->ids, 0, sizeof(entry->ids));
     memcpy(entry->ids, key->ids, key->count * sizeof(uint32_t));
     entry->scope = key->scope;
@@ -427,7 +439,7 @@ bool kv_tree_evict(struct kv_tree *tree)
 
 void kv_tree_release_scope(struct kv_tree *tree, uint64_t scope)
 {
-    for (uint32_t i = 0; i < tree->node_count_max; i++) {
+    for (uint32_t i = 0; i < tree->used_count; i++) {
         const struct kv_node *node = &tree->nodes[i];
         if (node->scope == scope &&
             (node->state == KV_NODE_READY || node->state == KV_NODE_COMPUTING)) {
@@ -438,7 +450,7 @@ void kv_tree_release_scope(struct kv_tree *tree, uint64_t scope)
 
 void kv_tree_release_all(struct kv_tree *tree)
 {
-    for (uint32_t i = 0; i < tree->node_count_max; i++) {
+    for (uint32_t i = 0; i < tree->used_count; i++) {
         const struct kv_node *node = &tree->nodes[i];
         if (node->state == KV_NODE_READY || node->state == KV_NODE_COMPUTING) {
             subtree_detach(tree, i);
@@ -492,7 +504,7 @@ void kv_tree_check(const struct kv_tree *tree)
     uint32_t alive = 0;
     uint32_t evictable = 0;
 
-    for (uint32_t i = 0; i < tree->node_count_max; i++) {
+    for (uint32_t i = 0; i < tree->used_count; i++) {
         const struct kv_node *node = &tree->nodes[i];
         if (node->state == KV_NODE_FREE) {
             CHECK(!kv_heap_has(&tree->heap, i));
