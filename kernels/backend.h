@@ -382,7 +382,8 @@ struct backend_ops {
     enum status (*program_create)(struct backend *backend, uint32_t row_count_max,
                                   struct error *error, struct backend_program **out);
 
-    /* Each records one operation. UNSUPPORTED for args that the backend cannot run. */
+    /* Each records one operation. UNSUPPORTED for args that the backend cannot run, and for a
+     * program that is finished. */
     struct {
 #define X(op)                                                                         \
     enum status (*op)(struct backend_program * program, const struct op##_args *args, \
@@ -391,8 +392,9 @@ struct backend_ops {
 #undef X
     } op;
 
-    /* After the last operation of every program and before its first step: makes ready what steps
-     * need, so that they allocate nothing. */
+    /* After the last operation of a program and before its first step: makes ready what steps need,
+     * so that they allocate nothing. What all programs share may not grow any more: one that is
+     * recorded later and needs more room is refused with UNSUPPORTED where there is such room. */
     enum status (*program_finish)(struct backend_program *program, struct error *error);
 
     /* Starts a step. The plan and all it borrows stay unchanged until step_wait returns. Never

@@ -150,6 +150,7 @@ struct backend_program {
     struct cpu_rows *rows; /* owned */
     struct cpu_angles angles[CPU_ANGLE_TABLE_COUNT_MAX];
     uint32_t angles_count;
+    bool is_finished;
 };
 
 /* What one step works on. */

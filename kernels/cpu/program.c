@@ -47,6 +47,10 @@ void cpu_program_destroy(struct backend_program *program)
 enum status cpu_program_push(struct backend_program *program, enum cpu_op_kind kind,
                              struct error *error, struct cpu_op **out)
 {
+    if (program->is_finished) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "a finished program takes no more operations; record another");
+    }
     if (program->op_count == program->op_count_max) {
         const uint32_t count_max =
             program->op_count_max == 0 ? OP_COUNT_FIRST : 2 * program->op_count_max;

@@ -171,6 +171,28 @@ static void test_a_row_that_writes_no_kv_leaves_the_pages_alone(void **state)
     layer_finish(&layer);
 }
 
+static void test_a_finished_program_takes_no_more_operations(void **state)
+{
+    const struct kv_shape kv_shape = {2, 1, 16, 4};
+    struct backend_program *program;
+    struct kv_copy_args copy = {0};
+    struct backend *backend;
+    struct error error = {0};
+
+    (void)state;
+    assert_int_equal(backend_cpu_ops.create(&settings, NULL, &backend), STATUS_OK);
+    assert_int_equal(backend_cpu_ops.kv_create(backend, &kv_shape, NULL, &copy.kv), STATUS_OK);
+    assert_int_equal(backend_cpu_ops.program_create(backend, 8, NULL, &program), STATUS_OK);
+    assert_int_equal(backend_cpu_ops.op.kv_copy(program, &copy, &error), STATUS_OK);
+    assert_int_equal(backend_cpu_ops.program_finish(program, &error), STATUS_OK);
+    assert_int_equal(backend_cpu_ops.op.kv_copy(program, &copy, &error), STATUS_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "finished program"));
+    /* Another of the same backend does. */
+    assert_int_equal(backend_cpu_ops.program_create(backend, 8, NULL, &program), STATUS_OK);
+    assert_int_equal(backend_cpu_ops.op.kv_copy(program, &copy, &error), STATUS_OK);
+    backend_cpu_ops.destroy(backend);
+}
+
 static enum status make_everything(struct backend **out)
 {
     const struct kv_shape kv_shape = {2, 1, 16, 4};
@@ -215,6 +237,7 @@ int main(void)
         cmocka_unit_test(test_a_second_step_waits_for_the_first),
         cmocka_unit_test(test_a_row_takes_the_token_that_its_branch_has_last),
         cmocka_unit_test(test_a_row_that_writes_no_kv_leaves_the_pages_alone),
+        cmocka_unit_test(test_a_finished_program_takes_no_more_operations),
         cmocka_unit_test(test_a_failing_allocation_leaves_nothing_behind),
     };
 
