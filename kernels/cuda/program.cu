@@ -49,6 +49,10 @@ void cuda_program_destroy(struct backend_program *program)
 enum status cuda_program_push(struct backend_program *program, enum cuda_op_kind kind,
                               struct error *error, struct cuda_op **out)
 {
+    if (program->graphs[0][0] != NULL) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "a finished program takes no more operations; record another");
+    }
     if (program->op_count == program->op_count_max) {
         const uint32_t count_max =
             program->op_count_max == 0 ? (uint32_t)OP_COUNT_FIRST : 2 * program->op_count_max;

@@ -426,6 +426,23 @@ static void cuts_of_the_prompt_change_no_bit(void **state)
     model.ops->destroy(model.backend);
 }
 
+static void a_finished_program_takes_no_more_operations(void **state)
+{
+    struct model model;
+    struct backend_program *other = nullptr;
+    struct error error = {};
+
+    (void)state;
+    configure(0);
+    open_model(&model, &backend_cuda_ops); /* which finishes its program */
+    const struct kv_copy_args copy = {model.kv};
+    assert_int_equal(model.ops->op.kv_copy(model.program, &copy, &error), STATUS_UNSUPPORTED);
+    assert_non_null(strstr(error.text, "finished program"));
+    assert_int_equal(model.ops->program_create(model.backend, ROW_MAX, &error, &other), STATUS_OK);
+    assert_int_equal(model.ops->op.kv_copy(other, &copy, &error), STATUS_OK);
+    model.ops->destroy(model.backend);
+}
+
 /* Everything of a backend, failing at the first allocation that does. */
 static enum status make_all(struct backend **out)
 {
@@ -500,6 +517,7 @@ int main(void)
         cmocka_unit_test(two_steps_are_in_flight),
         cmocka_unit_test(a_step_does_not_remember_the_one_before),
         cmocka_unit_test(cuts_of_the_prompt_change_no_bit),
+        cmocka_unit_test(a_finished_program_takes_no_more_operations),
         cmocka_unit_test(running_out_of_memory_leaves_nothing_behind),
         cmocka_unit_test(a_list_beyond_its_room_is_refused_before_anything_runs),
     };
