@@ -273,11 +273,10 @@ void author_note_execute(struct store *store, const struct request *request, str
 
 /* ---- its life ---- */
 
-enum status author_note_load(const struct store *store, struct session *session,
+enum status author_note_load(const struct table *nodes, struct session *session,
                              const struct journal_author_note *row)
 {
-    struct node *node =
-        row->node_id == 0 ? &session->root : table_find(&store->nodes, row->node_id);
+    struct node *node = row->node_id == 0 ? &session->root : table_find(nodes, row->node_id);
     struct author_note note = {
         .node = node,
         .offset = row->node_offset,

@@ -28,7 +28,7 @@ const struct author_note *author_note_in_force(const struct session *session,
                                                const struct tree_step *steps, uint32_t count);
 
 /* One from the journal; what names a node that is not there any more is left out. */
-MUST_USE enum status author_note_load(const struct store *store, struct session *session,
+MUST_USE enum status author_note_load(const struct table *nodes, struct session *session,
                                       const struct journal_author_note *row);
 
 /* Bytes that all of them take of what the user stores. */

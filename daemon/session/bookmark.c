@@ -164,11 +164,10 @@ void bookmark_execute(struct store *store, const struct request *request, struct
 }
 
 /* One that names what is not there any more is left out. */
-enum status bookmark_load(const struct store *store, struct session *session,
+enum status bookmark_load(const struct table *nodes, struct session *session,
                           const struct journal_note *note)
 {
-    struct node *node =
-        note->node_id == 0 ? &session->root : table_find(&store->nodes, note->node_id);
+    struct node *node = note->node_id == 0 ? &session->root : table_find(nodes, note->node_id);
     const uint32_t at = lower_bound(session, note->name);
 
     if ((note->flags & JOURNAL_NOTE_DELETED) != 0 || node == NULL || node->session != session ||

@@ -20,7 +20,7 @@ void bookmark_execute(struct store *store, const struct request *request, struct
 void bookmark_answer_list(struct store *store, const struct request *request, struct reply_to to);
 
 /* MEMORY. */
-MUST_USE enum status bookmark_load(const struct store *store, struct session *session,
+MUST_USE enum status bookmark_load(const struct table *nodes, struct session *session,
                                    const struct journal_note *note);
 
 /* Takes away those whose node is purged. */

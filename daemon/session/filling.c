@@ -71,7 +71,7 @@ static enum status next_segment(const struct filling *filling, const struct prom
         if (left < size) {
             return STATUS_BAD_INPUT;
         }
-        out->node = table_find(&filling->store->nodes, bytes_load_u64(data + 8));
+        out->node = table_find(filling->nodes, bytes_load_u64(data + 8));
         out->from = bytes_load_u32(data + 16);
         if (out->node == NULL || out->node->session != filling->session) {
             return STATUS_BAD_INPUT;
@@ -170,30 +170,22 @@ static enum status make_context(const struct filling *filling, const struct jour
     return STATUS_OK;
 }
 
-enum status filling_make_contexts(struct filling *filling)
+enum status filling_make_context(struct filling *filling, uint32_t at)
 {
-    const uint32_t count = filling->rows->context_count;
+    const struct journal_context *row = &filling->rows->contexts[at];
+    const bool has_base = row->base_id != 0;
+    const uint32_t base = has_base ? rows_tree_find_context(filling->rows, row->base_id) : 0;
+    enum status status = STATUS_BAD_INPUT;
 
-    filling->contexts = memory_alloc(count, sizeof(*filling->contexts));
-    if (filling->contexts == NULL) {
-        return filling_out_of_memory(filling);
+    filling->work += row->segments.size / 4 / FILLING_TOKENS_PER_WORK;
+    if (!has_base || base < at) { /* as ROWS_NONE never is */
+        status = make_context(filling, row, has_base ? filling->contexts[base] : NULL,
+                              &filling->contexts[at]);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        const struct journal_context *row = &filling->rows->contexts[i];
-        const bool has_base = row->base_id != 0;
-        const uint32_t base = has_base ? rows_tree_find_context(filling->rows, row->base_id) : 0;
-        enum status status = STATUS_BAD_INPUT;
-
-        if (!has_base || base < i) { /* as ROWS_NONE never is */
-            status = make_context(filling, row, has_base ? filling->contexts[base] : NULL,
-                                  &filling->contexts[i]);
-        }
-        if (status == STATUS_OK) {
-            status = check_token_count(filling->contexts[i]);
-        }
-        if (status != STATUS_OK) {
-            return filling_failed(filling, status, "the context of node", row->id);
-        }
+    if (status == STATUS_OK) {
+        status = check_token_count(filling->contexts[at]);
+        filling->work += context_segment_count(filling->contexts[at]) / FILLING_TOKENS_PER_WORK;
     }
-    return STATUS_OK;
+    return status == STATUS_OK ? STATUS_OK
+                               : filling_failed(filling, status, "the context of node", row->id);
 }

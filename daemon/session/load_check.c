@@ -106,16 +106,26 @@ static bool sampled_fits(const struct checking *checking, const struct node *nod
     return kept_bytes <= event->content_bytes;
 }
 
-static bool node_fits(const struct checking *checking, const struct node *node)
+static struct checking checking_of(const struct store *store)
 {
+    return (struct checking){
+        .tokenizer = store->settings.tokenizer,
+        .vocabulary_count = tokenizer_vocabulary(store->settings.tokenizer)->token_count,
+    };
+}
+
+bool load_check_node(const struct store *store, const struct node *node)
+{
+    const struct checking checking = checking_of(store);
+
     if (node->is_purged) {
         return true;
     }
     if (node->sampled != NULL) {
-        return sampled_fits(checking, node);
+        return sampled_fits(&checking, node);
     }
-    return fits(checking, node->ids, node->id_count) &&
-           shows(checking, node->ids, node->id_count, bytes_of(node->text, node->text_bytes));
+    return fits(&checking, node->ids, node->id_count) &&
+           shows(&checking, node->ids, node->id_count, bytes_of(node->text, node->text_bytes));
 }
 
 static bool prompt_fits(const struct checking *checking, const struct prompt *prompt)
@@ -131,30 +141,21 @@ static bool prompt_fits(const struct checking *checking, const struct prompt *pr
     return true;
 }
 
-struct node *load_check(const struct store *store, struct session *session)
+bool load_check_prompts(const struct store *store, const struct session *session)
 {
-    const struct checking checking = {
-        .tokenizer = store->settings.tokenizer,
-        .vocabulary_count = tokenizer_vocabulary(store->settings.tokenizer)->token_count,
-    };
-    struct node *node = &session->root;
+    const struct checking checking = checking_of(store);
 
     for (uint32_t i = 0; i < session->cast.count; i++) {
         const struct prompt *prompt = session->cast.members[i].prompt;
 
         if (prompt != NULL && !prompt_fits(&checking, prompt)) {
-            return node;
+            return false;
         }
     }
     for (uint32_t i = 0; i < session->cast.joint_count; i++) {
         if (!prompt_fits(&checking, session->cast.joints[i].prompt)) {
-            return node;
+            return false;
         }
     }
-    while ((node = tree_next_of_all(&session->root, node)) != NULL) {
-        if (!node_fits(&checking, node)) {
-            return node;
-        }
-    }
-    return NULL;
+    return true;
 }

@@ -8,7 +8,10 @@
 
 #include "session/state.h"
 
-/* NULL: all is well. Else the node that cannot be, or the root for the cast's prompts. */
-struct node *load_check(const struct store *store, struct session *session);
+/* The prompts of its cast. */
+bool load_check_prompts(const struct store *store, const struct session *session);
+
+/* A node, once its context is there. */
+bool load_check_node(const struct store *store, const struct node *node);
 
 #endif

@@ -39,7 +39,7 @@ static enum status find_place(const struct filling *filling, const struct rows_n
                               struct place *out)
 {
     out->node = row->node.parent_id == 0 ? &filling->session->root
-                                         : table_find(&filling->store->nodes, row->node.parent_id);
+                                         : table_find(filling->nodes, row->node.parent_id);
     out->offset = row->node.parent_offset;
     if (out->node == NULL || out->node->session != filling->session) {
         return filling_damaged(filling, "the parent of node", row->node.id);
@@ -50,18 +50,19 @@ static enum status find_place(const struct filling *filling, const struct rows_n
 static enum status link_node(struct filling *filling, struct node *node)
 {
     if (tree_reserve(node->parent, 1) != STATUS_OK ||
-        table_insert(&filling->store->nodes, node->id, node) != STATUS_OK) {
+        table_insert(filling->nodes, node->id, node) != STATUS_OK) {
         return filling_out_of_memory(filling);
     }
     if (tree_link_stored(node) != STATUS_OK) {
-        (void)table_remove(&filling->store->nodes, node->id);
+        (void)table_remove(filling->nodes, node->id);
         return filling_damaged(filling, "the ordinal of node", node->id);
     }
     return STATUS_OK;
 }
 
-static enum status add_node(struct filling *filling, const struct rows_node *row)
+static enum status add_node(struct filling *filling, uint32_t at)
 {
+    const struct rows_node *row = &filling->rows->nodes[at];
     struct place place = {0};
     struct node *node = NULL;
     enum status status;
@@ -86,6 +87,7 @@ static enum status add_node(struct filling *filling, const struct rows_node *row
     node->finished_us = row->finished_us;
     node->is_visible = true;
     node->is_finish_visible = row->finish != NODE_GOING;
+    filling->work += row->ids.size / 4 / FILLING_TOKENS_PER_WORK;
     if (!row->is_sampled) {
         status = fill_given(node, row);
         if (status != STATUS_OK) {
@@ -102,30 +104,33 @@ static enum status add_node(struct filling *filling, const struct rows_node *row
 
 /* ---- steps ---- */
 
-static enum status parse_steps(struct filling *filling)
+static enum status make_lists(struct filling *filling, uint32_t at)
 {
-    const uint32_t count = filling->rows->steps_count;
+    const struct rows_tree *rows = filling->rows;
+
+    (void)at;
+    filling->samplers = memory_alloc(rows->steps_count, sizeof(*filling->samplers));
+    filling->cues = memory_alloc(rows->steps_count, sizeof(*filling->cues));
+    filling->contexts = memory_alloc(rows->context_count, sizeof(*filling->contexts));
+    return filling->samplers != NULL && filling->cues != NULL && filling->contexts != NULL
+               ? STATUS_OK
+               : filling_out_of_memory(filling);
+}
+
+static enum status parse_steps(struct filling *filling, uint32_t at)
+{
+    const struct journal_steps *row = &filling->rows->steps[at];
     const uint32_t vocabulary_count =
         tokenizer_vocabulary(filling->store->settings.tokenizer)->token_count;
+    enum status status = cue_list_parse(row->cues, &filling->cues[at]);
 
-    filling->samplers = memory_alloc(count, sizeof(*filling->samplers));
-    filling->cues = memory_alloc(count, sizeof(*filling->cues));
-    if (filling->samplers == NULL || filling->cues == NULL) {
-        return filling_out_of_memory(filling);
+    filling->work += (row->sampler.size + row->cues.size) / 4 / FILLING_TOKENS_PER_WORK;
+    /* Steps name ids of a vocabulary, which for another model is not at hand. */
+    if (status == STATUS_OK && !filling->session->is_foreign) {
+        status = sampler_parse(row->sampler, vocabulary_count, NULL, &filling->samplers[at]);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        const struct journal_steps *row = &filling->rows->steps[i];
-        enum status status = cue_list_parse(row->cues, &filling->cues[i]);
-
-        /* Steps name ids of a vocabulary, which for another model is not at hand. */
-        if (status == STATUS_OK && !filling->session->is_foreign) {
-            status = sampler_parse(row->sampler, vocabulary_count, NULL, &filling->samplers[i]);
-        }
-        if (status != STATUS_OK) {
-            return filling_failed(filling, status, "a list of sampler steps", i);
-        }
-    }
-    return STATUS_OK;
+    return status == STATUS_OK ? STATUS_OK
+                               : filling_failed(filling, status, "a list of sampler steps", at);
 }
 
 /* ---- what was sampled ---- */
@@ -299,14 +304,21 @@ static enum status fill_sampled(struct filling *filling, struct node *node,
 }
 
 /* Contexts name nodes and nodes name contexts, so what was sampled comes after both. */
-static enum status add_sampled(struct filling *filling, const struct rows_node *row)
+static enum status add_sampled(struct filling *filling, uint32_t at)
 {
-    struct node *node = table_find(&filling->store->nodes, row->node.id);
-    const uint32_t context = rows_tree_find_context(filling->rows, row->context_id);
-    const uint32_t steps = rows_tree_find_steps(filling->rows, row->steps_digest);
+    const struct rows_node *row = &filling->rows->nodes[at];
+    struct node *node = table_find(filling->nodes, row->node.id);
+    uint32_t context;
+    uint32_t steps;
     enum status status;
 
     CHECK(node != NULL);
+    if (!row->is_sampled) {
+        return STATUS_OK;
+    }
+    context = rows_tree_find_context(filling->rows, row->context_id);
+    steps = rows_tree_find_steps(filling->rows, row->steps_digest);
+    filling->work += row->sampled_count / FILLING_TOKENS_PER_WORK;
     if (context == ROWS_NONE) {
         return filling_damaged(filling, "the context of node", row->node.id);
     }
@@ -318,52 +330,51 @@ static enum status add_sampled(struct filling *filling, const struct rows_node *
 }
 
 /* Where nodes hang and what contexts name has to be there, once all content is. */
-static enum status check_offsets(const struct filling *filling)
+static enum status check_offset(struct filling *filling, uint32_t at)
 {
+    const struct rows_node *row = &filling->rows->nodes[at];
+    const struct node *node = table_find(filling->nodes, row->node.id);
     uint32_t count = 0;
 
-    for (uint32_t i = 0; i < filling->rows->node_count; i++) {
-        const struct rows_node *row = &filling->rows->nodes[i];
-        const struct node *node = table_find(&filling->store->nodes, row->node.id);
+    node_content(node->parent, &count);
+    return node->is_purged || node->parent_offset <= count
+               ? STATUS_OK
+               : filling_damaged(filling, "the offset of node", row->node.id);
+}
 
-        node_content(node->parent, &count);
-        if (!node->is_purged && node->parent_offset > count) {
-            return filling_damaged(filling, "the offset of node", row->node.id);
+static enum status check_context(struct filling *filling, uint32_t at)
+{
+    const struct context *context = filling->contexts[at];
+    uint32_t count = 0;
+
+    filling->work += context->own_count / FILLING_TOKENS_PER_WORK;
+    for (uint32_t k = 0; k < context->own_count; k++) {
+        const struct segment *segment = &context->own[k];
+
+        if (segment->kind != SEGMENT_NODE || segment->node->is_purged) {
+            continue; /* only contexts of purged nodes name purged ones */
         }
-    }
-    for (uint32_t i = 0; i < filling->rows->context_count; i++) {
-        const struct context *context = filling->contexts[i];
-
-        for (uint32_t k = 0; k < context->own_count; k++) {
-            const struct segment *segment = &context->own[k];
-
-            if (segment->kind != SEGMENT_NODE || segment->node->is_purged) {
-                continue; /* only contexts of purged nodes name purged ones */
-            }
-            node_content(segment->node, &count);
-            if (segment->from > count || segment->count > count - segment->from) {
-                return filling_damaged(filling, "the context of node", context->id);
-            }
+        node_content(segment->node, &count);
+        if (segment->from > count || segment->count > count - segment->from) {
+            return filling_damaged(filling, "the context of node", context->id);
         }
     }
     return STATUS_OK;
 }
 
 /* What is purged has nothing below it that is not, and holds nothing. */
-static enum status drop_purged(const struct filling *filling)
+static enum status drop_purged(struct filling *filling, uint32_t at)
 {
-    for (uint32_t i = 0; i < filling->rows->node_count; i++) {
-        struct node *node = table_find(&filling->store->nodes, filling->rows->nodes[i].node.id);
+    struct node *node = table_find(filling->nodes, filling->rows->nodes[at].node.id);
 
-        if (node->parent->is_purged && !node->is_purged) {
-            return filling_damaged(filling, "the purged parent of node", node->id);
-        }
-        if (node->is_purged && filling->rows->nodes[i].finish == NODE_GOING) {
-            return filling_damaged(filling, "the purged node", node->id);
-        }
-        if (node->is_purged) {
-            node_purge(node);
-        }
+    if (node->parent->is_purged && !node->is_purged) {
+        return filling_damaged(filling, "the purged parent of node", node->id);
+    }
+    if (node->is_purged && filling->rows->nodes[at].finish == NODE_GOING) {
+        return filling_damaged(filling, "the purged node", node->id);
+    }
+    if (node->is_purged) {
+        node_purge(node);
     }
     return STATUS_OK;
 }
@@ -371,13 +382,13 @@ static enum status drop_purged(const struct filling *filling)
 /* What a note is about may be purged. */
 static enum status apply_note(const struct filling *filling, const struct journal_note *note)
 {
-    struct node *node = table_find(&filling->store->nodes, note->id);
+    struct node *node = table_find(filling->nodes, note->id);
 
     if (note->name.size > LABEL_BYTES_MAX || note->label.size > LABEL_BYTES_MAX) {
         return STATUS_BAD_INPUT;
     }
     if (note->kind == JOURNAL_NOTE_BOOKMARK) {
-        return bookmark_load(filling->store, filling->session, note);
+        return bookmark_load(filling->nodes, filling->session, note);
     }
     if (node == NULL || node->is_purged || note->label.size == 0) {
         return STATUS_OK;
@@ -387,59 +398,92 @@ static enum status apply_note(const struct filling *filling, const struct journa
     return node->label != NULL ? STATUS_OK : STATUS_MEMORY;
 }
 
-static enum status apply_notes(const struct filling *filling)
+static enum status take_note(struct filling *filling, uint32_t at)
 {
-    for (uint32_t i = 0; i < filling->rows->note_count; i++) {
-        const enum status status = apply_note(filling, &filling->rows->notes[i]);
+    const enum status status = apply_note(filling, &filling->rows->notes[at]);
 
-        if (status != STATUS_OK) {
-            return filling_failed(filling, status, "a note about", filling->rows->notes[i].id);
-        }
-    }
-    for (uint32_t i = 0; i < filling->rows->author_note_count; i++) {
-        const struct journal_author_note *note = &filling->rows->author_notes[i];
-        const enum status status = author_note_load(filling->store, filling->session, note);
+    return status == STATUS_OK
+               ? STATUS_OK
+               : filling_failed(filling, status, "a note about", filling->rows->notes[at].id);
+}
 
-        if (status != STATUS_OK) {
-            return filling_failed(filling, status, "a note at node", note->node_id);
-        }
-    }
-    return STATUS_OK;
+static enum status take_author_note(struct filling *filling, uint32_t at)
+{
+    const struct journal_author_note *note = &filling->rows->author_notes[at];
+    const enum status status = author_note_load(filling->nodes, filling->session, note);
+
+    return status == STATUS_OK ? STATUS_OK
+                               : filling_failed(filling, status, "a note at node", note->node_id);
 }
 
 /* What another model made is read and never computed on. */
-static enum status check_tokens(const struct filling *filling)
+static enum status check_prompts(struct filling *filling, uint32_t at)
 {
-    const struct node *found =
-        filling->session->is_foreign ? NULL : load_check(filling->store, filling->session);
+    (void)at;
+    return filling->session->is_foreign || load_check_prompts(filling->store, filling->session)
+               ? STATUS_OK
+               : filling_damaged(filling, "a token, a text or a size of node", 0);
+}
 
-    return found == NULL ? STATUS_OK
-                         : filling_damaged(filling, "a token, a text or a size of node", found->id);
+static enum status check_node(struct filling *filling, uint32_t at)
+{
+    const struct rows_node *row = &filling->rows->nodes[at];
+
+    filling->work += (row->ids.size / 4 + row->sampled_count) / FILLING_TOKENS_PER_WORK;
+    return filling->session->is_foreign ||
+                   load_check_node(filling->store, table_find(filling->nodes, row->node.id))
+               ? STATUS_OK
+               : filling_damaged(filling, "a token, a text or a size of node", row->node.id);
 }
 
 /* ---- all of it ---- */
 
-static enum status fill(struct filling *filling)
-{
-    const struct rows_tree *rows = filling->rows;
+enum kind { ONCE, NODES, STEPS, CONTEXTS, NOTES, AUTHOR_NOTES };
 
-    for (uint32_t i = 0; i < rows->node_count; i++) {
-        TRY(add_node(filling, &rows->nodes[i]));
-    }
-    TRY(parse_steps(filling));
-    TRY(filling_make_contexts(filling));
-    for (uint32_t i = 0; i < rows->node_count; i++) {
-        if (rows->nodes[i].is_sampled) {
-            TRY(add_sampled(filling, &rows->nodes[i]));
-        }
-    }
-    TRY(check_offsets(filling));
-    TRY(drop_purged(filling));
-    TRY(check_tokens(filling));
-    return apply_notes(filling);
+static uint32_t count_of(const struct rows_tree *rows, enum kind kind)
+{
+    const uint32_t counts[] = {1,
+                               rows->node_count,
+                               rows->steps_count,
+                               rows->context_count,
+                               rows->note_count,
+                               rows->author_note_count};
+
+    return counts[kind];
 }
 
-static void release(struct filling *filling)
+enum status load_tree_go_on(struct filling *filling, uint32_t work)
+{
+    static const struct {
+        enum kind kind;
+        enum status (*one)(struct filling *filling, uint32_t at);
+    } phases[] = {
+        {NODES, add_node},         {ONCE, make_lists},
+        {STEPS, parse_steps},      {CONTEXTS, filling_make_context},
+        {NODES, add_sampled},      {NODES, check_offset},
+        {CONTEXTS, check_context}, {NODES, drop_purged},
+        {ONCE, check_prompts},     {NODES, check_node},
+        {NOTES, take_note},        {AUTHOR_NOTES, take_author_note},
+    };
+    const uint64_t until = filling->work + work;
+
+    while (filling->phase < sizeof(phases) / sizeof(phases[0])) {
+        if (filling->at == count_of(filling->rows, phases[filling->phase].kind)) {
+            filling->phase++;
+            filling->at = 0;
+            continue;
+        }
+        if (filling->work >= until) {
+            return STATUS_AGAIN;
+        }
+        TRY(phases[filling->phase].one(filling, filling->at));
+        filling->at++;
+        filling->work++;
+    }
+    return STATUS_OK;
+}
+
+void load_tree_release(struct filling *filling)
 {
     for (uint32_t i = 0; filling->contexts != NULL && i < filling->rows->context_count; i++) {
         context_release(filling->contexts[i]);
@@ -461,7 +505,7 @@ static void release(struct filling *filling)
 static void undo(struct filling *filling)
 {
     for (uint32_t i = 0; i < filling->rows->node_count; i++) {
-        (void)table_remove(&filling->store->nodes, filling->rows->nodes[i].node.id);
+        (void)table_remove(filling->nodes, filling->rows->nodes[i].node.id);
     }
     bookmark_finish(filling->session);
     author_note_finish(filling->session);
@@ -471,11 +515,12 @@ static void undo(struct filling *filling)
 }
 
 /* A head that is gone, or that was never stored, is the root. */
-static void place_head(struct store *store, struct session *session)
+void load_tree_place_head(const struct filling *filling)
 {
+    struct session *session = filling->session;
     struct node *head = session->stored_head.node == 0
                             ? NULL
-                            : table_find(&store->nodes, session->stored_head.node);
+                            : table_find(filling->nodes, session->stored_head.node);
 
     session->head = head != NULL && head->session == session ? head : &session->root;
     session->head_offset = session->stored_head.offset;
@@ -485,14 +530,17 @@ static void place_head(struct store *store, struct session *session)
 enum status load_tree(struct store *store, struct session *session, const struct rows_tree *rows,
                       struct error *error)
 {
-    struct filling filling = {.store = store, .session = session, .rows = rows, .error = error};
-    enum status status;
+    struct filling filling = {
+        .store = store, .session = session, .rows = rows, .nodes = &store->nodes, .error = error};
+    enum status status = STATUS_AGAIN;
 
     session->node_count = 0;
-    status = fill(&filling);
-    release(&filling);
+    while (status == STATUS_AGAIN) {
+        status = load_tree_go_on(&filling, FILLING_WORK_ALL);
+    }
+    load_tree_release(&filling);
     if (status == STATUS_OK) {
-        place_head(store, session);
+        load_tree_place_head(&filling);
         session->residence = SESSION_RESIDENT;
         state_account_bytes(store, session, author_note_bytes(session));
         for (uint32_t i = 0; i < rows->node_count; i++) {
