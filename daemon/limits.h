@@ -80,6 +80,7 @@ enum {
     EXPORT_PAGE_BYTES = 256 * 1024,          /* a reply has about so many bytes of a file */
     IMPORT_PIECE_BYTES_MAX = 1024 * 1024,    /* of a file, in one request */
     IMPORT_LINE_BYTES_MAX = 8 * 1024 * 1024, /* of a file */
+    IMPORT_SLICE_WORK = 512, /* of a whole file in one turn of the loop: nodes, or 32 tokens each */
 
     /* schedule */
     BRANCH_COUNT_MAX = 4096, /* alive at once: waiting or generating */

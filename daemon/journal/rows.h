@@ -68,6 +68,7 @@ struct rows_node {
     bool is_sampled;
     struct bytes ids, text; /* given */
     uint64_t original;      /* likewise; 0: none */
+    bool is_ordinal_open;   /* of a file that does not say it */
 
     /* sampled */
     uint64_t seed, context_id;

@@ -6,23 +6,29 @@
 #include "base/memory.h"
 #include "session/casting.h"
 #include "session/catalog.h"
-#include "session/load_tree.h"
+#include "session/import_settle.h"
+#include "session/load_trial.h"
 #include "session/open.h"
-#include "session/residence.h"
 
-struct making {
+enum stage { SETTLING, TRYING, DROPPING };
+
+struct import_making {
     struct store *store;
-    struct transfer *transfer;
+    struct transfer *transfer; /* borrowed: it owns this */
     struct portable *portable;
-    struct error *error;
+    struct error *error; /* of the slice */
+    enum stage stage;
     bool is_foreign;
+    struct session *session; /* owned; the one that is tried */
+    struct import_settling settling;
+    struct load_trial *trial;                         /* owned; NULL: it is not there */
     struct persona *personas[SESSION_CAST_COUNT_MAX]; /* of each member; humans have none */
     struct persona *fresh[SESSION_CAST_COUNT_MAX];    /* owned: in no catalogue yet */
 };
 
 /* ---- defaults and limits ---- */
 
-static enum status settle_session(struct making *making)
+static enum status settle_session(struct import_making *making)
 {
     struct store *store = making->store;
     struct portable *portable = making->portable;
@@ -45,6 +51,13 @@ static enum status settle_session(struct making *making)
                                portable->context_tokens, most);
     }
     portable->created_us = portable->created_us == 0 ? clock_wall_us() : portable->created_us;
+    return portable->has_seed ? STATUS_OK : open_draw_seed(making->error, &portable->seed);
+}
+
+static enum status check_room(const struct import_making *making)
+{
+    const struct store *store = making->store;
+
     if (store->sessions.count >= SESSION_COUNT_MAX) {
         return error_set_limit(making->error, "SESSION_COUNT_MAX", SESSION_COUNT_MAX,
                                "the daemon holds %u sessions, which is the most",
@@ -55,13 +68,13 @@ static enum status settle_session(struct making *making)
             making->error, "SESSION_PER_USER_COUNT_MAX", SESSION_PER_USER_COUNT_MAX,
             "you have %u sessions, which is the most", making->transfer->user->session_count);
     }
-    return portable->has_seed ? STATUS_OK : open_draw_seed(making->error, &portable->seed);
+    return STATUS_OK;
 }
 
 /* ---- personas ---- */
 
 /* One that the user may play with the same content. */
-static struct persona *find_card(const struct making *making, const struct card *card)
+static struct persona *find_card(const struct import_making *making, const struct card *card)
 {
     const struct id_array *all = &making->store->personas;
 
@@ -76,7 +89,7 @@ static struct persona *find_card(const struct making *making, const struct card 
     return NULL;
 }
 
-static enum status find_persona(struct making *making, uint32_t at)
+static enum status find_persona(struct import_making *making, uint32_t at)
 {
     const struct portable_member *member = &making->portable->members[at];
     struct card *card = NULL;
@@ -100,7 +113,7 @@ static enum status find_persona(struct making *making, uint32_t at)
     return STATUS_OK;
 }
 
-static enum status find_personas(struct making *making)
+static enum status find_personas(struct import_making *making)
 {
     const struct portable *portable = making->portable;
     uint32_t count = 0;
@@ -119,8 +132,17 @@ static enum status find_personas(struct making *making)
     return STATUS_OK;
 }
 
+static void forget_personas(struct import_making *making)
+{
+    for (uint32_t i = 0; i < SESSION_CAST_COUNT_MAX; i++) {
+        persona_destroy(making->fresh[i]);
+        making->fresh[i] = NULL;
+        making->personas[i] = NULL;
+    }
+}
+
 /* Now they are wanted for good. */
-static enum status put_personas(struct making *making, bool *has_news)
+static enum status put_personas(struct import_making *making)
 {
     uint64_t ticket = 0;
 
@@ -131,7 +153,6 @@ static enum status put_personas(struct making *making, bool *has_news)
 
         if (making->fresh[i] != NULL) {
             TRY(catalog_put(making->store, &put, making->error, &ticket, &making->personas[i]));
-            *has_news = true;
         }
     }
     return STATUS_OK;
@@ -141,7 +162,7 @@ static enum status put_personas(struct making *making, bool *has_news)
 
 /* As it was recorded. One that no session has yet gets a name by which contexts find it until it is
  * recorded; one that is there keeps its digest, by which other sessions' contexts name it. */
-static enum status restore(struct making *making, const struct persona *persona,
+static enum status restore(struct import_making *making, const struct persona *persona,
                            const struct journal_prompt *row, bool is_joint, struct prompt **out)
 {
     static const uint8_t unrecorded[JOURNAL_DIGEST_BYTES];
@@ -160,7 +181,7 @@ static enum status restore(struct making *making, const struct persona *persona,
     return STATUS_OK;
 }
 
-static enum status make_prompt(struct making *making, struct session *session, uint32_t at,
+static enum status make_prompt(struct import_making *making, struct session *session, uint32_t at,
                                struct prompt **out)
 {
     const struct portable_member *member = &making->portable->members[at];
@@ -179,7 +200,7 @@ static enum status make_prompt(struct making *making, struct session *session, u
     return restore(making, making->personas[at], &member->prompt, false, out);
 }
 
-static enum status add_member(struct making *making, struct session *session, uint32_t at)
+static enum status add_member(struct import_making *making, struct session *session, uint32_t at)
 {
     const struct portable_member *member = &making->portable->members[at];
     struct cast *cast = &session->cast;
@@ -203,7 +224,7 @@ static enum status add_member(struct making *making, struct session *session, ui
                                  making->error);
 }
 
-static enum status add_joint(struct making *making, struct session *session, uint32_t at)
+static enum status add_joint(struct import_making *making, struct session *session, uint32_t at)
 {
     const struct portable_joint *joint = &making->portable->joints[at];
     const uint32_t first = cast_first_persona(&session->cast);
@@ -222,7 +243,7 @@ static enum status add_joint(struct making *making, struct session *session, uin
 }
 
 /* What others own hides the prompts of a whole joint cast: they are made anew, with their texts. */
-static enum status join_anew(struct making *making, struct session *session)
+static enum status join_anew(struct import_making *making, struct session *session)
 {
     const struct casting casting = {making->store, session, making->error};
 
@@ -243,7 +264,7 @@ static enum status join_anew(struct making *making, struct session *session)
     return casting_join(&casting);
 }
 
-static enum status add_members(struct making *making, struct session *session)
+static enum status add_members(struct import_making *making, struct session *session)
 {
     const struct portable *portable = making->portable;
 
@@ -260,7 +281,7 @@ static enum status add_members(struct making *making, struct session *session)
     return STATUS_OK;
 }
 
-static enum status make_session(struct making *making, uint64_t id, struct session **out)
+static enum status make_session(struct import_making *making, uint64_t id, struct session **out)
 {
     const struct portable *portable = making->portable;
     struct session *session = memory_alloc(1, sizeof(*session));
@@ -293,147 +314,6 @@ static enum status make_session(struct making *making, uint64_t id, struct sessi
     return STATUS_OK;
 }
 
-/* ---- text that comes without tokens, offsets that are left to us ---- */
-
-static uint32_t content_count(const struct rows_node *row)
-{
-    if (!row->is_sampled) {
-        return (uint32_t)(row->ids.size / 4);
-    }
-    return row->tail.size > 0 ? (uint32_t)(row->tail.size / 4) : row->kept;
-}
-
-static enum status encode(struct making *making, const struct session *session,
-                          struct rows_node *row, uint32_t before)
-{
-    struct store *store = making->store;
-    struct arena *arena = &making->portable->tree->arena;
-    const uint32_t viewpoint = cast_viewpoint(&session->cast, row->node.speaker);
-    const struct prompt *prompt = session->cast.members[viewpoint].prompt;
-    const bool at_start = row->node.parent_id == 0 && prompt->ids.count <= 1 &&
-                          prompt->template.format == TEMPLATE_PLAIN;
-    struct id_list ids = {0};
-    struct buffer text;
-    enum status status = STATUS_OK;
-
-    if (making->is_foreign) {
-        return error_set(making->error, STATUS_UNSUPPORTED,
-                         "a text comes without its tokens, and the file names another model");
-    }
-    buffer_init(&text, 8 * (size_t)TEXT_BYTES_MAX);
-    if ((row->node.flags & JOURNAL_NODE_OPENS_TURN) != 0) {
-        status = buffer_append(&text, cast_lead(&session->cast, before, row->node.speaker));
-    }
-    if (status == STATUS_OK) {
-        status = buffer_append(&text, row->text);
-    }
-    if (status == STATUS_OK) {
-        status = encoder_text(&store->encoder, buffer_bytes(&text), at_start, making->error, &ids);
-    }
-    text.size = 0;
-    if (status == STATUS_OK) {
-        status = encoder_show(&store->encoder, ids.ids, ids.count, &text);
-    }
-    if (status == STATUS_OK && ids.count > 0) {
-        row->ids =
-            bytes_of(arena_copy(arena, ids.ids, (size_t)ids.count * 4), (size_t)ids.count * 4);
-        row->text = bytes_of(arena_copy(arena, text.data, text.size), text.size);
-        status = row->ids.data != NULL && row->text.data != NULL ? STATUS_OK : STATUS_MEMORY;
-    }
-    buffer_finish(&text);
-    id_list_finish(&ids);
-    return status == STATUS_OK || making->error->status == status
-               ? status
-               : error_set(making->error, status, "out of memory for an import");
-}
-
-/* A greeting may be shared between sessions only if it is one; of one that is purged nothing is. */
-static bool is_greeting(const struct session *session, const struct rows_node *row)
-{
-    const struct prompt *prompt = session->cast.members[row->node.speaker].prompt;
-
-    if ((row->node.flags & JOURNAL_NODE_PURGED) != 0) {
-        return true;
-    }
-    for (uint32_t i = 0; prompt != NULL && row->node.parent_id == 0 && !row->is_sampled &&
-                         i < prompt->persona->card->greeting_count;
-         i++) {
-        if (bytes_equal(row->ids, bytes_of(prompt->greetings[i].ids,
-                                           prompt->greetings[i].count * sizeof(uint32_t)))) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static enum status check_bookmarks(const struct making *making)
-{
-    const struct rows_tree *tree = making->portable->tree;
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < tree->note_count; i++) {
-        const struct journal_note *note = &tree->notes[i];
-        const uint32_t most = note->node_id == 0 || note->kind != JOURNAL_NOTE_BOOKMARK
-                                  ? 0
-                                  : content_count(&tree->nodes[note->node_id - 1]);
-
-        if (note->kind == JOURNAL_NOTE_BOOKMARK && note->node_offset > most &&
-            note->node_offset != OFFSET_END) {
-            return error_set(making->error, STATUS_BAD_INPUT,
-                             "bookmark \"%.*s\" lies behind the end of its node",
-                             (int)note->name.size, (const char *)note->name.data);
-        }
-        count += note->kind == JOURNAL_NOTE_BOOKMARK;
-    }
-    for (uint32_t i = 0; i < tree->author_note_count; i++) {
-        const struct journal_author_note *note = &tree->author_notes[i];
-
-        if (note->node_offset >
-            (note->node_id == 0 ? 0 : content_count(&tree->nodes[note->node_id - 1]))) {
-            return error_set(making->error, STATUS_BAD_INPUT,
-                             "a note at node %llu lies behind its end",
-                             (unsigned long long)note->node_id);
-        }
-    }
-    if (count > BOOKMARK_COUNT_MAX) {
-        return error_set_limit(making->error, "BOOKMARK_COUNT_MAX", BOOKMARK_COUNT_MAX,
-                               "the session has %u bookmarks, at most %u are kept", count,
-                               (unsigned)BOOKMARK_COUNT_MAX);
-    }
-    return STATUS_OK;
-}
-
-/* In the numbers of the file. */
-static enum status settle_nodes(struct making *making, const struct session *session)
-{
-    struct rows_tree *tree = making->portable->tree;
-    uint32_t *turns = memory_alloc(tree->node_count + 1, sizeof(*turns)); /* whose the turn is */
-    enum status status = STATUS_OK;
-
-    if (turns == NULL) {
-        return error_set(making->error, STATUS_MEMORY, "out of memory for an import");
-    }
-    turns[0] = CAST_START;
-    for (uint32_t i = 0; i < tree->node_count && status == STATUS_OK; i++) {
-        struct rows_node *row = &tree->nodes[i];
-        const uint32_t parent = (uint32_t)row->node.parent_id;
-        const bool opens = parent == 0 || (row->node.flags & JOURNAL_NODE_OPENS_TURN) != 0;
-
-        turns[i + 1] = opens ? row->node.speaker : turns[parent];
-        if (row->node.parent_offset == OFFSET_END) {
-            row->node.parent_offset = content_count(&tree->nodes[parent - 1]);
-        }
-        if (!row->is_sampled && row->ids.size == 0 && row->text.size > 0) {
-            status = encode(making, session, row, turns[parent]);
-        }
-        if (!is_greeting(session, row)) {
-            row->node.flags &= ~(uint32_t)JOURNAL_NODE_GREETING;
-        }
-    }
-    memory_free(turns);
-    return status == STATUS_OK ? check_bookmarks(making) : status;
-}
-
 /* ---- the trial ---- */
 
 const struct prompt *import_prompt(const struct session *session, uint32_t at)
@@ -442,30 +322,42 @@ const struct prompt *import_prompt(const struct session *session, uint32_t at)
                                 : session->cast.members[at].prompt;
 }
 
-static void name_prompts(const struct making *making, const struct session *session)
+static void name_prompts(const struct import_making *making)
 {
     struct rows_tree *tree = making->portable->tree;
 
     for (uint32_t i = 0; i < tree->context_count; i++) {
         const uint32_t at = making->portable->context_prompts[i];
 
-        memcpy(tree->contexts[i].prompt_digest, import_prompt(session, at)->digest,
+        memcpy(tree->contexts[i].prompt_digest, import_prompt(making->session, at)->digest,
                JOURNAL_DIGEST_BYTES);
     }
 }
 
+/* All is settled: the rows get ids that nobody has. */
+static enum status begin_trial(struct import_making *making)
+{
+    struct store *store = making->store;
+    const struct rows_tree *tree = making->portable->tree;
+
+    portable_renumber(making->portable, making->session->id, store->last_node_id + 1);
+    store->last_node_id += tree->node_count;
+    making->session->stored_head = making->portable->head;
+    name_prompts(making);
+    return load_trial_create(store, making->session, tree, &making->trial) == STATUS_OK
+               ? STATUS_OK
+               : error_set(making->error, STATUS_MEMORY, "out of memory for an import");
+}
+
 /* The tree is made as the journal's would be, which checks all that a tree has to be. */
-static enum status try_tree(const struct making *making, struct session *session)
+static enum status try_tree(struct import_making *making)
 {
     const struct rows_tree *tree = making->portable->tree;
     struct error error = {0};
-    enum status status;
+    const enum status status = load_trial_go_on(making->trial, IMPORT_SLICE_WORK, &error);
 
-    name_prompts(making, session);
-    status = load_tree(making->store, session, tree, &error);
-    if (status == STATUS_OK) {
-        residence_let_go(making->store, session);
-        return STATUS_OK;
+    if (status == STATUS_OK || status == STATUS_AGAIN) {
+        return status;
     }
     if (status == STATUS_MEMORY) {
         return error_set(making->error, status, "out of memory for an import");
@@ -475,59 +367,116 @@ static enum status try_tree(const struct making *making, struct session *session
         (unsigned long long)(tree->node_count > 0 ? tree->nodes[0].node.id : 0), error.text);
 }
 
-static enum status make(struct making *making, struct session **out)
+/* ---- slices ---- */
+
+/* Others were served meanwhile: who is played and whether there is room is looked at once more, and
+ * new personas are there only now. */
+static enum status end(struct import_making *making, struct session **out)
 {
-    struct store *store = making->store;
-    struct session *session = NULL;
-    bool has_news = false;
-    enum status status;
+    const struct position head = making->session->stored_head;
+    const uint32_t head_count = making->session->stored_head_count;
+    const uint32_t node_count = making->session->node_count;
+    const uint64_t id = making->session->id;
 
-    TRY(settle_session(making));
+    open_session_destroy(making->store, making->session); /* its prompts name personas */
+    making->session = NULL;
+    forget_personas(making);
+    TRY(check_room(making));
     TRY(find_personas(making));
-    TRY(make_session(making, store->last_session_id + 1, &session));
-    status = settle_nodes(making, session);
-    if (status == STATUS_OK) {
-        portable_renumber(making->portable, ++store->last_session_id, store->last_node_id + 1);
-        store->last_node_id += making->portable->tree->node_count;
-        session->id = store->last_session_id;
-        session->stored_head = making->portable->head;
-        status = try_tree(making, session);
-    }
-    if (status == STATUS_OK) {
-        status = put_personas(making, &has_news);
-    }
-    if (status == STATUS_OK && has_news) {
-        const struct position head = session->stored_head;
-        const uint32_t head_count = session->stored_head_count;
-        const uint32_t node_count = session->node_count;
-        const uint64_t id = session->id;
-
-        open_session_destroy(store, session);
-        session = NULL;
-        status = make_session(making, id, &session);
-        if (status == STATUS_OK) {
-            session->stored_head = head;
-            session->stored_head_count = head_count;
-            session->node_count = node_count;
-        }
-    }
-    if (status != STATUS_OK) {
-        open_session_destroy(store, session);
-        return status;
-    }
-    *out = session;
+    TRY(put_personas(making));
+    TRY(make_session(making, id, out));
+    (*out)->stored_head = head;
+    (*out)->stored_head_count = head_count;
+    (*out)->node_count = node_count;
     return STATUS_OK;
 }
 
-enum status import_make(struct store *store, struct transfer *transfer, struct error *error,
-                        struct session **out)
+static enum status go_on(struct import_making *making, struct session **out)
 {
-    struct making making = {
-        .store = store, .transfer = transfer, .portable = &transfer->portable, .error = error};
-    const enum status status = make(&making, out);
+    enum status status = STATUS_AGAIN;
 
-    for (uint32_t i = 0; i < SESSION_CAST_COUNT_MAX; i++) {
-        persona_destroy(making.fresh[i]);
+    switch (making->stage) {
+    case SETTLING:
+        status = import_settle(&making->settling, IMPORT_SLICE_WORK, making->error);
+        if (status == STATUS_OK) {
+            making->stage = TRYING;
+            status = begin_trial(making);
+        }
+        break;
+    case TRYING:
+        status = try_tree(making);
+        making->stage = status == STATUS_OK ? DROPPING : TRYING;
+        break;
+    default:
+        if (load_trial_drop(making->trial, IMPORT_SLICE_WORK)) {
+            making->trial = NULL;
+            return end(making, out);
+        }
+        break;
     }
-    return status;
+    return status == STATUS_OK ? STATUS_AGAIN : status;
+}
+
+enum status import_make_go_on(struct import_making *making, struct error *error,
+                              struct session **out)
+{
+    making->error = error;
+    return go_on(making, out);
+}
+
+/* What failed is taken down in slices, too. */
+bool import_make_drop(struct import_making *making)
+{
+    if (making->trial != NULL && !load_trial_drop(making->trial, IMPORT_SLICE_WORK)) {
+        return false;
+    }
+    making->trial = NULL;
+    import_making_destroy(making);
+    return true;
+}
+
+void import_making_destroy(struct import_making *making)
+{
+    if (making == NULL) {
+        return;
+    }
+    load_trial_destroy(making->trial);
+    import_settling_finish(&making->settling);
+    open_session_destroy(making->store, making->session);
+    forget_personas(making);
+    memory_free(making);
+}
+
+static enum status begin(struct import_making *making)
+{
+    TRY(settle_session(making));
+    TRY(check_room(making));
+    TRY(find_personas(making));
+    TRY(make_session(making, ++making->store->last_session_id, &making->session));
+    return import_settling_init(&making->settling, making->store, making->portable,
+                                making->session) == STATUS_OK
+               ? STATUS_OK
+               : error_set(making->error, STATUS_MEMORY, "out of memory for an import");
+}
+
+enum status import_make_begin(struct store *store, struct transfer *transfer, struct error *error,
+                              struct import_making **out)
+{
+    struct import_making *making = memory_alloc(1, sizeof(*making));
+    enum status status;
+
+    if (making == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory for an import");
+    }
+    making->store = store;
+    making->transfer = transfer;
+    making->portable = &transfer->portable;
+    making->error = error;
+    status = begin(making);
+    if (status != STATUS_OK) {
+        import_making_destroy(making);
+        return status;
+    }
+    *out = making;
+    return STATUS_OK;
 }

@@ -231,21 +231,13 @@ static enum status submit(struct store *store, struct transfer *transfer,
 }
 
 enum status import_save(struct store *store, struct transfer *transfer, struct session *session,
-                        struct bytes client_key, struct error *error)
+                        struct key *key, struct error *error)
 {
-    struct key *key = NULL;
-    enum status status = key_create(store, transfer->uid, client_key, 0, error, &key);
-
-    if (status == STATUS_OK) {
-        transfer->saving = memory_alloc(1, sizeof(*transfer->saving));
-        status = transfer->saving != NULL
-                     ? STATUS_OK
-                     : error_set(error, STATUS_MEMORY, "out of memory for an import");
-    }
-    if (status != STATUS_OK) {
+    transfer->saving = memory_alloc(1, sizeof(*transfer->saving));
+    if (transfer->saving == NULL) {
         key_destroy(key);
         open_session_destroy(store, session);
-        return status;
+        return error_set(error, STATUS_MEMORY, "out of memory for an import");
     }
     transfer->saving->session = session;
     transfer->saving->key = key;

@@ -9,10 +9,11 @@
 
 #include "session/transfer.h"
 
-/* Takes the session over, also when it fails. */
+struct key;
+
+/* Takes the session and the key (NULL: none) over, also when it fails. */
 MUST_USE enum status import_save(struct store *store, struct transfer *transfer,
-                                 struct session *session, struct bytes client_key,
-                                 struct error *error);
+                                 struct session *session, struct key *key, struct error *error);
 
 /* A slice of that transfer is committed, or never will be. */
 void import_saved(struct store *store, uint64_t id, enum status status);

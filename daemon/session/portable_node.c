@@ -314,6 +314,8 @@ static void read_given(struct portable_json *json, const json_t *record, struct 
     }
 }
 
+/* One that is left out is the next of its place, which is counted again once all offsets are known:
+ * "the end" and its number may be the same place. */
 static uint32_t take_ordinal(struct portable_reader *reader, struct portable_json *json,
                              const json_t *record, const struct journal_node *node)
 {
@@ -367,6 +369,7 @@ void portable_read_node(struct portable_reader *reader, struct portable_json *js
     row.node.parent_offset = portable_json_u32(json, record, "offset", OFFSET_END - 1,
                                                row.node.parent_id == 0 ? 0 : OFFSET_END);
     row.node.ordinal = take_ordinal(reader, json, record, &row.node);
+    row.is_ordinal_open = !portable_json_has(record, "ordinal");
     row.node.speaker = portable_json_u32(json, record, "speaker", portable->member_count - 1, 0);
     row.node.flags = read_flags(json, record);
     row.node.created_us = portable_json_u64(json, record, "created_us");

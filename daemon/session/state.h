@@ -70,6 +70,7 @@ struct store {
     uint32_t absent_at;
     struct transfer *transfers[TRANSFER_COUNT_MAX]; /* owned; NULL: free (transfer.h) */
     uint64_t last_transfer_id;
+    uint32_t transfer_at; /* whose turn it is to be made, modulo their number */
     uint64_t park_checked_ns;
     uint64_t started_ns;
     bool is_stopping;

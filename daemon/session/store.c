@@ -377,6 +377,12 @@ void store_pump(struct store *store)
     expansion_forget_idle(store);
     residence_take(store);
     residence_trim(store);
+    import_go_on(store);
+}
+
+bool store_has_work(const struct store *store)
+{
+    return import_is_going(store);
 }
 
 enum status store_node_view(struct store *store, uint32_t uid, uint64_t node_id,
@@ -434,5 +440,5 @@ void store_stop(struct store *store)
 bool store_is_idle(const struct store *store)
 {
     return store->free_slot_count == BRANCH_COUNT_MAX && store->pending_count == 0 &&
-           journal_pending_count(store->settings.journal) == 0;
+           !store_has_work(store) && journal_pending_count(store->settings.journal) == 0;
 }

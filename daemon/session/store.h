@@ -61,8 +61,10 @@ MUST_USE enum status store_prepare(struct store *store, const struct request *re
  * The request is borrowed for the call: also where the answer comes within it. */
 void store_execute(struct store *store, const struct request *request, struct reply_to to);
 
-/* Takes the engine's events and the journal's completions; call on every wake-up. */
+/* Takes the engine's events and the journal's completions; call on every wake-up, and in every turn
+ * of the loop while store_has_work(): it does a slice of that, too. */
 void store_pump(struct store *store);
+bool store_has_work(const struct store *store);
 
 /* NOT_FOUND or DENIED, with the sentence in error. */
 MUST_USE enum status store_node_view(struct store *store, uint32_t uid, uint64_t node,

@@ -1,7 +1,9 @@
 #include "session/transfer.h"
 
 #include "base/memory.h"
+#include "session/import_make.h"
 #include "session/import_save.h"
+#include "session/key.h"
 
 /* How many there are, and of this user; where there is room. */
 static uint32_t count_all(const struct store *store, uint32_t uid, uint32_t *of_user,
@@ -106,7 +108,7 @@ void transfer_answer(struct store *store, struct transfer *transfer, const struc
     }
 }
 
-/* What is being stored becomes a session. */
+/* What is being made is taken down in slices; what is being stored becomes a session. */
 void transfer_connection_closed(struct store *store, uint64_t connection)
 {
     for (uint32_t i = 0; i < TRANSFER_COUNT_MAX; i++) {
@@ -116,7 +118,7 @@ void transfer_connection_closed(struct store *store, uint64_t connection)
             continue;
         }
         transfer->is_gone = true;
-        if (!transfer->is_answering) {
+        if (!transfer->is_answering && transfer->making == NULL) {
             transfer_destroy(store, transfer);
         }
     }
@@ -130,7 +132,9 @@ void transfer_destroy(struct store *store, struct transfer *transfer)
         }
     }
     transfer->user->content_bytes -= transfer->counted_bytes;
+    import_making_destroy(transfer->making);
     import_save_destroy(store, transfer->saving);
+    key_destroy(transfer->key);
     portable_writer_destroy(transfer->writer);
     portable_reader_finish(&transfer->reader);
     portable_finish(&transfer->portable);

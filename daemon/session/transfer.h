@@ -10,7 +10,9 @@
 #include "session/portable_write.h"
 #include "session/state.h"
 
+struct import_making;
 struct import_saving;
+struct key;
 
 struct transfer {
     uint64_t id;
@@ -32,7 +34,10 @@ struct transfer {
 
     /* import */
     struct portable_reader reader; /* owned */
-    struct import_saving *saving;  /* owned; NULL: the file is still coming */
+    struct import_making *making;  /* owned; NULL: the file is still coming, or it is made */
+    struct error failure;          /* of the making, which is being taken down */
+    struct import_saving *saving;  /* owned; NULL: it is not stored yet */
+    struct key *key;               /* owned; NULL: none, or it is being stored */
 };
 
 /* LIMIT past TRANSFER_COUNT_MAX or TRANSFER_PER_USER_COUNT_MAX; MEMORY. */

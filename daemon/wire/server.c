@@ -30,7 +30,7 @@ struct server {
     uv_pipe_t listener;
     uv_prepare_t before_sleep;
     uv_check_t after_sleep;
-    uv_idle_t sleepless; /* runs while connections have work left for the next turn */
+    uv_idle_t sleepless; /* runs while connections or the store have work left for the next turn */
     uv_timer_t tick;
     bool is_started, is_accepting, is_closing;
     bool is_peer_waiting; /* accepted by nobody yet, for want of memory */
@@ -146,7 +146,7 @@ static void work(struct server *server)
     while (!link_is_alone(&turn)) {
         connection_pump(LINK_OWNER(turn.next, struct connection, of_dirty));
     }
-    if (link_is_alone(&hub->dirty)) {
+    if (link_is_alone(&hub->dirty) && !store_has_work(hub->store)) {
         (void)uv_idle_stop(&server->sleepless);
     } else {
         (void)uv_idle_start(&server->sleepless, on_sleepless);
@@ -158,9 +158,14 @@ static void on_before_sleep(uv_prepare_t *handle)
     work(handle->data);
 }
 
+/* What the store has to do takes its turns between those of the connections. */
 static void on_after_sleep(uv_check_t *handle)
 {
-    work(handle->data);
+    struct server *server = handle->data;
+    if (store_has_work(server->hub.store)) {
+        store_pump(server->hub.store);
+    }
+    work(server);
 }
 
 /* ---------------------------------------------------------------- accepting */

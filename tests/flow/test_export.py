@@ -9,9 +9,11 @@ import base64
 import json
 import os
 import random
+import select
 import sqlite3
 import stat
 import subprocess
+import time
 
 import pytest
 
@@ -403,6 +405,42 @@ def test_transfers_of_a_connection_that_went_make_room(daemon):
         with daemon.client() as client:
             for _ in range(8):
                 client.call("session_import", data=b"\n")
+
+
+def test_tokens_of_others_come_while_a_large_file_is_made(daemon, client):
+    """The file is refused with its last check, so that all of the wait is for its making."""
+    count = 40000
+    head = [{"record": "session", "format": "personad", "version": 1},
+            {"record": "member", "name": "Ann"},
+            {"record": "member", "name": "plain", "persona": "plain"}]
+    nodes = [{"record": "node", "opens_turn": True, "text": f"word {number}"}
+             for number in range(count - 1)]
+    wrong = {"record": "node", "content": [2 ** 31 - 1], "text": "x"}
+    data = joined(head + nodes + [wrong, {"record": "end", "nodes": count}])
+    pieces = [data[at:at + (1 << 20)] for at in range(0, len(data), 1 << 20)]
+    with daemon.client() as other:
+        session = other.open(seed=4)
+        other.append(session, b"Once")
+        stream = other.send_generate(session, max_tokens=4000, ignore_end=True)
+        other.next_of(stream)
+        transfer = 0
+        for piece in pieces[:-1]:
+            more = {"transfer": transfer} if transfer else {}
+            transfer = client.call("session_import", data=piece, **more).session_import.transfer
+        began = time.monotonic()
+        last = client.send("session_import", transfer=transfer, data=pieces[-1], end=True)
+        came = []
+        while not select.select([client.socket], [], [], 0)[0]:
+            if select.select([other.socket], [], [], 0.01)[0]:
+                other.waiting.setdefault(stream, []).append(other.read_reply())
+                came.append(time.monotonic())
+        ended = time.monotonic()
+        error = client.next_of(last).error
+        assert error.code == CODES["BAD_INPUT"] and "the file makes no tree" in error.text.decode()
+        third = (ended - began) / 3
+        assert sum(began + third < moment < ended - third for moment in came) > 3, \
+            (ended - began, len(came))
+        other.call("cancel", nodes=[nodes_of(other, session)[-1].id])
 
 
 def test_what_is_not_there_or_deleted_is_not_exported(client):

@@ -25,8 +25,9 @@ static void copy_nodes(struct rig_reply *copy, const struct node_view *nodes, ui
     copy->node_count = count;
 }
 
-static void note_reply(struct rig *rig)
+static void note_reply(struct rig *rig, const struct reply *reply)
 {
+    rig->file_at = reply->type == REPLY_EXPORT ? reply->u.exported.data.data : NULL;
     rig->reply_count++;
     if (rig->watch != NULL) {
         rig->watch(rig);
@@ -81,7 +82,7 @@ static void on_reply(void *context, struct reply_to to, const struct reply *repl
     struct rig *rig = context;
     struct rig_reply *copy = &rig->reply;
 
-    note_reply(rig);
+    note_reply(rig, reply);
     memset(copy, 0, offsetof(struct rig_reply, nodes));
     copy->type = reply->type;
     copy->request = to.request;
@@ -236,7 +237,7 @@ void rig_finish(struct rig *rig)
 
 void rig_settle(struct rig *rig)
 {
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4 || store_has_work(rig->store); i++) {
         journal_step(rig->journal);
         store_pump(rig->store);
     }

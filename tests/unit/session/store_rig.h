@@ -16,7 +16,7 @@
 enum {
     RIG_NODE_COUNT_MAX = 1100,
     RIG_CONTEXT_COUNT_MAX = 8192,
-    RIG_FILE_BYTES_MAX = 65536,
+    RIG_FILE_BYTES_MAX = 1024 * 1024,
     RIG_UID = 1000
 };
 
@@ -59,6 +59,7 @@ struct rig {
     uint32_t follow_count, followed_node_count;
     uint64_t followed[RIG_NODE_COUNT_MAX];
     uint32_t progress_count;
+    const uint8_t *file_at; /* where the last page of an export lay */
     uint64_t next_request;
     bool is_deserted;               /* nobody waits for replies any more */
     void (*watch)(struct rig *rig); /* called at every answer and news, or NULL */

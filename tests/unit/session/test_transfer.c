@@ -1,7 +1,9 @@
 /* Goal: files come in and go out within their bounds, belong to the connection that began them and
- * go with it, and what is wrong with one is said.
- * Method: a store over a fake engine. Files are written here, from a few records or from many.
- * Twin: what is not closed stays.
+ * go with it, and what is wrong is said; a large one is made in slices, between which others are
+ * served and nobody sees what is not there yet; no failing allocation leaves anything behind.
+ * Method: a store over a fake engine. Files are written here, from a few records or from many;
+ * between slices other requests are made. Twins: a small file is made in one slice a step, and what
+ * is not closed stays.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +21,7 @@
 #include "session/state.h"
 #include "unit/session/store_rig.h"
 
-enum { CONNECTION = 1, NODE_COUNT = 4000, FILE_BYTES_MAX = 1024 * 1024 };
+enum { CONNECTION = 1, NODE_COUNT = 4000, SURVIVORS_MAX = 3000, FILE_BYTES_MAX = 1024 * 1024 };
 
 static struct rig rig;
 static uint64_t session;
@@ -216,6 +218,156 @@ static void test_a_transfer_is_found_by_its_connection_user_and_kind(void **stat
     assert_refused(STATUS_NOT_FOUND, "");
 }
 
+/* ---- pages ---- */
+
+static const uint8_t *page_starts[8];
+static uint32_t page_count;
+
+static void note_page(struct rig *of)
+{
+    if (page_count < 8) {
+        page_starts[page_count++] = of->file_at;
+    }
+}
+
+/* What was written is not moved for each page that is cut from it. */
+static void test_pages_lie_behind_one_another(void **state)
+{
+    enum { CARD_COUNT = 5, NOTE_BYTES = 900 * 1024 };
+    static char card[NOTE_BYTES + 128];
+    struct request_member cast[CARD_COUNT];
+    struct request open = rig_request(REQUEST_SESSION_OPEN);
+    uint64_t transfer;
+
+    (void)state;
+    for (int i = 0; i < CARD_COUNT; i++) {
+        const int at = snprintf(card, sizeof(card), "{\"name\":\"P%d\",\"creator_notes\":\"", i);
+
+        memset(card + at, 'x', NOTE_BYTES);
+        (void)snprintf(card + at + NOTE_BYTES, sizeof(card) - (size_t)at - NOTE_BYTES, "\"}");
+        cast[i] = (struct request_member){.persona = rig_put(&rig, card)};
+    }
+    open.u.session_open = (struct request_session_open){
+        .persona = cast[0].persona, .members = cast + 1, .member_count = CARD_COUNT - 1};
+    rig_execute(&rig, open);
+    assert_int_equal(rig.reply.type, REPLY_SESSION);
+    page_count = 0;
+    transfer = rig.store->last_transfer_id + 1;
+    rig.watch = note_page;
+    rig_execute(&rig, export_of(rig.reply.id, 0));
+    assert_int_equal(rig.reply.type, REPLY_EXPORT);
+    for (int i = 0; i < 2; i++) {
+        rig_execute(&rig, export_of(0, transfer));
+        assert_false(rig.reply.end);
+    }
+    assert_int_equal(page_count, 3);
+    assert_ptr_equal(page_starts[1], page_starts[0] + IMPORT_PIECE_BYTES_MAX);
+    assert_ptr_equal(page_starts[2], page_starts[1] + IMPORT_PIECE_BYTES_MAX);
+    store_connection_closed(rig.store, CONNECTION);
+}
+
+/* ---- slices ---- */
+
+static bool is_known(uint64_t node)
+{
+    struct node_view view;
+    struct error error = {0};
+
+    return store_node_view(rig.store, RIG_UID, node, &error, &view) == STATUS_OK;
+}
+
+/* A token of another session comes in each pump, while the file is made. */
+static void test_others_are_served_while_a_large_file_is_made(void **state)
+{
+    const uint64_t first = rig.store->last_node_id + 1;
+    uint32_t replies;
+    uint32_t slices = 0;
+    uint32_t branch;
+
+    (void)state;
+    rig_execute(&rig, rig_append(session, "Once"));
+    rig_execute(&rig, rig_generate(session, 1));
+    branch = rig.engine->branch_count - 1;
+    write_large(NODE_COUNT, "");
+    replies = rig.reply_count;
+    execute_at(import_of(0, true), CONNECTION);
+    for (; store_has_work(rig.store); slices++) {
+        const uint32_t progress = rig.progress_count;
+
+        assert_false(store_is_idle(rig.store));
+        if (slices < 100) {
+            fake_engine_emit_text(rig.engine, branch, "a");
+        }
+        store_pump(rig.store);
+        assert_true(slices >= 100 || rig.progress_count > progress);
+        assert_int_equal(rig.reply_count, replies);
+        assert_false(is_known(first + 2 + NODE_COUNT / 2));
+    }
+    /* Each node at least once when it is settled, made, checked and taken down. */
+    assert_true(slices > 20);
+    rig_settle(&rig);
+    for (int i = 0; i < 100 && rig.reply_count == replies; i++) {
+        rig_settle(&rig);
+    }
+    assert_int_equal(rig.reply.type, REPLY_IMPORT);
+    fake_engine_end(rig.engine, branch, FINISH_LENGTH, STATUS_OK);
+    rig_settle(&rig);
+}
+
+/* Two of them take turns. */
+static void test_a_small_file_does_not_wait_for_a_large_one(void **state)
+{
+    (void)state;
+    write_large(NODE_COUNT, "");
+    execute_at(import_of(0, true), CONNECTION);
+    write_file(HEAD PLAIN NODE END("1"));
+    execute_at(import_of(0, true), CONNECTION + 1);
+    for (int i = 0; i < 20; i++) {
+        journal_step(rig.journal);
+        store_pump(rig.store);
+    }
+    assert_true(store_has_work(rig.store));
+    assert_int_equal(rig.reply.type, REPLY_IMPORT);
+    assert_int_equal(transfer_count(), 1);
+    rig_settle(&rig);
+}
+
+static void test_what_is_made_goes_with_its_connection(void **state)
+{
+    const int64_t live = (int64_t)memory_live_count();
+    const uint32_t sessions = rig.store->sessions.count;
+
+    (void)state;
+    write_large(NODE_COUNT, "");
+    for (int slices = 0; slices < 4 * NODE_COUNT / IMPORT_SLICE_WORK; slices += 3) {
+        execute_at(import_of(0, true), CONNECTION);
+        for (int i = 0; i < slices; i++) {
+            assert_true(store_has_work(rig.store));
+            store_pump(rig.store);
+        }
+        store_connection_closed(rig.store, CONNECTION);
+        for (int i = 0; store_has_work(rig.store); i++) {
+            assert_true(i < 200);
+            store_pump(rig.store);
+        }
+        assert_int_equal(transfer_count(), 0);
+        assert_int_equal(memory_live_count(), live);
+        assert_int_equal(rig.store->sessions.count, sessions);
+    }
+}
+
+static void test_stopping_ends_what_is_made(void **state)
+{
+    (void)state;
+    write_large(NODE_COUNT, "");
+    execute_at(import_of(0, true), CONNECTION);
+    store_pump(rig.store);
+    store_stop(rig.store);
+    rig_settle(&rig);
+    assert_refused(STATUS_STOPPING, "the daemon is stopping: nothing was imported");
+    assert_true(store_is_idle(rig.store));
+}
+
 static void test_a_file_has_one_last_piece(void **state)
 {
     const uint64_t id = rig.store->last_transfer_id + 1;
@@ -231,6 +383,56 @@ static void test_a_file_has_one_last_piece(void **state)
         rig_settle(&rig);
     }
     assert_int_equal(rig.reply.type, REPLY_IMPORT); /* it goes on all the same */
+}
+
+/* ---- ordinals ---- */
+
+/* The end of a node is a place, whether it is said by its number or not at all. */
+static void test_ordinals_are_counted_by_the_place(void **state)
+{
+    static const char *const orders[] = {"", ",\"offset\":%u"};
+    struct request walk = rig_request(REQUEST_WALK);
+    uint32_t end = 0;
+    uint32_t found = 0;
+
+    (void)state;
+    rig_execute(&rig, rig_append(session, "a word"));
+    end = rig_view(&rig, rig.reply.nodes[0].id).content_count;
+    for (int order = 0; order < 2; order++) {
+        char more[2][32];
+
+        for (int i = 0; i < 2; i++) {
+            (void)snprintf(more[i], sizeof(more[i]), i == order ? orders[1] : orders[0], end);
+        }
+        file_size = (size_t)snprintf(
+            file, sizeof(file),
+            HEAD PLAIN NODE "{\"record\":\"node\",\"parent\":1%s,\"text\":\"b\"}\n"
+                            "{\"record\":\"node\",\"parent\":1%s,\"text\":\"c\"}\n"
+                            "{\"record\":\"node\",\"parent\":1,\"ordinal\":7,\"text\":\"d\"}\n"
+                            "{\"record\":\"node\",\"parent\":1%s,\"text\":\"e\"}\n" END("5"),
+            more[0], more[1], more[0]);
+        rig_execute(&rig, import_of(0, true));
+        for (int i = 0; i < 10; i++) {
+            rig_settle(&rig);
+        }
+        if (rig.reply.type != REPLY_IMPORT) {
+            fail_msg("%s", rig.reply.error.text);
+        }
+        walk.u.walk = (struct request_walk){.session = rig.store->last_session_id,
+                                            .has_position = true,
+                                            .what = WALK_SUBTREE,
+                                            .count = 10};
+        assert_int_equal(store_prepare(rig.store, &walk, &rig.reply.error), STATUS_AGAIN);
+        rig_settle(&rig);
+        rig_execute(&rig, walk);
+        assert_int_equal(rig.reply.node_count, 5);
+        found = 0;
+        for (uint32_t i = 1; i < 5; i++) {
+            found |= 1u << rig.reply.nodes[i].ordinal;
+            assert_int_equal(rig.reply.nodes[i].parent.offset, end);
+        }
+        assert_int_equal(found, 1u << 0 | 1u << 1 | 1u << 7 | 1u << 8);
+    }
 }
 
 /* ---- what is wrong ---- */
@@ -307,6 +509,46 @@ static void test_bookmarks_have_a_bound(void **state)
     assert_string_equal(rig.reply.error.limit_name, "BOOKMARK_COUNT_MAX");
 }
 
+/* ---- faults ---- */
+
+/* Of the slices, the storing and the answer; what fails leaves nothing, or a whole session. */
+static void test_every_allocation_behind_an_import_may_fail(void **state)
+{
+    static const char news[] =
+        HEAD "{\"record\":\"member\",\"name\":\"New\",\"persona\":\"New\",\"card\":\"{\\\"name\\\":"
+             "\\\"New\\\",\\\"first_mes\\\":\\\"Hi.\\\"}\"}\n" NODE NODE
+             "{\"record\":\"bookmark\",\"name\":\"b\",\"node\":1}\n"
+             "{\"record\":\"note\",\"node\":1,\"text\":\"t\"}\n" END("2");
+    uint32_t failures = 0;
+
+    (void)state;
+    write_file(news);
+    for (int64_t survivors = 0;; survivors++) {
+        const uint32_t sessions = rig.store->sessions.count;
+        const uint32_t replies = rig.reply_count;
+
+        assert_true(survivors < SURVIVORS_MAX);
+        execute_at(import_of(0, true), CONNECTION);
+        memory_fault_set(survivors);
+        rig_settle(&rig);
+        memory_fault_set(-1);
+        rig_settle(&rig);
+        rig_settle(&rig);
+        assert_int_equal(rig.reply_count, replies + 1);
+        assert_int_equal(transfer_count(), 0);
+        assert_true(store_is_idle(rig.store));
+        if (rig.reply.type == REPLY_IMPORT) {
+            assert_int_equal(rig.store->sessions.count, sessions + 1);
+            assert_true(failures > 30);
+            return;
+        }
+        failures++;
+        assert_true(rig.reply.error.status == STATUS_MEMORY ||
+                    rig.reply.error.status == STATUS_STORAGE);
+        assert_int_equal(rig.store->sessions.count, sessions);
+    }
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -332,9 +574,16 @@ int main(void)
         TEST(test_a_connection_may_close_while_it_is_answered),
         TEST(test_an_export_goes_with_its_connection),
         TEST(test_a_transfer_is_found_by_its_connection_user_and_kind),
+        TEST(test_pages_lie_behind_one_another),
+        TEST(test_others_are_served_while_a_large_file_is_made),
+        TEST(test_a_small_file_does_not_wait_for_a_large_one),
+        TEST(test_what_is_made_goes_with_its_connection),
+        TEST(test_stopping_ends_what_is_made),
         TEST(test_a_file_has_one_last_piece),
+        TEST(test_ordinals_are_counted_by_the_place),
         TEST(test_what_makes_no_session_is_named),
         TEST(test_bookmarks_have_a_bound),
+        TEST(test_every_allocation_behind_an_import_may_fail),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

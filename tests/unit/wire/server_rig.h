@@ -43,7 +43,8 @@ struct store {
     uint64_t closed;       /* the connection that was closed last */
     struct node_view view; /* of every node */
     bool answers_info;
-    bool is_loading; /* what a Generate names is not in memory yet */
+    bool is_loading;            /* what a Generate names is not in memory yet */
+    int pump_count, work_count; /* slices done, and left */
 };
 
 static struct store store;
@@ -90,6 +91,17 @@ void store_cancel_request(struct store *of, struct reply_to to)
 void store_connection_closed(struct store *of, uint64_t connection)
 {
     of->closed = connection;
+}
+
+void store_pump(struct store *of)
+{
+    of->pump_count++;
+    of->work_count--;
+}
+
+bool store_has_work(const struct store *of)
+{
+    return of->work_count > 0;
 }
 
 void store_node_follow(struct store *of, uint64_t node)

@@ -176,6 +176,22 @@ static void a_request_waits_for_what_the_store_loads(void **state)
     client_close(&client);
 }
 
+/* A slice a turn of the loop, and the connections have theirs between them. */
+static void the_store_works_between_what_connections_ask(void **state)
+{
+    (void)state;
+    struct client client = client_greeted();
+    store.work_count = 40;
+    client_ask(&client, 2, PERSONAD__V1__REQUEST__OP_INFO); /* turns the loop some times */
+    assert_int_equal(store.count, 1);
+    assert_true(store.pump_count > 1 && store.pump_count < 40);
+    for (int i = 0; i < 40; i++) {
+        turn();
+    }
+    assert_int_equal(store.pump_count, 40);
+    client_close(&client);
+}
+
 static void a_server_that_stops_takes_its_socket_away(void **state)
 {
     (void)state;
@@ -202,6 +218,7 @@ int main(void)
         TEST(a_cancel_waits_for_the_nodes_of_its_request),
         TEST(a_cancel_of_a_request_that_fails_is_done),
         TEST(a_request_waits_for_what_the_store_loads),
+        TEST(the_store_works_between_what_connections_ask),
         TEST(a_server_that_stops_takes_its_socket_away),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
