@@ -109,7 +109,8 @@ foreach(source ${cuda_library_sources})
 endforeach()
 
 set(cuda_library_folder ${PROJECT_BINARY_DIR}/lib)
-add_library(personad_cuda MODULE ${cuda_objects} ${PROJECT_SOURCE_DIR}/kernels/dtype.c)
+add_library(personad_cuda MODULE ${cuda_objects} ${PROJECT_SOURCE_DIR}/kernels/dtype.c
+  ${PROJECT_SOURCE_DIR}/kernels/provider_table.c)
 target_compile_options(personad_cuda PRIVATE ${personad_include_roots})
 set_source_files_properties(${cuda_objects} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
 target_link_libraries(personad_cuda PRIVATE base ${cudart} Threads::Threads

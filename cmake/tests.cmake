@@ -109,6 +109,7 @@ set(fuzz_stage_hf model)
 set(fuzz_stage_tokenizer text)
 set(fuzz_stage_cue text)
 set(fuzz_stage_sampler sample)
+set(fuzz_stage_providers kernels_cpu)
 
 file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/fuzz/fuzz_*.c)
 foreach(source ${sources})

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "kernels/backend_library.h"
 #include "limits.h"
 
@@ -101,6 +102,7 @@ static enum status backend_open(struct compute *compute, const struct backend_op
         .isa = settings->isa,
         .device = settings->device,
         .memory_bytes_max = (uint64_t)settings->gpu_memory << 20,
+        .providers = compute->providers,
         .weights_fp8 = weights_fp8_of(settings),
         .precise = is_precise(settings),
     };
@@ -271,10 +273,48 @@ static enum status load_any(struct compute *compute, struct error *error, struct
     return load(compute, &backend_cpu_ops, error);
 }
 
+static enum status load_named(struct compute *compute, struct error *error, struct error *why)
+{
+    const char *name = compute->settings->backend != NULL ? compute->settings->backend : "auto";
+
+    if (strcmp(name, "cpu") == 0) {
+        return load(compute, &backend_cpu_ops, error);
+    }
+    if (strcmp(name, "cuda") == 0) {
+        const enum status status = load_card(compute, error);
+        if (status != STATUS_OK) {
+            error_prefix(error, "--backend cuda");
+        }
+        return status;
+    }
+    return load_any(compute, error, why);
+}
+
+/* NULL where none is named. */
+static enum status providers_read(const struct settings *settings, struct error *error,
+                                  struct provider_table **out)
+{
+    if (settings->gpu_providers == NULL) {
+        *out = NULL;
+        return STATUS_OK;
+    }
+    struct provider_table *table = memory_alloc(1, sizeof *table);
+    if (table == NULL) {
+        return error_set(error, STATUS_MEMORY, "out of memory for the table of providers");
+    }
+    const enum status status = provider_table_read(settings->gpu_providers, error, table);
+    if (status != STATUS_OK) {
+        error_prefix(error, "--gpu-providers");
+        memory_free(table);
+        return status;
+    }
+    *out = table;
+    return STATUS_OK;
+}
+
 enum status compute_open(const struct settings *settings, const struct model *model,
                          uint32_t context_tokens, struct error *error, struct compute *out)
 {
-    const char *name = settings->backend != NULL ? settings->backend : "auto";
     const uint32_t block_count = context_tokens / ATTENTION_BLOCK_TOKENS + 1;
     struct error why = {STATUS_OK, "", NULL, 0};
     struct compute made = {
@@ -284,16 +324,11 @@ enum status compute_open(const struct settings *settings, const struct model *mo
         .partial_count_max =
             16 * block_count > PARTIAL_COUNT_MIN ? 16 * block_count : PARTIAL_COUNT_MIN,
     };
-    if (strcmp(name, "cpu") == 0) {
-        TRY(load(&made, &backend_cpu_ops, error));
-    } else if (strcmp(name, "cuda") == 0) {
-        const enum status status = load_card(&made, error);
-        if (status != STATUS_OK) {
-            error_prefix(error, "--backend cuda");
-            return status;
-        }
-    } else {
-        TRY(load_any(&made, error, &why));
+    TRY(providers_read(settings, error, &made.providers));
+    const enum status status = load_named(&made, error, &why);
+    if (status != STATUS_OK) {
+        compute_close(&made);
+        return status;
     }
     const char *described = made.ops->describe(made.backend);
     (void)snprintf(made.text, sizeof made.text, why.text[0] != '\0' ? "%s (no card: %s)" : "%s",
@@ -308,11 +343,26 @@ enum status compute_open(const struct settings *settings, const struct model *mo
 void compute_close(struct compute *compute)
 {
     unload(compute);
+    memory_free(compute->providers);
+    compute->providers = NULL;
 }
 
 /* ---- --devices ---- */
 
-static enum status list_cards(const struct backend_face *face, struct error *error)
+static void list_providers(const struct settings *settings, const struct provider_table *table)
+{
+    char line[PROVIDER_LINE_BYTES_MAX];
+
+    (void)printf("providers: %s is for sm_%u, id p-%016llx, %u shapes\n", settings->gpu_providers,
+                 table->architecture, (unsigned long long)table->digest, table->rule_count);
+    for (uint32_t i = 0; i < table->rule_count; i++) {
+        (void)provider_rule_format(&table->rules[i], line, sizeof line);
+        (void)printf("providers: %s", line);
+    }
+}
+
+static enum status list_cards(const struct backend_face *face, const struct provider_table *table,
+                              struct error *error)
 {
     uint32_t count = 0;
     TRY(face->device_count(error, &count));
@@ -325,6 +375,12 @@ static enum status list_cards(const struct backend_face *face, struct error *err
                      device.multiprocessor_count,
                      (unsigned long long)(device.memory_free_bytes >> 20),
                      (unsigned long long)(device.memory_bytes >> 20));
+        if (table != NULL) {
+            (void)printf("cuda %u: %s\n", i,
+                         table->architecture == device.capability
+                             ? "the table of providers is for such a card"
+                             : "the table of providers is for another card");
+        }
     }
     if (count == 0) {
         (void)printf("cuda: the driver shows no card\n");
@@ -333,7 +389,7 @@ static enum status list_cards(const struct backend_face *face, struct error *err
     return STATUS_OK;
 }
 
-enum status compute_list(struct error *error)
+enum status compute_list(const struct settings *settings, struct error *error)
 {
     const struct backend_settings least = {
         .row_count_max = 1,
@@ -343,14 +399,20 @@ enum status compute_list(struct error *error)
         .vocabulary_count = 1,
         .partial_count_max = 1,
     };
+    struct provider_table *table = NULL;
     struct backend *cpu = NULL;
     const struct backend_face *face = NULL;
     struct error why = {STATUS_OK, "", NULL, 0};
     TRY(backend_cpu_ops.create(&least, error, &cpu));
     (void)printf("%s\n", backend_cpu_ops.describe(cpu));
     backend_cpu_ops.destroy(cpu);
-    if (library_open(&why, &face) != STATUS_OK || list_cards(face, &why) != STATUS_OK) {
+    TRY(providers_read(settings, error, &table));
+    if (table != NULL) {
+        list_providers(settings, table);
+    }
+    if (library_open(&why, &face) != STATUS_OK || list_cards(face, table, &why) != STATUS_OK) {
         (void)printf("cuda: %s\n", why.text);
     }
+    memory_free(table);
     return STATUS_OK;
 }

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/status.h"
+#include "kernels/provider_table.h"
 #include "model/forward.h"
 #include "model/model.h"
 #include "settings.h"
@@ -25,15 +26,17 @@ struct compute {
     uint32_t context_tokens; /* longest context and reply */
 
     const struct backend_ops *ops;
-    struct backend *backend; /* owned */
-    struct forward *forward; /* owned */
+    struct backend *backend;          /* owned */
+    struct forward *forward;          /* owned */
+    struct provider_table *providers; /* owned; NULL: no table */
     uint32_t partial_count_max, page_count;
     uint64_t page_bytes;
     char text[COMPUTE_TEXT_BYTES_MAX];     /* for people: the backend, and why it is no card */
     char numerics[COMPUTE_TEXT_BYTES_MAX]; /* id of the arithmetic, kept over restarts */
 };
 
-/* UNSUPPORTED, NOT_FOUND, MEMORY, DEVICE: what --backend asks for is not to be had, and why. */
+/* UNSUPPORTED, NOT_FOUND, MEMORY, DEVICE: what --backend asks for is not to be had, and why;
+ * BAD_INPUT and others: of --gpu-providers. */
 MUST_USE enum status compute_open(const struct settings *settings, const struct model *model,
                                   uint32_t context_tokens, struct error *error,
                                   struct compute *out);
@@ -43,7 +46,9 @@ MUST_USE enum status compute_open(const struct settings *settings, const struct 
 MUST_USE enum status compute_restart(struct compute *compute, struct error *error);
 void compute_close(struct compute *compute); /* one of zeros is fine */
 
-/* Prints the CPU and every card that the backend library sees, or why it sees none. */
-MUST_USE enum status compute_list(struct error *error);
+/* Prints the CPU and every card that the backend library sees, or why it sees none; with
+ * --gpu-providers what that table says, and for which cards. BAD_INPUT, NOT_FOUND, IO, LIMIT: of
+ * the table. */
+MUST_USE enum status compute_list(const struct settings *settings, struct error *error);
 
 #endif

@@ -24,7 +24,8 @@ int main(int argument_count, char **arguments)
     struct settings settings;
     enum status status = settings_parse(argument_count, arguments, &error, &settings);
     if (status == STATUS_OK) {
-        status = settings.list_devices ? compute_list(&error) : daemon_run(&settings, &error);
+        status =
+            settings.list_devices ? compute_list(&settings, &error) : daemon_run(&settings, &error);
         settings_finish(&settings);
     }
     if (status != STATUS_OK) {

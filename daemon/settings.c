@@ -42,6 +42,9 @@ static const struct setting table[] = {
     {"gpu-memory", "MIB",
      "memory of the card for weights, keys and values (0: 9/10 of what is free)",
      COUNT(gpu_memory, 0, 1 << 30)},
+    {"gpu-providers", "FILE",
+     "what multiplies by which matrices on a card, as ./dev gpu measured it (none: mma alone)",
+     TEXT(gpu_providers)},
     {"kv-type", "NAME", "how keys and values are kept: f16, or on a card bf16 or fp8",
      TEXT(kv_type)},
     {"weights", "NAME", "how float weights are kept: as-is, or on a card fp8", TEXT(weights)},
@@ -359,7 +362,8 @@ void settings_finish(struct settings *settings)
     char *texts[] = {settings->model,        settings->socket,      settings->data,
                      settings->socket_group, settings->personas,    settings->persona,
                      settings->backend,      settings->isa,         settings->kv_type,
-                     settings->weights,      settings->speculation, settings->numerics};
+                     settings->weights,      settings->speculation, settings->numerics,
+                     settings->gpu_providers};
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         memory_free(texts[i]);
     }

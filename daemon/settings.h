@@ -26,6 +26,7 @@ struct settings {
     char *speculation;    /* "auto", "off"; NULL: auto */
     char *numerics;       /* "fast", "precise"; NULL: fast */
     char *isa;            /* "auto" or a name of kernels/cpu/isa.h */
+    char *gpu_providers;  /* file of kernels/provider_table.h; NULL: mma alone */
     uint32_t threads;     /* 0: as many as the affinity mask allows */
     uint32_t context;     /* tokens; 0: what the model was trained for */
     uint32_t kv_memory;   /* MiB; 0: an eighth of the machine's memory, or what a card has left */

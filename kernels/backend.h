@@ -44,6 +44,7 @@ struct backend_weight;  /* a matrix, repacked for the device */
 struct backend_buffer;  /* device memory of floats */
 struct backend_kv;      /* the pool of KV pages, all layers */
 struct backend_program; /* recorded operations */
+struct provider_table;  /* kernels/provider_table.h */
 
 /* What memory_left answers where no card bounds it. */
 #define BACKEND_MEMORY_SHARED UINT64_MAX
@@ -88,8 +89,10 @@ struct backend_settings {
     const char *isa;            /* CPU: NULL or "auto", or a name of kernels/cpu/isa.h */
     uint32_t device;            /* a card's number, as the driver counts */
     uint64_t memory_bytes_max;  /* of the card; 0: nine tenths of what is free */
-    bool weights_fp8;           /* float weights as e4m3, a scale a row; CPU: UNSUPPORTED */
-    bool precise; /* CPU: activations in 16 bits where weights are quantised; cards ignore it */
+    const struct provider_table *providers; /* of a card, borrowed by create; NULL: mma alone; CPU:
+                                               UNSUPPORTED */
+    bool weights_fp8; /* float weights as e4m3, a scale a row; CPU: UNSUPPORTED */
+    bool precise;     /* CPU: activations in 16 bits where weights are quantised; cards ignore it */
 };
 
 /* ---- the plan: all that varies ---- */

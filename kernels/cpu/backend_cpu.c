@@ -106,6 +106,11 @@ static enum status cpu_create(const struct backend_settings *settings, struct er
                          "the cpu backend keeps weights as the file has them (as-is) only; "
                          "fp8 weights need a card");
     }
+    if (settings->providers != NULL) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "a table of providers says what multiplies on a card: leave it out, or "
+                         "use a card");
+    }
     TRY(cpu_isa_choose(settings->isa, error, &isa));
     backend = memory_alloc(1, sizeof(*backend));
     if (backend == NULL) {

@@ -120,6 +120,44 @@ static void destroy(struct backend *backend)
     memory_free(backend);
 }
 
+/* A table is true for the card that it was measured on. */
+static enum status take_providers(struct backend *backend, struct error *error)
+{
+    const struct provider_table *table = backend->settings.providers;
+
+    backend->settings.providers = NULL;
+    if (table == NULL) {
+        return STATUS_OK;
+    }
+    if (table->architecture != backend->facts.architecture) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "the table of providers is for sm_%u and %s is sm_%u: use the one that "
+                         "./dev gpu wrote on such a card, or none",
+                         table->architecture, backend->facts.name, backend->facts.architecture);
+    }
+    backend->providers = *table;
+    return STATUS_OK;
+}
+
+/* What describe() and numerics_id() say. */
+static void name_it(struct backend *backend)
+{
+    const struct device_facts *facts = &backend->facts;
+    char by[32] = "", digest[32] = "";
+
+    if (backend->providers.architecture != 0) {
+        snprintf(by, sizeof(by), ", providers for %u shapes", backend->providers.rule_count);
+        snprintf(digest, sizeof(digest), "/p-%016llx",
+                 (unsigned long long)backend->providers.digest);
+    }
+    snprintf(backend->text, sizeof(backend->text), "cuda: %s, compute capability %u.%u, %llu MiB%s",
+             facts->name, facts->architecture / 10, facts->architecture % 10,
+             (unsigned long long)(facts->memory_bytes >> 20), by);
+    snprintf(backend->numerics, sizeof(backend->numerics), "cuda/3/sm_%u/kv-%s%s%s",
+             facts->architecture, kv_type_names[backend->settings.kv_type],
+             backend->settings.weights_fp8 ? "/w-fp8" : "", digest);
+}
+
 static enum status create(const struct backend_settings *settings, struct error *error,
                           struct backend **out)
 {
@@ -137,14 +175,13 @@ static enum status create(const struct backend_settings *settings, struct error 
     backend->device = device;
     backend->facts = *device_read_facts(device);
     backend->plan_bytes = cuda_plan_bytes(settings);
-    snprintf(backend->text, sizeof(backend->text), "cuda: %s, compute capability %u.%u, %llu MiB",
-             backend->facts.name, backend->facts.architecture / 10,
-             backend->facts.architecture % 10,
-             (unsigned long long)(backend->facts.memory_bytes >> 20));
-    snprintf(backend->numerics, sizeof(backend->numerics), "cuda/3/sm_%u/kv-%s%s",
-             backend->facts.architecture, kv_type_names[settings->kv_type],
-             settings->weights_fp8 ? "/w-fp8" : "");
-    const enum status status = allocate(backend);
+    enum status status = take_providers(backend, error);
+    if (status != STATUS_OK) {
+        destroy(backend);
+        return status;
+    }
+    name_it(backend);
+    status = allocate(backend);
     if (status != STATUS_OK) {
         (void)error_set(
             error, status, "%s: no room for the plans of a step (%llu MiB) %s", backend->facts.name,

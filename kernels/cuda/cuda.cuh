@@ -20,6 +20,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/bucket.h"
 #include "kernels/cuda/device.h"
+#include "kernels/provider_table.h"
 #include "kernels/steps/math.h"
 
 struct backend_buffer {
@@ -152,8 +153,9 @@ struct backend {
     struct backend_settings settings; /* isa is NULL */
     struct device *device;            /* owned */
     struct device_facts facts;
-    char text[192];    /* describe() */
-    char numerics[64]; /* numerics_id() */
+    struct provider_table providers; /* of the settings; without rules: mma alone */
+    char text[256];                  /* describe() */
+    char numerics[64];               /* numerics_id() */
 
     /* owned */
     struct cuda_history *histories; /* [slot_count] */

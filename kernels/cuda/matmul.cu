@@ -265,7 +265,7 @@ static enum status launch_any(struct device *device, enum cuda_epilogue epilogue
     args->shape.epilogue = epilogue;
     args->shape.slot_count = SLOTS_MAX;
     args->shape.row_warps = 1;
-    if (args->provider == CUDA_WGMMA &&
+    if (args->provider == PROVIDER_WGMMA &&
         cuda_wgmma_serves(args, device_read_facts(device)->architecture)) {
         return cuda_wgmma_launch(device, args);
     }

@@ -23,6 +23,7 @@
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/prim.cuh"
 #include "kernels/cuda/weight.cuh"
+#include "kernels/provider_table.h"
 #include "kernels/steps/math.h"
 
 enum {
@@ -38,12 +39,6 @@ enum cuda_epilogue {
     CUDA_STORE,  /* out = sum */
     CUDA_ADD,    /* out += sum + bias */
     CUDA_SWIGLU, /* out = silu(sum of part 0) * sum of part 1 */
-};
-
-/* What multiplies: all give the same bits. Only the tests ask for another than the first. */
-enum cuda_provider {
-    CUDA_MMA, /* matmul.cu, on every card */
-    CUDA_WGMMA,
 };
 
 /* One of the matrices that share a launch. Its output o of row r goes to out[r * stride + o]. */
@@ -81,7 +76,7 @@ struct cuda_matmul_args {
     uint32_t part_count;
     uint32_t row_count;           /* at most; it sizes the grid */
     const uint32_t *row_count_at; /* the card's: how many there are; NULL: row_count */
-    enum cuda_provider provider;
+    enum provider provider;
     struct cuda_matmul_shape shape;
 };
 
@@ -97,6 +92,24 @@ static inline uint64_t cuda_row_scales_at(uint32_t row_count, uint32_t cols)
 static inline uint64_t cuda_activation_bytes(uint32_t row_count, uint32_t cols)
 {
     return cuda_row_scales_at(row_count, cols) + (uint64_t)row_count * sizeof(float);
+}
+
+/* What multiplies, by the backend's table. Parts of several types are mma's. */
+static inline enum provider cuda_matmul_provider(const struct provider_table *table,
+                                                 const struct cuda_matmul_args *args)
+{
+    const uint32_t format = args->parts[0].weight.format;
+    uint32_t outputs = 0;
+
+    for (uint32_t i = 0; i < args->part_count; i++) {
+        if (args->parts[i].weight.format != format) {
+            return PROVIDER_MMA;
+        }
+        outputs += args->parts[i].weight.rows;
+    }
+    const struct provider_rule *rule =
+        provider_table_find(table, format, outputs, args->parts[0].weight.cols, args->row_count);
+    return rule == NULL ? PROVIDER_MMA : rule->provider;
 }
 
 /* Whether a launch wants f16 activations: all of its parts are F16. */

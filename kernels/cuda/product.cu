@@ -64,6 +64,7 @@ enum status cuda_product_begin(const struct cuda_step *step, struct cuda_activat
     args->meeting = (uint8_t *)backend->meeting.data;
     args->row_count = source->row_count;
     args->row_count_at = source->row_count_at;
+    args->provider = cuda_matmul_provider(&backend->providers, args);
     return cuda_activations_fill(backend->device, source, (uint16_t *)scratch);
 }
 

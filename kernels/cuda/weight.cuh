@@ -27,6 +27,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/prim.cuh"
+#include "kernels/provider_table.h"
 #include "kernels/steps/math.h"
 
 enum {
@@ -53,6 +54,10 @@ enum cuda_format {
      * whose activations are bf16: rounded to it. */
     CUDA_F16_ROUNDED,
 };
+
+#define X(name) +1
+static_assert(0 PROVIDER_TYPE_MAP(X) == CUDA_F16_ROUNDED, "a name for each: provider_table.h");
+#undef X
 
 /* By value in kernel arguments; the pointers are the device's. */
 struct cuda_weight_view {

@@ -383,6 +383,12 @@ bool emulator_runs_long(void)
 void emulator_configure(const struct emulator_settings *settings)
 {
     emulator.settings = *settings;
+    emulator.wgmma_count = 0;
+}
+
+uint64_t emulator_wgmma_count(void)
+{
+    return emulator.wgmma_count;
 }
 
 const char *emulator_fault_text(void)

@@ -85,6 +85,11 @@ bool emulator_runs_long(void);
 /* 80 or 90, as configured. */
 uint32_t emulator_architecture(void);
 
+/* Products of warps of warpgroups since the last emulator_configure: what multiplied, a test may
+ * ask.
+ */
+uint64_t emulator_wgmma_count(void);
+
 /* Kernels as a stream runs them. Of one that depends, the first blocks come as far as they can
  * before the kernel before it has run at all: who reads or writes what the other does, before its
  * wait, is found out. Every thread of such a kernel must come to the wait: else the kernel after it

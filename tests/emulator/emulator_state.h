@@ -74,6 +74,7 @@ struct emulator_grid {
 
 struct emulator_state {
     struct emulator_settings settings;
+    uint64_t wgmma_count; /* since it was configured */
     bool running;
     uint64_t random;
     bool faulted;

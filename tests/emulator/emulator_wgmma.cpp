@@ -63,6 +63,7 @@ static void multiply(struct emulator_flight *flight, const struct emulator_produ
     uint16_t rows[STEP][STEP];
     uint16_t column[STEP];
 
+    emulator.wgmma_count++;
     for (uint32_t lane = 0; lane < EMULATOR_WARP_THREADS; lane++) {
         for (uint32_t i = 0; i < 4; i++) {
             const uint32_t k = lane % 4 * 2 + i / 2 * 8;

@@ -69,7 +69,7 @@ typedef enum status (*multiply)(struct device *device, struct cuda_matmul_args *
 
 /* The first `count` rows; a launch that is sized for more is told so on the card. */
 static std::vector<float> run(const struct launch_rig *rig, multiply function,
-                              enum cuda_provider provider, uint32_t count, uint32_t room)
+                              enum provider provider, uint32_t count, uint32_t room)
 {
     const size_t words = (cuda_activation_bytes(room, rig->cols) + 15) / 16;
     struct device *device = rig->parts[0].backend.device;
@@ -128,8 +128,8 @@ static bool same_bits(const struct launch_rig *rig, multiply function, uint32_t 
                       uint32_t count, uint32_t room)
 {
     use_settings(which, 0);
-    const std::vector<float> mma = run(rig, function, CUDA_MMA, count, room);
-    const std::vector<float> wgmma = run(rig, function, CUDA_WGMMA, count, room);
+    const std::vector<float> mma = run(rig, function, PROVIDER_MMA, count, room);
+    const std::vector<float> wgmma = run(rig, function, PROVIDER_WGMMA, count, room);
 
     return equal(mma, wgmma);
 }
@@ -249,10 +249,10 @@ static void another_order_in_warpgroups_is_caught(void **state)
     (void)state;
     rig_init(&rig, 1, &dtype, rows, 320, 8, false);
     use_settings(0, 0);
-    const std::vector<float> mma = run(&rig, cuda_matmul_store, CUDA_MMA, 8, 8);
-    assert_true(equal(mma, run(&rig, cuda_matmul_store, CUDA_WGMMA, 8, 8)));
+    const std::vector<float> mma = run(&rig, cuda_matmul_store, PROVIDER_MMA, 8, 8);
+    assert_true(equal(mma, run(&rig, cuda_matmul_store, PROVIDER_WGMMA, 8, 8)));
     use_settings(0, 80);
-    assert_false(equal(mma, run(&rig, cuda_matmul_store, CUDA_WGMMA, 8, 8)));
+    assert_false(equal(mma, run(&rig, cuda_matmul_store, PROVIDER_WGMMA, 8, 8)));
     rig_finish(&rig);
 }
 
@@ -266,8 +266,8 @@ static void a_card_without_warpgroups_is_served(void **state)
     (void)state;
     product_settings_use(3);
     rig_init(&rig, 1, &dtype, rows, 320, 8, false);
-    const std::vector<float> mma = run(&rig, cuda_matmul_store, CUDA_MMA, 8, 8);
-    assert_true(equal(mma, run(&rig, cuda_matmul_store, CUDA_WGMMA, 8, 8)));
+    const std::vector<float> mma = run(&rig, cuda_matmul_store, PROVIDER_MMA, 8, 8);
+    assert_true(equal(mma, run(&rig, cuda_matmul_store, PROVIDER_WGMMA, 8, 8)));
     rig_finish(&rig);
 }
 

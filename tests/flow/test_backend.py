@@ -185,6 +185,58 @@ def test_the_cpu_keeps_weights_as_they_are(folder, start):
     start("--backend", "cpu", "--weights", "as-is", environment=NOWHERE)
 
 
+HEAD = "personad gpu providers 1\ncard sm_90\n"
+
+
+@pytest.fixture
+def table(folder):
+    """Writes a table of providers; its path."""
+    def write(text):
+        path = os.path.join(folder, "providers.txt")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+        return path
+    return write
+
+
+def test_a_table_of_providers_is_another_arithmetic(folder, start, card, table):
+    path = table(HEAD + "Q8_0 512 256 wgmma 1\nQ8_0 256 256 wgmma 9\n")
+    code, out, _ = run("--devices", "--gpu-providers", path, environment=card)
+    assert code == 0
+    assert f"providers: {path} is for sm_90, id p-" in out and "2 shapes" in out
+    assert "providers: Q8_0 256 256 wgmma 9\n" in out
+    assert "cuda 0: the table of providers is for such a card" in out
+    digest = out.split("id p-")[1][:16].encode()
+    plain = start("--backend", "cuda", environment=card)
+    expected = reply_on(plain)
+    other = start("--backend", "cuda", "--gpu-providers", path, "--data",
+                  os.path.join(folder, "other"), socket=os.path.join(folder, "other.sock"),
+                  environment={**card, "PERSONAD_EMULATED_FAULTS": "5"})
+    assert reply_on(other) == expected, "wgmma and mma sum alike on this card"
+    assert "the device is back" in other.log(), "the table outlives a restart of the card"
+    with plain.client() as client:
+        numerics_id = client.call("info").info.numerics_id
+    with other.client() as client:
+        info = client.call("info").info
+        assert info.numerics_id == numerics_id + b"/p-" + digest
+        assert b"providers for 2 shapes" in info.backend
+
+
+def test_a_table_that_does_not_fit_is_refused(folder, card, table):
+    def refused(text, *options):
+        return refusal(folder, "--gpu-providers", table(text), *options, environment=card)
+
+    for backend in ("cpu", "cuda", "auto"):
+        err = refused(HEAD + "Q8_0 512 256 magic 1\n", "--backend", backend)
+        assert "--gpu-providers" in err and "providers.txt: line 3: 'magic' is no provider" in err
+    err = refused(HEAD.replace("90", "80"), "--backend", "cuda")
+    assert "the table of providers is for sm_80 and emulator is sm_90" in err
+    err = refused(HEAD, "--backend", "cpu")
+    assert "a table of providers says what multiplies on a card" in err
+    err = refusal(folder, "--gpu-providers", "/nowhere/table", environment=card)
+    assert "--gpu-providers: /nowhere/table: No such file" in err
+
+
 def test_a_card_that_falls_off_the_bus_comes_back_and_no_bit_changes(folder, start, card):
     expected = reply_on(start("--backend", "cuda", environment=card))
     for faults in ("5", "4,x,6,0"):

@@ -21,8 +21,9 @@ struct rig_settings {
     uint32_t position_max; /* of a sequence */
     uint32_t page_count;
     const char *isa;
-    const struct backend_ops *ops; /* NULL: the CPU's */
-    bool precise;                  /* as the backend's setting */
+    const struct backend_ops *ops;          /* NULL: the CPU's */
+    bool precise;                           /* as the backend's setting */
+    const struct provider_table *providers; /* as the backend's setting; borrowed by rig_open */
 };
 
 struct rig {
