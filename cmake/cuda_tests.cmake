@@ -30,6 +30,20 @@ add_dependencies(cuda_library personad_cuda)
 add_test(NAME cuda_library COMMAND cuda_library $<TARGET_FILE:personad_cuda>
   WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
 
+# What is said of cuBLASLt, against its own header. Debian and PyPI have it apart from the compiler.
+find_path(cublaslt_include cublasLt.h NO_CACHE HINTS ${cuda_root} PATH_SUFFIXES include
+  targets/${CMAKE_SYSTEM_PROCESSOR}-linux/include)
+if(cublaslt_include)
+  add_test(NAME cuda_cublaslt_api COMMAND ${CMAKE_C_COMPILER} -std=c11 -D_GNU_SOURCE -fsyntax-only
+    -Wall -Wextra -Werror -isystem ${cublaslt_include} -iquote . -iquote daemon
+    tests/cuda/cublaslt_api.c
+    WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+else()
+  add_test(NAME cuda_cublaslt_api COMMAND ${CMAKE_COMMAND} -E echo
+    "skipped: there is no cublasLt.h beside ${PERSONAD_NVCC}")
+  set_tests_properties(cuda_cublaslt_api PROPERTIES SKIP_REGULAR_EXPRESSION "skipped:")
+endif()
+
 # A spill is an error: the build above went through, and a kernel that spills would not.
 list(GET PERSONAD_CUDA_ARCHITECTURES 0 architecture)
 foreach(name clean spill)

@@ -43,11 +43,20 @@ if(PERSONAD_SANITIZE AND CMAKE_CXX_COMPILER_ID MATCHES "Clang")
   target_compile_options(cuda_emulated PUBLIC -fsanitize-address-use-after-return=never)
 endif()
 
+# What the tests name as cuBLASLt.
+add_library(fake_cublaslt MODULE ${PROJECT_SOURCE_DIR}/tests/emulator/fake_cublaslt.c)
+target_compile_options(fake_cublaslt PRIVATE ${personad_include_roots})
+set_target_properties(fake_cublaslt PROPERTIES
+  LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/emulated)
+
 foreach(source ${emulator_tests})
   get_filename_component(file ${source} NAME_WE)
   unit_test(emulator_${file} ${source} cuda_emulated schedule model)
   set_tests_properties(emulator_${file} PROPERTIES TIMEOUT 900) # ./dev test --long takes its time
 endforeach()
+add_dependencies(emulator_test_cublaslt fake_cublaslt)
+target_compile_definitions(emulator_test_cublaslt PRIVATE
+  FAKE_CUBLASLT="$<TARGET_FILE:fake_cublaslt>")
 
 # The same as a library that the daemon loads: --backend cuda without a card, for the flows. Not
 # with sanitizers: their C++ runtime is not in a daemon of C, and the tests above run under them.

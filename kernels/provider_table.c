@@ -1,8 +1,10 @@
 #include "kernels/provider_table.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -13,6 +15,9 @@ enum {
     WORD_COUNT_MAX = 8,
     WORD_BYTES_MAX = 160,
     RULE_WORD_COUNT = 5,
+    LIBRARY_WORD_COUNT = 7,
+    LIBRARY_VERSION_MAX = 9999999,
+    WORD_DIGITS = 16, /* of a word of an algorithm */
     ARCHITECTURE_WGMMA = 90,
     OUTPUTS_MAX = 1 << 24,
 };
@@ -23,7 +28,7 @@ static const char *const type_names[] = {
 #undef X
 };
 
-static const char *const provider_names[] = {"mma", "wgmma"};
+static const char *const provider_names[] = {"mma", "wgmma", "cublaslt"};
 
 enum { TYPE_COUNT = sizeof type_names / sizeof type_names[0] };
 
@@ -103,11 +108,30 @@ const struct provider_rule *provider_table_find(const struct provider_table *tab
     return NULL;
 }
 
+/* What a rule says of the library, or "". */
+static void library_format(const struct provider_rule *rule, char *text, size_t size_bytes)
+{
+    int size = 0;
+
+    text[0] = '\0';
+    if (rule->provider != PROVIDER_CUBLASLT) {
+        return;
+    }
+    size = snprintf(text, size_bytes, " %u ", rule->version);
+    for (uint32_t i = 0; i < PROVIDER_ALGORITHM_WORDS; i++) {
+        size += snprintf(text + size, size_bytes - (size_t)size, "%016" PRIx64,
+                         rule->algorithm.words[i]);
+    }
+}
+
 size_t provider_rule_format(const struct provider_rule *rule, char *line, size_t size_bytes)
 {
+    char library[PROVIDER_LINE_BYTES_MAX];
+
+    library_format(rule, library, sizeof library);
     const int size =
-        snprintf(line, size_bytes, "%s %u %u %s %u\n", type_names[rule->type], rule->outputs,
-                 rule->cols, provider_names[rule->provider], rule->rows_min);
+        snprintf(line, size_bytes, "%s %u %u %s %u%s\n", type_names[rule->type], rule->outputs,
+                 rule->cols, provider_names[rule->provider], rule->rows_min, library);
     CHECK(size > 0 && (size_t)size < size_bytes);
     return (size_t)size;
 }
@@ -229,18 +253,54 @@ static enum status provider_parse(const char *word, uint32_t architecture, struc
         return STATUS_OK;
     }
     return error_set(error, STATUS_BAD_INPUT,
-                     "'%s' is no provider: it may be wgmma; mma computes what no line names", word);
+                     "'%s' is no provider: it may be wgmma or cublaslt; mma computes what no line "
+                     "names",
+                     word);
+}
+
+static enum status algorithm_parse(const char *word, struct error *error,
+                                   struct provider_algorithm *out)
+{
+    const size_t count = (size_t)PROVIDER_ALGORITHM_WORDS * WORD_DIGITS;
+
+    if (strlen(word) != count || strspn(word, "0123456789abcdef") != count) {
+        return error_set(error, STATUS_BAD_INPUT,
+                         "an algorithm of cublaslt is %u digits of 0 to 9 and a to f",
+                         (unsigned)count);
+    }
+    for (uint32_t i = 0; i < PROVIDER_ALGORITHM_WORDS; i++) {
+        char digits[WORD_DIGITS + 1] = "";
+
+        memcpy(digits, word + (size_t)i * WORD_DIGITS, WORD_DIGITS);
+        out->words[i] = strtoull(digits, NULL, 16);
+    }
+    return STATUS_OK;
+}
+
+/* What follows the rows of a rule for cublaslt. */
+static enum status library_parse(const struct line *line, struct error *error,
+                                 struct provider_rule *rule)
+{
+    const char *type = type_names[rule->type];
+
+    if (strcmp(type, "BF16") != 0 && strcmp(type, "F16") != 0) {
+        return error_set(error, STATUS_BAD_INPUT, "cublaslt multiplies BF16 and F16, not %s", type);
+    }
+    TRY(number_parse("version", line->words[5], LIBRARY_VERSION_MAX, error, &rule->version));
+    return algorithm_parse(line->words[6], error, &rule->algorithm);
 }
 
 static enum status rule_parse(const struct line *line, uint32_t architecture, struct error *error,
                               struct provider_rule *out)
 {
+    const bool of_library = line->word_count > 3 && strcmp(line->words[3], "cublaslt") == 0;
     struct provider_rule rule = {0};
 
-    if (line->word_count != RULE_WORD_COUNT) {
-        return error_set(error, STATUS_BAD_INPUT,
-                         "%u words where a rule has five: TYPE OUTPUTS COLUMNS PROVIDER ROWS",
-                         line->word_count);
+    if (line->word_count !=
+        (of_library ? (uint32_t)LIBRARY_WORD_COUNT : (uint32_t)RULE_WORD_COUNT)) {
+        return error_set(error, STATUS_BAD_INPUT, "%u words where a rule has %s", line->word_count,
+                         of_library ? "seven: TYPE OUTPUTS COLUMNS cublaslt ROWS VERSION ALGORITHM"
+                                    : "five: TYPE OUTPUTS COLUMNS PROVIDER ROWS");
     }
     if (provider_type_parse(line->words[0], &rule.type) != STATUS_OK) {
         return error_set(error, STATUS_BAD_INPUT,
@@ -252,6 +312,9 @@ static enum status rule_parse(const struct line *line, uint32_t architecture, st
     TRY(number_parse("columns", line->words[2], OUTPUTS_MAX, error, &rule.cols));
     TRY(provider_parse(line->words[3], architecture, error, &rule.provider));
     TRY(number_parse("rows", line->words[4], PROVIDER_ROWS_MAX, error, &rule.rows_min));
+    if (of_library) {
+        TRY(library_parse(line, error, &rule));
+    }
     *out = rule;
     return STATUS_OK;
 }

@@ -12,14 +12,18 @@
  *
  * and each further one is a rule:
  *
- *   TYPE OUTPUTS COLUMNS PROVIDER ROWS
+ *   TYPE OUTPUTS COLUMNS wgmma ROWS
+ *   TYPE OUTPUTS COLUMNS cublaslt ROWS VERSION ALGORITHM
  *
  *   TYPE     how the card holds the matrices: BF16, F16, Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K, FP8
  *   OUTPUTS  of all matrices that are multiplied at once: q, k and v; gate and up; or one alone
  *   COLUMNS  of each of them
- *   PROVIDER wgmma
  *   ROWS     the smallest launch that it serves, in rows; below, mma does: 1 to 65536. More than 1
  *            is right only where both have the same bits
+ *   VERSION  of cuBLASLt, as it says itself: 130101. Another version is refused
+ *   ALGORITHM  of that library, 128 hexadecimal digits: one for all numbers of rows
+ *
+ * cublaslt multiplies BF16 and F16, of which the card then holds a second copy.
  *
  * Matrices of several types in one launch are always the work of mma.
  *
@@ -43,6 +47,7 @@ enum {
     PROVIDER_ROWS_MAX = 65536,
     PROVIDER_TEXT_BYTES_MAX = 64 * 1024, /* of a file */
     PROVIDER_LINE_BYTES_MAX = 256,       /* of a rule that is written */
+    PROVIDER_ALGORITHM_WORDS = 8,
 };
 
 /* In the order of enum cuda_format. */
@@ -58,9 +63,15 @@ enum {
     X(F16)
 
 enum provider {
-    PROVIDER_MMA,   /* kernels/cuda/matmul.cu */
-    PROVIDER_WGMMA, /* kernels/cuda/wgmma.cu: sm_90 */
+    PROVIDER_MMA,      /* kernels/cuda/matmul.cu */
+    PROVIDER_WGMMA,    /* kernels/cuda/wgmma.cu: sm_90 */
+    PROVIDER_CUBLASLT, /* kernels/cuda/matmul_library.cu: where the machine has the library */
     PROVIDER_COUNT,
+};
+
+/* cuBLASLt's own words for how it computes. */
+struct provider_algorithm {
+    uint64_t words[PROVIDER_ALGORITHM_WORDS];
 };
 
 struct provider_rule {
@@ -69,6 +80,8 @@ struct provider_rule {
     uint32_t cols;
     uint32_t rows_min;
     enum provider provider;
+    uint32_t version;                    /* of cuBLASLt; 0 for others */
+    struct provider_algorithm algorithm; /* of cuBLASLt */
 };
 
 struct provider_table {

@@ -67,6 +67,7 @@ static enum status load_frequencies(struct backend *backend, const struct attn_i
 enum status cuda_attn_in(struct backend_program *program, const struct attn_in_args *args,
                          struct error *error)
 {
+    const struct backend_weight *const weights[] = {args->wq, args->wk, args->wv};
     struct backend *backend = program->backend;
     const uint32_t width = args->wq->view.cols;
     struct cuda_op *op = NULL;
@@ -78,6 +79,7 @@ enum status cuda_attn_in(struct backend_program *program, const struct attn_in_a
                            args->kv_head_count * args->head_size, width, error));
     TRY(cuda_product_check(program, "the value matrix", args->wv,
                            args->kv_head_count * args->head_size, width, error));
+    TRY(cuda_product_provide(backend, weights, 3, program->row_count_max, error));
     TRY(cuda_scratch_want(backend, &backend->qkv,
                           (uint64_t)program->row_count_max * qkv_width(args) * sizeof(float),
                           "queries, keys and values", error));

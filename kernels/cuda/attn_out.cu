@@ -17,6 +17,7 @@ enum status cuda_attn_out(struct backend_program *program, const struct attn_out
     CHECK(args->x != NULL && args->a != NULL && args->wo != NULL);
     TRY(cuda_product_check(program, "the attention output matrix", args->wo, args->wo->view.rows,
                            args->wo->view.cols, error));
+    TRY(cuda_product_provide(program->backend, &args->wo, 1, program->row_count_max, error));
     TRY(cuda_program_push(program, CUDA_OP_attn_out, error, &entry));
     entry->args.attn_out = *args;
     return STATUS_OK;

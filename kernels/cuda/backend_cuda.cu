@@ -4,8 +4,10 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "kernels/cuda/cublaslt.cuh"
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/plan.cuh"
+#include "kernels/cuda/product.cuh"
 #include "kernels/cuda/program.cuh"
 #include "kernels/cuda/weight.cuh"
 
@@ -109,6 +111,10 @@ static void destroy(struct backend *backend)
     device_free(backend->device, backend->qkv.data);
     device_free(backend->device, backend->partials.data);
     device_free(backend->device, backend->sampling.data);
+    device_free(backend->device, backend->sums.data);
+    device_free(backend->device, backend->workspace.data);
+    cuda_product_forget(backend);
+    cublaslt_close(backend->cublaslt);
     for (uint32_t i = 0; i < BACKEND_STEP_SLOT_COUNT; i++) {
         slot_free(backend, &backend->slots[i]);
     }
@@ -118,6 +124,25 @@ static void destroy(struct backend *backend)
     device_free(backend->device, backend->logits_rows);
     device_close(backend->device);
     memory_free(backend);
+}
+
+/* An algorithm is good for the version that named it. */
+static enum status take_library(struct backend *backend, uint32_t version, struct error *error)
+{
+    uint32_t found;
+
+    if (backend->cublaslt == NULL) {
+        TRY(cublaslt_open(backend->device, error, &backend->cublaslt));
+    }
+    found = cublaslt_version(backend->cublaslt);
+    if (found != version) {
+        return error_set(error, STATUS_UNSUPPORTED,
+                         "the table of providers is for version %u of cuBLASLt, and this machine "
+                         "has %u: let ./dev gpu write it anew, or name the other one by "
+                         "PERSONAD_CUBLASLT",
+                         version, found);
+    }
+    return STATUS_OK;
 }
 
 /* A table is true for the card that it was measured on. */
@@ -136,6 +161,13 @@ static enum status take_providers(struct backend *backend, struct error *error)
                          table->architecture, backend->facts.name, backend->facts.architecture);
     }
     backend->providers = *table;
+    for (uint32_t i = 0; i < table->rule_count; i++) {
+        const struct provider_rule *rule = &table->rules[i];
+
+        if (rule->provider == PROVIDER_CUBLASLT) {
+            TRY(take_library(backend, rule->version, error));
+        }
+    }
     return STATUS_OK;
 }
 

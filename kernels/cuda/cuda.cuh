@@ -139,6 +139,13 @@ struct cuda_scratch {
     uint64_t size_bytes;
 };
 
+/* Matrices of one launch as cuBLASLt wants them. */
+struct cuda_plain {
+    struct cuda_plain *next;
+    const struct backend_weight *first;
+    uint16_t *data; /* owned */
+};
+
 /* One step's place: plan, answers, marks in the stream. */
 struct cuda_slot {
     void *plan_host; /* pinned */
@@ -170,6 +177,10 @@ struct backend {
     struct cuda_scratch qkv;         /* attn_in.cu: q, k, v before bias and rotation */
     struct cuda_scratch partials;    /* attention.cu */
     struct cuda_scratch sampling;    /* sample.cu */
+    struct cuda_scratch sums;        /* matmul_library.cu */
+    struct cuda_scratch workspace;   /* cublaslt.cu */
+    struct cublaslt *cublaslt;       /* owned; NULL: no rule asks for it */
+    struct cuda_plain *plains;       /* owned */
 
     struct backend_weight *weights;
     struct backend_buffer *buffers;

@@ -125,7 +125,9 @@ enum status device_describe(uint32_t ordinal, struct error *error, struct device
 }
 
 /* Nothing: that the driver can load it shows that there is code for the card. */
-static __global__ void probe(void) {}
+static __global__ void probe(void)
+{
+}
 
 static enum status check_code(uint32_t ordinal, const struct device_facts *facts,
                               struct error *error)
@@ -258,6 +260,19 @@ enum status device_clear(struct device *device, void *to, uint64_t size_bytes)
     enter(device);
     device->after_kernel = false;
     return answer(device, "clear", cudaMemsetAsync(to, 0, size_bytes, device->stream));
+}
+
+void *device_stream(struct device *device)
+{
+    enter(device);
+    device->after_kernel = false;
+    return device->stream;
+}
+
+enum status device_fail(struct device *device, const char *what, int answer)
+{
+    snprintf(device->fault, sizeof(device->fault), "%s: answered %d", what, answer);
+    return STATUS_DEVICE;
 }
 
 enum status device_wait(struct device *device)

@@ -82,6 +82,12 @@ MUST_USE enum status device_download(struct device *device, void *to, const void
                                      uint64_t size_bytes);
 MUST_USE enum status device_clear(struct device *device, void *to, uint64_t size_bytes); /* zeros */
 
+/* The stream, made current, for a library that gives it work of its own (tests/emulator has its
+ * word for what it is on the host): what is given here afterwards begins once that is done. And
+ * what such a library answered, as the device's fault: DEVICE. */
+void *device_stream(struct device *device);
+enum status device_fail(struct device *device, const char *what, int answer);
+
 /* Until all work given so far is done. */
 MUST_USE enum status device_wait(struct device *device);
 

@@ -12,6 +12,7 @@
 enum status cuda_ffn_in(struct backend_program *program, const struct ffn_in_args *args,
                         struct error *error)
 {
+    const struct backend_weight *const weights[] = {args->wg, args->wu};
     struct cuda_op *entry;
 
     CHECK(args->x != NULL && args->h != NULL && args->norm != NULL);
@@ -24,6 +25,7 @@ enum status cuda_ffn_in(struct backend_program *program, const struct ffn_in_arg
                            (uint32_t)args->norm->float_count, error));
     TRY(cuda_product_check(program, "the feed-forward up matrix", args->wu, args->wg->view.rows,
                            args->wg->view.cols, error));
+    TRY(cuda_product_provide(program->backend, weights, 2, program->row_count_max, error));
     TRY(cuda_program_push(program, CUDA_OP_ffn_in, error, &entry));
     entry->args.ffn_in = *args;
     return STATUS_OK;

@@ -17,6 +17,7 @@ enum status cuda_ffn_out(struct backend_program *program, const struct ffn_out_a
     CHECK(args->x != NULL && args->h != NULL && args->wd != NULL);
     TRY(cuda_product_check(program, "the feed-forward output matrix", args->wd, args->wd->view.rows,
                            args->wd->view.cols, error));
+    TRY(cuda_product_provide(program->backend, &args->wd, 1, program->row_count_max, error));
     TRY(cuda_program_push(program, CUDA_OP_ffn_out, error, &entry));
     entry->args.ffn_out = *args;
     return STATUS_OK;

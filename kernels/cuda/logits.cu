@@ -21,6 +21,8 @@ enum status cuda_logits(struct backend_program *program, const struct logits_arg
     TRY(cuda_product_check(program, "the output matrix", args->table,
                            program->backend->settings.vocabulary_count,
                            (uint32_t)args->norm->float_count, error));
+    TRY(cuda_product_provide(program->backend, &args->table, 1,
+                             program->backend->settings.sample_count_max, error));
     TRY(cuda_program_push(program, CUDA_OP_logits, error, &entry));
     entry->args.logits = *args;
     return STATUS_OK;

@@ -269,6 +269,9 @@ static enum status launch_any(struct device *device, enum cuda_epilogue epilogue
         cuda_wgmma_serves(args, device_read_facts(device)->architecture)) {
         return cuda_wgmma_launch(device, args);
     }
+    if (args->provider == PROVIDER_CUBLASLT) {
+        return cuda_library_launch(device, args);
+    }
     args->shape.stage_units = CUDA_SEGMENT_UNITS;
     if (args->row_count <= CUDA_TILE_ROWS) {
         return launch<1, 1>(device, args);

@@ -66,6 +66,17 @@ struct cuda_matmul_shape {
     uint32_t meeting_sums_at; /* in `meeting` */
 };
 
+/* What PROVIDER_CUBLASLT needs beside the rest; nothing here is allocated by a launch. */
+struct cuda_library_product {
+    struct cublaslt *library;
+    const struct provider_algorithm *algorithm;
+    const uint16_t *weights; /* cuda_weight_copy_plain of all parts, one after the other */
+    float *sums;             /* [row_count][outputs] */
+    void *workspace;         /* [CUBLASLT_WORKSPACE_BYTES] */
+    uint32_t outputs;        /* of all parts */
+    uint32_t reserved;
+};
+
 struct cuda_matmul_args {
     struct cuda_matmul_part parts[CUDA_PART_COUNT_MAX];
     const uint16_t *activations;
@@ -78,6 +89,7 @@ struct cuda_matmul_args {
     const uint32_t *row_count_at; /* the card's: how many there are; NULL: row_count */
     enum provider provider;
     struct cuda_matmul_shape shape;
+    struct cuda_library_product library;
 };
 
 /* Bytes of scratch for row_count rows of cols columns: the numbers, then a scale each. */
@@ -94,22 +106,20 @@ static inline uint64_t cuda_activation_bytes(uint32_t row_count, uint32_t cols)
     return cuda_row_scales_at(row_count, cols) + (uint64_t)row_count * sizeof(float);
 }
 
-/* What multiplies, by the backend's table. Parts of several types are mma's. */
-static inline enum provider cuda_matmul_provider(const struct provider_table *table,
-                                                 const struct cuda_matmul_args *args)
+/* What the backend's table says of a launch; NULL: mma. Parts of several types are mma's. */
+static inline const struct provider_rule *cuda_matmul_rule(const struct provider_table *table,
+                                                           const struct cuda_matmul_args *args)
 {
     const uint32_t format = args->parts[0].weight.format;
     uint32_t outputs = 0;
 
     for (uint32_t i = 0; i < args->part_count; i++) {
         if (args->parts[i].weight.format != format) {
-            return PROVIDER_MMA;
+            return NULL;
         }
         outputs += args->parts[i].weight.rows;
     }
-    const struct provider_rule *rule =
-        provider_table_find(table, format, outputs, args->parts[0].weight.cols, args->row_count);
-    return rule == NULL ? PROVIDER_MMA : rule->provider;
+    return provider_table_find(table, format, outputs, args->parts[0].weight.cols, args->row_count);
 }
 
 /* Whether a launch wants f16 activations: all of its parts are F16. */
@@ -150,6 +160,8 @@ struct cuda_activation_source {
     uint32_t row_count;           /* at most; it sizes the grid */
     const uint32_t *row_count_at; /* the card's: how many there are; NULL: row_count */
     float *row_scales;            /* [row_count]: f16 is wanted, and these; NULL: bf16 */
+    uint32_t is_plain;            /* [row][columns, whole units] is wanted, for PROVIDER_CUBLASLT */
+    uint32_t reserved;
 };
 
 /* norm.cu: fills `to`, which holds cuda_activation_bytes(). */

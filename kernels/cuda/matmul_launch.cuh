@@ -64,4 +64,7 @@ static inline uint32_t cuda_launch_slot_bytes(const struct cuda_matmul_args *arg
 bool cuda_wgmma_serves(const struct cuda_matmul_args *args, uint32_t architecture);
 MUST_USE enum status cuda_wgmma_launch(struct device *device, struct cuda_matmul_args *args);
 
+/* matmul_library.cu: by cuBLASLt, args.library being filled. Other bits than mma's, perhaps. */
+MUST_USE enum status cuda_library_launch(struct device *device, struct cuda_matmul_args *args);
+
 #endif

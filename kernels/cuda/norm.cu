@@ -111,8 +111,12 @@ static KERNEL void activations_kernel(struct cuda_activation_source source, uint
         for (uint32_t i = 0; i < 2 && c + i < source.cols; i++) {
             pair[i] = value_of(source, x, inverse, c + i);
         }
-        to[pair_place(row, c, units * 8)] = is_half ? prim_pack_half(pair[0] * down, pair[1] * down)
-                                                    : prim_pack_bf16(pair[0], pair[1]);
+        const uint64_t place = source.is_plain
+                                   ? (uint64_t)row * units * (CUDA_UNIT_COLS / 2) + c / 2
+                                   : pair_place(row, c, units * 8);
+
+        to[place] = is_half ? prim_pack_half(pair[0] * down, pair[1] * down)
+                            : prim_pack_bf16(pair[0], pair[1]);
     }
 }
 

@@ -9,6 +9,8 @@
 #include "kernels/cuda/product.cuh"
 
 #include "base/check.h"
+#include "base/memory.h"
+#include "kernels/cuda/cublaslt.cuh"
 
 /* Counts are zero before the first launch, and every launch leaves them so. */
 static enum status want_meeting(struct backend *backend, struct error *error)
@@ -47,6 +49,134 @@ enum status cuda_product_check(struct backend_program *program, const char *what
                              "activations", error);
 }
 
+/* ---- what cuBLASLt needs ---- */
+
+/* The one algorithm must serve every launch that may come. */
+static enum status check_algorithm(struct backend *backend, const struct provider_rule *rule,
+                                   const struct cublaslt_product *most, struct error *error)
+{
+    struct cublaslt_product product = *most;
+
+    for (uint32_t bucket = 0; bucket < bucket_count(most->rows); bucket++) {
+        product.rows = bucket_rows(most->rows, bucket);
+        if (product.rows >= rule->rows_min &&
+            cublaslt_check(backend->cublaslt, &product, &rule->algorithm) != STATUS_OK) {
+            return error_set(error, STATUS_UNSUPPORTED,
+                             "cuBLASLt has no such algorithm for %s %u %u by %u rows as the table "
+                             "of providers names: let ./dev gpu write it anew",
+                             provider_type_name(rule->type), rule->outputs, rule->cols,
+                             product.rows);
+        }
+    }
+    return STATUS_OK;
+}
+
+static struct cuda_plain *find_plain(const struct backend *backend,
+                                     const struct cuda_weight_view *first)
+{
+    struct cuda_plain *plain = backend->plains;
+
+    while (plain != NULL && plain->first->view.codes != first->codes) {
+        plain = plain->next;
+    }
+    return plain;
+}
+
+static enum status want_plain(struct backend *backend, const struct backend_weight *const *weights,
+                              uint32_t weight_count, const struct cublaslt_product *product,
+                              struct error *error)
+{
+    const uint64_t size_bytes = (uint64_t)product->outputs * product->cols * sizeof(uint16_t);
+    struct cuda_plain *plain = find_plain(backend, &weights[0]->view);
+    uint64_t at = 0;
+
+    if (plain != NULL) {
+        return STATUS_OK;
+    }
+    plain = (struct cuda_plain *)memory_alloc(1, sizeof(*plain));
+    if (plain == NULL ||
+        device_alloc(backend->device, size_bytes, (void **)&plain->data) != STATUS_OK) {
+        memory_free(plain);
+        return error_set(error, STATUS_MEMORY,
+                         "the card has no room for the copy of a matrix (%llu MiB) that cublaslt "
+                         "wants: use a table of providers without it, or a smaller model",
+                         (unsigned long long)((size_bytes >> 20) + 1));
+    }
+    plain->first = weights[0];
+    plain->next = backend->plains;
+    backend->plains = plain;
+    for (uint32_t i = 0; i < weight_count; i++) {
+        if (cuda_weight_copy_plain(backend->device, &weights[i]->view, plain->data + at) !=
+            STATUS_OK) {
+            return error_set(error, STATUS_DEVICE, "the card failed: %s",
+                             device_fault_text(backend->device));
+        }
+        at += (uint64_t)weights[i]->view.rows * product->cols;
+    }
+    return STATUS_OK;
+}
+
+void cuda_product_forget(struct backend *backend)
+{
+    while (backend->plains != NULL) {
+        struct cuda_plain *plain = backend->plains;
+
+        backend->plains = plain->next;
+        device_free(backend->device, plain->data);
+        memory_free(plain);
+    }
+}
+
+enum status cuda_product_provide(struct backend *backend,
+                                 const struct backend_weight *const *weights, uint32_t weight_count,
+                                 uint32_t row_count_max, struct error *error)
+{
+    struct cublaslt_product product = {};
+    struct cuda_matmul_args args = {};
+
+    args.part_count = weight_count;
+    args.row_count = row_count_max;
+    for (uint32_t i = 0; i < weight_count; i++) {
+        args.parts[i].weight = weights[i]->view;
+        product.outputs += weights[i]->view.rows;
+    }
+    const struct provider_rule *rule = cuda_matmul_rule(&backend->providers, &args);
+    if (rule == NULL || rule->provider != PROVIDER_CUBLASLT) {
+        return STATUS_OK;
+    }
+    product.cols = weights[0]->view.unit_count * CUDA_UNIT_COLS;
+    product.rows = row_count_max;
+    product.is_half = cuda_matmul_is_half(&args);
+    TRY(check_algorithm(backend, rule, &product, error));
+    TRY(cuda_scratch_want(backend, &backend->workspace, CUBLASLT_WORKSPACE_BYTES,
+                          "the workspace of cuBLASLt", error));
+    TRY(cuda_scratch_want(backend, &backend->sums,
+                          (uint64_t)row_count_max * product.outputs * sizeof(float),
+                          "sums of cuBLASLt", error));
+    return want_plain(backend, weights, weight_count, &product, error);
+}
+
+/* ---- launches ---- */
+
+/* Whom the table names, and what they need; recorders have seen to it. */
+static void take_provider(const struct backend *backend, struct cuda_matmul_args *args)
+{
+    const struct provider_rule *rule = cuda_matmul_rule(&backend->providers, args);
+
+    args->provider = rule == NULL ? PROVIDER_MMA : rule->provider;
+    if (args->provider == PROVIDER_CUBLASLT) {
+        const struct cuda_plain *plain = find_plain(backend, &args->parts[0].weight);
+
+        CHECK(plain != NULL);
+        args->library.library = backend->cublaslt;
+        args->library.algorithm = &rule->algorithm;
+        args->library.weights = plain->data;
+        args->library.sums = (float *)backend->sums.data;
+        args->library.workspace = backend->workspace.data;
+        args->library.outputs = rule->outputs;
+    }
+}
+
 enum status cuda_product_begin(const struct cuda_step *step, struct cuda_activation_source *source,
                                struct cuda_matmul_args *args)
 {
@@ -64,7 +194,8 @@ enum status cuda_product_begin(const struct cuda_step *step, struct cuda_activat
     args->meeting = (uint8_t *)backend->meeting.data;
     args->row_count = source->row_count;
     args->row_count_at = source->row_count_at;
-    args->provider = cuda_matmul_provider(&backend->providers, args);
+    take_provider(backend, args);
+    source->is_plain = args->provider == PROVIDER_CUBLASLT;
     return cuda_activations_fill(backend->device, source, (uint16_t *)scratch);
 }
 

@@ -14,6 +14,15 @@ MUST_USE enum status cuda_product_check(struct backend_program *program, const c
                                         const struct backend_weight *weight, uint32_t rows,
                                         uint32_t cols, struct error *error);
 
+/* After the checks of matrices that are multiplied at once by at most row_count_max rows: what
+ * their provider needs. UNSUPPORTED: it does not serve them after all; MEMORY. */
+MUST_USE enum status cuda_product_provide(struct backend *backend,
+                                          const struct backend_weight *const *weights,
+                                          uint32_t weight_count, uint32_t row_count_max,
+                                          struct error *error);
+/* Frees what it made. */
+void cuda_product_forget(struct backend *backend);
+
 /* Fills the activations from `source`, as the parts of `args` want them, and `args` with them and
  * its number of rows. */
 MUST_USE enum status cuda_product_begin(const struct cuda_step *step,

@@ -115,6 +115,10 @@ MUST_USE enum status cuda_weight_repack(const struct weight_source *source,
                                         uint32_t panel_begin, uint32_t panel_count,
                                         const struct cuda_weight_places *to);
 
+/* matmul_library.cu: BF16 or F16, row by row, to `to`, [rows][unit_count * CUDA_UNIT_COLS]. */
+MUST_USE enum status cuda_weight_copy_plain(struct device *device,
+                                            const struct cuda_weight_view *view, uint16_t *to);
+
 /* value = scale * code - minimum for the K types, scale * code + minimum for Q4_1. */
 struct cuda_scale {
     float scale;

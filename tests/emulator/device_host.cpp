@@ -15,12 +15,15 @@
 #include "base/memory.h"
 #include "kernels/cuda/device.h"
 #include "tests/emulator/device_memory.h"
+#include "tests/emulator/device_stream.h"
 #include "tests/emulator/emulator_fiber.h"
+#include "tests/emulator/emulator_state.h"
 
 enum {
     WORK_COUNT_MAX = 256,
     NODE_COUNT_FIRST = 16,
     ALIGNMENT = 256,
+    GIVEN_WORK_THREADS = 32,
     POISON = 0xff,
     SEARCHED_BYTES_MAX = 1 << 20, /* of an upload: plans are smaller, weights hold no addresses */
 };
@@ -53,6 +56,7 @@ struct landing {
 
 struct device {
     struct device_facts facts;
+    struct device_host_stream stream;
     struct work works[WORK_COUNT_MAX]; /* a ring: numbers done..given */
     uint64_t given_count;
     uint64_t done_count;
@@ -448,6 +452,52 @@ enum status device_clear(struct device *device, void *to, uint64_t size_bytes)
     memset(to, 0, size_bytes);
     device_memory_close(&card_memory);
     return STATUS_OK;
+}
+
+/* What a library has put into the stream: a kernel of one warp, whose first lane does it. */
+struct given_work {
+    void (*body)(const void *context);
+    alignas(16) uint8_t context[DEVICE_STREAM_CONTEXT_BYTES_MAX];
+};
+
+static void given_work_run(void *context)
+{
+    const struct given_work *work = static_cast<const struct given_work *>(context);
+
+    emulator_depend_wait();
+    if (emulator_here.thread == 0) {
+        work->body(work->context);
+    }
+}
+
+static int stream_take(void *device, void (*body)(const void *context), const void *context,
+                       size_t context_bytes)
+{
+    struct given_work work = {};
+    struct emulator_kernel kernel = {};
+
+    CHECK(context_bytes <= sizeof(work.context));
+    work.body = body;
+    memcpy(work.context, context, context_bytes);
+    kernel.grid_x = kernel.grid_y = 1;
+    kernel.threads = GIVEN_WORK_THREADS;
+    kernel.body = given_work_run;
+    kernel.context = &work;
+    return (int)device_host_launch(static_cast<struct device *>(device), &kernel, sizeof(work));
+}
+
+void *device_stream(struct device *device)
+{
+    device->stream.device = device;
+    device->stream.give = stream_take;
+    return &device->stream;
+}
+
+enum status device_fail(struct device *device, const char *what, int answer)
+{
+    (void)device;
+    emulator_fault_set("%s: answered %d", what, answer);
+    return STATUS_DEVICE;
 }
 
 enum status device_wait(struct device *device)

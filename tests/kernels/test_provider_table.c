@@ -18,6 +18,9 @@
 #include "kernels/provider_table.h"
 
 #define HEAD "personad gpu providers 1\ncard sm_90\n"
+#define WORD "0123456789abcdef"
+#define ALGORITHM_OF(first) first "123456789abcdef" WORD WORD WORD WORD WORD WORD WORD
+#define ALGORITHM ALGORITHM_OF("0")
 
 static struct provider_table parsed(const char *text)
 {
@@ -56,19 +59,21 @@ static void test_rules_are_found_by_shape_and_rows(void **state)
 
 static void test_the_digest_is_of_the_rules_alone(void **state)
 {
-    const char *text = HEAD "BF16 6144 4096 wgmma 65\nF16 512 256 wgmma 1\nQ4_0 512 256 wgmma 9\n";
+    const char *text = HEAD "BF16 6144 4096 wgmma 65\nF16 512 256 wgmma 1\nQ4_0 512 256 wgmma 9\n"
+                            "BF16 64 64 cublaslt 1 130101 " ALGORITHM "\n";
     uint32_t changed_count = 0;
     const struct provider_table table = parsed(text);
     const struct provider_table same =
         parsed("# measured on a day\n\npersonad  gpu\tproviders 1\n  card sm_90\n# more\n"
-               "Q4_0 512 256 wgmma 9\n  F16 512 256 wgmma 1  \nBF16 6144 4096 wgmma 65");
+               "BF16 64 64  cublaslt 1 130101 " ALGORITHM
+               "\nQ4_0 512 256 wgmma 9\n  F16 512 256 wgmma 1  \nBF16 6144 4096 wgmma 65");
 
     (void)state;
     assert_memory_equal(&table, &same, sizeof table);
     assert_int_not_equal(parsed(HEAD).digest, table.digest);
     for (size_t i = strlen(HEAD); text[i] != '\0'; i++) {
         struct provider_table changed;
-        char other[256];
+        char other[512];
 
         (void)snprintf(other, sizeof other, "%s", text);
         other[i] ^= 1;
@@ -77,15 +82,21 @@ static void test_the_digest_is_of_the_rules_alone(void **state)
             changed_count++;
         }
     }
-    assert_true(changed_count >= 20);
+    assert_true(changed_count >= 100);
 }
 
 static void test_a_rule_that_is_written_is_read_back(void **state)
 {
     const struct provider_table table = parsed(HEAD "FP8 28672 4096 wgmma 129\n");
+    const struct provider_table library =
+        parsed(HEAD "F16 28672 4096 cublaslt 1 130101 " ALGORITHM "\n");
     char text[512], line[PROVIDER_LINE_BYTES_MAX];
 
     (void)state;
+    assert_int_equal(library.rules[0].version, 130101);
+    assert_int_equal(library.rules[0].algorithm.words[7], 0x0123456789abcdef);
+    (void)provider_rule_format(&library.rules[0], line, sizeof line);
+    assert_string_equal(line, "F16 28672 4096 cublaslt 1 130101 " ALGORITHM "\n");
     const size_t size = provider_rule_format(&table.rules[0], line, sizeof line);
     assert_int_equal(size, strlen(line));
     assert_string_equal(line, "FP8 28672 4096 wgmma 129\n");
@@ -109,6 +120,11 @@ static void test_what_is_wrong_is_named_with_its_line(void **state)
         {"personad gpu providers 1\ncard sm_90a\n", "line 2: the card: '90a' is not a number"},
         {HEAD "\n# x\nF32 1 1 wgmma 1\n", "line 5: 'F32' is none of the types"},
         {HEAD "BF16 1 1 cutlass 1\n", "line 3: 'cutlass' is no provider"},
+        {HEAD "BF16 1 1 cublaslt 1\n", "line 3: 5 words where a rule has seven"},
+        {HEAD "BF16 1 1 cublaslt 1 x " ALGORITHM "\n", "line 3: version: 'x' is not a number"},
+        {HEAD "BF16 1 1 cublaslt 1 1 " ALGORITHM "0\n", "line 3: an algorithm of cublaslt is 128"},
+        {HEAD "BF16 1 1 cublaslt 1 1 " ALGORITHM_OF("X") "\n", "line 3: an algorithm of cublaslt"},
+        {HEAD "FP8 1 1 cublaslt 1 1 " ALGORITHM "\n", "line 3: cublaslt multiplies BF16 and F16"},
         {HEAD "BF16 1 1 mma 1\n", "line 3: 'mma' is no provider"},
         {"personad gpu providers 1\ncard sm_80\nBF16 1 1 wgmma 1\n",
          "line 3: wgmma is for sm_90 alone, not for sm_80"},
