@@ -2,8 +2,15 @@
 # speak to the backend through its seam, linked with the library that the daemon loads instead of
 # the emulated kernels. Without a card each ends with 77.
 
-add_executable(gpu_check ${PROJECT_SOURCE_DIR}/tests/card/gpu_check.c)
+add_executable(gpu_check ${PROJECT_SOURCE_DIR}/tests/card/gpu_check.c
+  ${PROJECT_SOURCE_DIR}/tests/card/gpu_providers.c)
+target_include_directories(gpu_check PRIVATE ${PROJECT_SOURCE_DIR}/tests)
 target_link_libraries(gpu_check PRIVATE test_support bench model kernels_cpu m)
+
+unit_test(card_gpu_providers ${PROJECT_SOURCE_DIR}/tests/card/test_gpu_providers.c bench model
+  kernels_cpu)
+target_sources(card_gpu_providers PRIVATE ${PROJECT_SOURCE_DIR}/tests/card/gpu_providers.c)
+target_include_directories(card_gpu_providers PRIVATE ${PROJECT_SOURCE_DIR}/tests)
 
 if(NOT host_cxx OR NOT TARGET cuda_emulated)
   return()

@@ -54,9 +54,11 @@ foreach(source ${emulator_tests})
   unit_test(emulator_${file} ${source} cuda_emulated schedule model)
   set_tests_properties(emulator_${file} PROPERTIES TIMEOUT 900) # ./dev test --long takes its time
 endforeach()
-add_dependencies(emulator_test_cublaslt fake_cublaslt)
-target_compile_definitions(emulator_test_cublaslt PRIVATE
-  FAKE_CUBLASLT="$<TARGET_FILE:fake_cublaslt>")
+foreach(name cublaslt trial)
+  add_dependencies(emulator_test_${name} fake_cublaslt)
+  target_compile_definitions(emulator_test_${name} PRIVATE
+    FAKE_CUBLASLT="$<TARGET_FILE:fake_cublaslt>")
+endforeach()
 
 # The same as a library that the daemon loads: --backend cuda without a card, for the flows. Not
 # with sanitizers: their C++ runtime is not in a daemon of C, and the tests above run under them.

@@ -13,20 +13,21 @@
 #include "base/error.h"
 #include "base/status.h"
 #include "kernels/backend.h"
+#include "kernels/product_trial.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 enum {
-    BACKEND_LIBRARY_ABI = 1, /* of struct backend_face itself */
+    BACKEND_LIBRARY_ABI = 2, /* of struct backend_face itself */
     BACKEND_DEVICE_NAME_BYTES_MAX = 128,
 };
 
 #define BACKEND_LIBRARY_SYMBOL "personad_backend_library"
 #define BACKEND_LIBRARY_CUDA "libpersonad_cuda.so"
 
-/* Sizes of what passes through the seam, folded into one number. */
+/* Sizes of what passes through the seam, folded into one number. Trials are part of the face. */
 #define BACKEND_ARGS_SIZE(op) +sizeof(struct op##_args)
 #define BACKEND_SEAM                                                                      \
     (((((sizeof(struct backend_ops) * UINT64_C(8191) + sizeof(struct backend_settings)) * \
@@ -58,6 +59,7 @@ struct backend_face {
     /* NOT_FOUND: no card of that number. */
     enum status (*device_describe)(uint32_t ordinal, struct error *error,
                                    struct backend_device *out);
+    const struct product_trial_ops *trial; /* product_trial.h */
 };
 
 /* Opens `path`, checks its face. NOT_FOUND: there is no such file. UNSUPPORTED: it cannot be loaded

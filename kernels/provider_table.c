@@ -18,7 +18,6 @@ enum {
     LIBRARY_WORD_COUNT = 7,
     LIBRARY_VERSION_MAX = 9999999,
     WORD_DIGITS = 16, /* of a word of an algorithm */
-    ARCHITECTURE_WGMMA = 90,
     OUTPUTS_MAX = 1 << 24,
 };
 
@@ -245,9 +244,9 @@ static enum status provider_parse(const char *word, uint32_t architecture, struc
         if (strcmp(word, provider_names[i]) != 0) {
             continue;
         }
-        if (i == PROVIDER_WGMMA && architecture != ARCHITECTURE_WGMMA) {
+        if (i == PROVIDER_WGMMA && architecture != PROVIDER_WGMMA_ARCHITECTURE) {
             return error_set(error, STATUS_BAD_INPUT, "wgmma is for sm_%d alone, not for sm_%u",
-                             ARCHITECTURE_WGMMA, architecture);
+                             PROVIDER_WGMMA_ARCHITECTURE, architecture);
         }
         *out = (enum provider)i;
         return STATUS_OK;

@@ -48,6 +48,7 @@ enum {
     PROVIDER_TEXT_BYTES_MAX = 64 * 1024, /* of a file */
     PROVIDER_LINE_BYTES_MAX = 256,       /* of a rule that is written */
     PROVIDER_ALGORITHM_WORDS = 8,
+    PROVIDER_WGMMA_ARCHITECTURE = 90,
 };
 
 /* In the order of enum cuda_format. */

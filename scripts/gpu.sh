@@ -164,7 +164,7 @@ fi
 
 # ---- the report ---------------------------------------------------------------------------------
 
-stages="rates kernels agreement invariance memcheck racecheck initcheck speed peers"
+stages="rates kernels agreement invariance providers memcheck racecheck initcheck speed peers"
 begin=$(date +%s)
 card=none
 [ -z "$rehearsal" ] || card="Rehearsal without a card"
@@ -183,6 +183,7 @@ stage_title()
     kernels) echo "Kernels against the CPU backend and against double" ;;
     agreement) echo "Whole models against the CPU backend" ;;
     invariance) echo "Bits of a row among others, bits of a text in any cuts" ;;
+    providers) echo "What may multiply beside mma.sync, and how fast it is" ;;
     memcheck | racecheck | initcheck) echo "compute-sanitizer, $1" ;;
     speed) echo "Speed, as shares of the card's own rates" ;;
     peers) echo "Peers on the same card" ;;
@@ -213,6 +214,10 @@ write_report()
                 echo "| $stage | did not run: ${why_not:-not reached} | |"
             fi
         done
+        if [ -f "$work/providers" ]; then
+            echo
+            echo "The table of providers is beside this report: \`--gpu-providers $(basename "${report%.md}").providers\`."
+        fi
         for stage in $stages; do
             [ -f "$work/$stage.log" ] || continue
             echo
@@ -222,6 +227,7 @@ write_report()
         done
     } >"$work/report"
     cp "$work/report" "$report"
+    [ ! -f "$work/providers" ] || cp "$work/providers" "${report%.md}.providers"
 }
 
 # Markdown wants an empty line before a table and after.
@@ -298,7 +304,8 @@ fi
 stage kernels 70
 stage agreement 90
 stage invariance 60
-stage speed 150
+stage providers 70
+stage speed 120
 stage memcheck 35
 stage racecheck 35
 stage initcheck 30

@@ -61,6 +61,22 @@ stage_invariance()
         run "$bin/gpu_check" invariance --library "$library" --rows 2048 --stride 37 noise:8b:BF16:1
 }
 
+# Writes $work/providers, a table for --gpu-providers; gpu.sh puts it beside the report.
+stage_providers()
+{
+    if [ -n "$rehearsal" ]; then
+        run "$bin/gpu_check" providers --library "$library" --out "$work/providers" \
+            --rows 9 --stride 4 --faster -1 noise:tiny:BF16:1
+        return
+    fi
+    run "$bin/gpu_check" providers --library "$library" --out "$work/providers" --stride 1 \
+        noise:8b:BF16:1 &&
+        run "$bin/gpu_check" providers --library "$library" --out "$work/providers.q4" \
+            --stride 7 noise:8b:Q4_0:1 || return
+    # One table of both: the rules of the second follow the first.
+    grep '^Q4_0 ' "$work/providers.q4" >>"$work/providers" || true
+}
+
 sanitize()
 {
     card_needed

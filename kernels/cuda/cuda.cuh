@@ -20,6 +20,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/bucket.h"
 #include "kernels/cuda/device.h"
+#include "kernels/product_trial.h"
 #include "kernels/provider_table.h"
 #include "kernels/steps/math.h"
 
@@ -290,6 +291,7 @@ static inline struct cuda_kv_view cuda_kv_layer(const struct backend_kv *kv, uin
 
 extern "C" {
 extern const struct backend_ops backend_cuda_ops;
+extern const struct product_trial_ops cuda_trial_ops; /* trial.cu */
 }
 
 /* Recorders, and what launches them: a step stops at the first status that is not OK. `entry` is

@@ -28,6 +28,7 @@ static enum status describe(uint32_t ordinal, struct error *error, struct backen
 static const struct backend_face face = {
     BACKEND_LIBRARY_ABI, BACKEND_SEAM, PERSONAD_CUDA_ARCHITECTURES,
     &backend_cuda_ops,   device_count, describe,
+    &cuda_trial_ops,
 };
 
 extern "C" __attribute__((visibility("default"))) const struct backend_face *

@@ -251,6 +251,7 @@ static enum status launch(struct device *device, struct cuda_matmul_args *args)
 static enum status launch_any(struct device *device, enum cuda_epilogue epilogue,
                               struct cuda_matmul_args *args)
 {
+    const uint32_t tiles = cuda_launch_tiles(args);
     bool same_format = true;
 
     CHECK(args->part_count >= 1 && args->part_count <= CUDA_PART_COUNT_MAX);
@@ -273,18 +274,18 @@ static enum status launch_any(struct device *device, enum cuda_epilogue epilogue
         return cuda_library_launch(device, args);
     }
     args->shape.stage_units = CUDA_SEGMENT_UNITS;
-    if (args->row_count <= CUDA_TILE_ROWS) {
+    if (tiles <= 1) {
         return launch<1, 1>(device, args);
     }
-    if (args->row_count <= 2 * CUDA_TILE_ROWS) {
+    if (tiles <= 2) {
         return launch<1, 2>(device, args);
     }
-    if (args->row_count <= 4 * CUDA_TILE_ROWS) {
+    if (tiles <= 4) {
         return launch<1, 4>(device, args);
     }
     args->shape.stage_units = 2;
     /* A warp of two panels unpacks both in one way. */
-    if (args->row_count <= 8 * CUDA_TILE_ROWS || (epilogue == CUDA_SWIGLU && !same_format)) {
+    if (tiles <= 8 || (epilogue == CUDA_SWIGLU && !same_format)) {
         return launch<1, 8>(device, args);
     }
     args->shape.stage_units = 1;

@@ -77,6 +77,12 @@ struct cuda_library_product {
     uint32_t reserved;
 };
 
+/* For trials (trial.cu) alone: another cut than a step's. Zeros: a step's. */
+struct cuda_matmul_variant {
+    uint32_t segment_count; /* other bits */
+    uint32_t tiles_min;     /* the same bits */
+};
+
 struct cuda_matmul_args {
     struct cuda_matmul_part parts[CUDA_PART_COUNT_MAX];
     const uint16_t *activations;
@@ -90,6 +96,7 @@ struct cuda_matmul_args {
     enum provider provider;
     struct cuda_matmul_shape shape;
     struct cuda_library_product library;
+    struct cuda_matmul_variant variant;
 };
 
 /* Bytes of scratch for row_count rows of cols columns: the numbers, then a scale each. */

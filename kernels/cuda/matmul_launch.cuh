@@ -16,15 +16,29 @@ static inline uint32_t cuda_launch_panels(const struct cuda_matmul_part *part)
 static inline uint32_t cuda_launch_segments(const struct cuda_matmul_args *args,
                                             uint32_t architecture)
 {
+    const uint32_t units = args->parts[0].weight.unit_count;
+    const uint32_t groups = (units + CUDA_SEGMENT_UNITS - 1) / CUDA_SEGMENT_UNITS;
+    const uint32_t wanted = args->variant.segment_count;
     uint32_t rows = 0, bits = 16;
 
+    if (wanted != 0) {
+        return wanted < groups ? wanted : groups;
+    }
     for (uint32_t i = 0; i < args->part_count; i++) {
         const uint32_t part_bits = cuda_format_bits(args->parts[i].weight.format);
 
         rows += args->parts[i].weight.rows;
         bits = part_bits < bits ? part_bits : bits;
     }
-    return cuda_segment_count(rows, args->parts[0].weight.unit_count, bits, architecture);
+    return cuda_segment_count(rows, units, bits, architecture);
+}
+
+/* Tiles of rows by which a launch is cut. */
+static inline uint32_t cuda_launch_tiles(const struct cuda_matmul_args *args)
+{
+    const uint32_t tiles = (args->row_count + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS;
+
+    return tiles > args->variant.tiles_min ? tiles : args->variant.tiles_min;
 }
 
 /* Places the parts' blocks in the grid; gives how many there are. */

@@ -33,7 +33,6 @@ enum {
     STEP_BYTES = 2 * CORE_BYTES,
     MANY_TILES = 32, /* where nothing is folded: sums and totals are two sets of registers */
     FOLD_TILES = 16,
-    WGMMA_ARCHITECTURE = 90,
 };
 
 #if PRIM_HAS_WGMMA
@@ -465,7 +464,7 @@ bool cuda_wgmma_serves(const struct cuda_matmul_args *args, uint32_t architectur
         same_format = same_format && args->parts[i].weight.format == args->parts[0].weight.format;
     }
     /* A block has outputs of one part, but of gate and of up. */
-    return architecture == WGMMA_ARCHITECTURE &&
+    return architecture == PROVIDER_WGMMA_ARCHITECTURE &&
            (same_format || args->shape.epilogue != CUDA_SWIGLU);
 }
 
@@ -507,7 +506,7 @@ static enum status launch(struct device *device, struct cuda_matmul_args *args)
 
 enum status cuda_wgmma_launch(struct device *device, struct cuda_matmul_args *args)
 {
-    const uint32_t tiles = (args->row_count + CUDA_TILE_ROWS - 1) / CUDA_TILE_ROWS;
+    const uint32_t tiles = cuda_launch_tiles(args);
     struct cuda_matmul_shape *shape = &args->shape;
 
     shape->slot_count = SLOTS;

@@ -3,9 +3,12 @@
  *   gpu_check agree MODEL...        log probabilities against the CPU backend's
  *   gpu_check invariance MODEL...   bits of a row among 1 to --rows rows, every --stride of them,
  *                                   and of a text of --text tokens in any cuts
+ *   gpu_check providers MODEL...    which providers may serve its shapes, and which is the fastest
  *
  * MODEL is a file, a folder, or noise:SHAPE:TYPE:LAYERS (bench/random_model.h). --library FILE
- * names the backend; --backend cpu tries the program itself. Prints a Markdown line a case. Ends
+ * names the backend; --backend cpu tries the program itself. With "providers" --out FILE is the
+ * table that is written, --faster PERCENT how much a provider must gain, --fp8 yes keeps float
+ * weights in 8 bits. Prints a Markdown line a case. Ends
  * with 77 where there is no card, with 1 where something is wrong.
  *
  * Agreement: CUDA rounds activations to 8 bits of mantissa, the CPU takes int8 or floats. Over the
@@ -19,6 +22,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "bench/random_model.h"
+#include "card/gpu_providers.h"
 #include "kernels/backend_library.h"
 #include "kernels/dtype.h"
 #include "support/model_rig.h"
@@ -35,6 +39,10 @@ static const double agree_max = 0.1;
 
 struct job {
     const struct backend_ops *ops;
+    const struct product_trial_ops *trial; /* NULL: the CPU */
+    const char *out;
+    double faster_percent;
+    bool weights_fp8;
     uint32_t row_count_max;
     uint32_t stride;
     uint32_t text_count;
@@ -259,7 +267,7 @@ static bool check_invariance(const struct job *job, const char *name)
 
 /* ---- arguments ---- */
 
-static const struct backend_ops *open_card(const char *library)
+static void open_card(const char *library, struct job *job)
 {
     const struct backend_face *face = NULL;
     struct error error = {.text = ""};
@@ -274,22 +282,95 @@ static const struct backend_ops *open_card(const char *library)
                       error.text[0] == '\0' ? "the driver sees no NVIDIA device" : error.text);
         exit(NO_CARD);
     }
-    return face->ops;
+    job->ops = face->ops;
+    job->trial = face->trial;
 }
 
 static int usage(void)
 {
-    (void)fprintf(stderr, "usage: gpu_check agree|invariance [--library FILE | --backend cpu] "
-                          "[--rows N] [--stride N] [--text TOKENS] MODEL...\n");
+    (void)fprintf(stderr,
+                  "usage: gpu_check agree|invariance|providers [--library FILE | --backend "
+                  "cpu] [--rows N] [--stride N] [--text TOKENS] [--out FILE] [--faster PERCENT] "
+                  "[--fp8 yes] MODEL...\n");
     return 2;
+}
+
+/* Models one after the other, then the table of all of them. */
+static int run_providers(const struct job *job, char **names, int count)
+{
+    struct gpu_providers providers = {
+        .ops = job->trial,
+        .row_count_max = job->row_count_max,
+        .stride = job->stride,
+        .faster_percent = job->faster_percent,
+        .weights_fp8 = job->weights_fp8,
+    };
+    bool fine = true;
+
+    if (job->trial == NULL) {
+        (void)fprintf(stderr, "gpu_check: the CPU has no providers\n");
+        return 2;
+    }
+    gpu_providers_head();
+    for (int i = 0; i < count; i++) {
+        struct model *model = open_model(names[i]);
+        fine = gpu_providers_try(&providers, model) && fine;
+        model_close(model);
+    }
+    FILE *out = job->out == NULL ? NULL : fopen(job->out, "we");
+    if (out != NULL) {
+        gpu_providers_write(&providers, out);
+    }
+    if (job->out != NULL && (out == NULL || fclose(out) != 0)) {
+        perror(job->out);
+        return 1;
+    }
+    return fine ? 0 : 1;
+}
+
+static int run_models(const struct job *job, const char *what, char **names, int count)
+{
+    const bool agree = strcmp(what, "agree") == 0;
+    bool fine = true;
+
+    (void)printf(agree ? "| model | distance to CPU | another text | same best token | |\n"
+                         "|---|---:|---:|---|---|\n"
+                       : "| model | rows | other bits among rows | other bits in cuts | |\n"
+                         "|---|---|---:|---:|---|\n");
+    for (int i = 0; i < count; i++) {
+        fine = (agree ? check_agreement : check_invariance)(job, names[i]) && fine;
+        (void)fflush(stdout);
+    }
+    return fine ? 0 : 1;
+}
+
+/* One option of `gpu_check WHAT --NAME VALUE`; false: it is none. */
+static bool take_option(struct job *job, const char *name, const char *value)
+{
+    if (strcmp(name, "--rows") == 0) {
+        job->row_count_max = (uint32_t)strtoul(value, NULL, 10);
+    } else if (strcmp(name, "--stride") == 0) {
+        job->stride = (uint32_t)strtoul(value, NULL, 10);
+    } else if (strcmp(name, "--text") == 0) {
+        job->text_count = (uint32_t)strtoul(value, NULL, 10);
+    } else if (strcmp(name, "--out") == 0) {
+        job->out = value;
+    } else if (strcmp(name, "--faster") == 0) {
+        job->faster_percent = strtod(value, NULL);
+    } else if (strcmp(name, "--fp8") == 0) {
+        job->weights_fp8 = strcmp(value, "yes") == 0;
+    } else {
+        return false;
+    }
+    return true;
 }
 
 int main(int count, char **arguments)
 {
-    struct job job = {.row_count_max = 2048, .stride = 1, .text_count = CUT_COUNT};
+    struct job job = {
+        .row_count_max = 2048, .stride = 1, .text_count = CUT_COUNT, .faster_percent = 2};
     const char *library = BACKEND_LIBRARY_CUDA;
     bool on_cpu = false;
-    bool fine = true;
     int at = 2;
 
     for (; at + 1 < count && strncmp(arguments[at], "--", 2) == 0; at += 2) {
@@ -297,13 +378,7 @@ int main(int count, char **arguments)
             library = arguments[at + 1];
         } else if (strcmp(arguments[at], "--backend") == 0) {
             on_cpu = strcmp(arguments[at + 1], "cpu") == 0;
-        } else if (strcmp(arguments[at], "--rows") == 0) {
-            job.row_count_max = (uint32_t)strtoul(arguments[at + 1], NULL, 10);
-        } else if (strcmp(arguments[at], "--stride") == 0) {
-            job.stride = (uint32_t)strtoul(arguments[at + 1], NULL, 10);
-        } else if (strcmp(arguments[at], "--text") == 0) {
-            job.text_count = (uint32_t)strtoul(arguments[at + 1], NULL, 10);
-        } else {
+        } else if (!take_option(&job, arguments[at], arguments[at + 1])) {
             return usage();
         }
     }
@@ -311,18 +386,15 @@ int main(int count, char **arguments)
         job.text_count > CUT_COUNT_MAX) {
         return usage();
     }
-    const bool agree = strcmp(arguments[1], "agree") == 0;
-    if (!agree && strcmp(arguments[1], "invariance") != 0) {
+    const char *what = arguments[1];
+    const bool of_providers = strcmp(what, "providers") == 0;
+    if (!of_providers && strcmp(what, "agree") != 0 && strcmp(what, "invariance") != 0) {
         return usage();
     }
-    job.ops = on_cpu ? &backend_cpu_ops : open_card(library);
-    (void)printf(agree ? "| model | distance to CPU | another text | same best token | |\n"
-                         "|---|---:|---:|---|---|\n"
-                       : "| model | rows | other bits among rows | other bits in cuts | |\n"
-                         "|---|---|---:|---:|---|\n");
-    for (; at < count; at++) {
-        fine = (agree ? check_agreement : check_invariance)(&job, arguments[at]) && fine;
-        (void)fflush(stdout);
+    job.ops = &backend_cpu_ops;
+    if (!on_cpu) {
+        open_card(library, &job);
     }
-    return fine ? 0 : 1;
+    return of_providers ? run_providers(&job, arguments + at, count - at)
+                        : run_models(&job, what, arguments + at, count - at);
 }

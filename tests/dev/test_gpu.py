@@ -15,7 +15,8 @@ import pytest
 from conftest import MODEL, ROOT
 
 PROGRAMS = ("gpu_rates", "gpu_check", "card_sample", "card_backend_cuda", "card_forward")
-STAGES = ("rates kernels agreement invariance memcheck racecheck initcheck speed peers").split()
+STAGES = ("rates kernels agreement invariance providers memcheck racecheck initcheck speed "
+          "peers").split()
 RATES = 'echo "card Thing 9000"; echo "copy_gbs 1000.5"; echo "bf16_tflops 70.5"'
 NO_CARD = 'echo "# no card: CUDA driver version is insufficient"; exit 77'
 CHECK = 'if [ $# = 0 ]; then exit 2; else echo "| agrees |"; fi'
@@ -104,13 +105,31 @@ def test_with_a_card_all_stages_run_and_are_told_its_rates(pack):
     result = pack.run()
     assert result.returncode == 0, result.stderr
     stages = results(pack.report("Thing-9000"))
-    for name in ("rates", "kernels", "agreement", "invariance", "speed"):
+    for name in ("rates", "kernels", "agreement", "invariance", "providers", "speed"):
         assert stages[name] == "passed", name
     for name in ("memcheck", "peers"):
         assert stages[name].startswith(("not here: ", "passed")), name
     assert "--copy 1000.5 --matmul 70.5" in pack.world.calls("personad-bench")[0]
     library = pack.there / "personad-gpu/lib/libpersonad_cuda.so"
     assert f"--library {library}" in "".join(pack.world.calls("gpu_check agree"))
+
+
+def test_the_table_of_providers_stands_beside_the_report(pack):
+    pack.build(check="""
+[ $# -gt 0 ] || exit 2
+[ "$1" = providers ] || exit 0
+while [ "$1" != --out ]; do shift; done
+case $* in
+*BF16*) printf 'personad gpu providers 1\\ncard sm_90\\nBF16 8 64 wgmma 1\\n' >"$2" ;;
+*) printf 'personad gpu providers 1\\ncard sm_90\\nQ4_0 8 64 wgmma 9\\n' >"$2" ;;
+esac
+""")
+    pack.travel()
+    assert pack.run().returncode == 0
+    assert "Thing-9000.providers" in pack.report("Thing-9000")
+    (table,) = (pack.there / "personad-gpu/docs/gpu").glob("*-Thing-9000.providers")
+    assert table.read_text() == ("personad gpu providers 1\ncard sm_90\nBF16 8 64 wgmma 1\n"
+                                 "Q4_0 8 64 wgmma 9\n")
 
 
 def test_the_libraries_come_along_and_the_systems_own_stand_apart(pack):
