@@ -34,6 +34,7 @@ struct product_trial_settings {
     const struct weight_source *source; /* borrowed by open */
     bool weights_fp8;                   /* as the backend's setting */
     uint32_t row_count_max;
+    uint32_t launch_count; /* of what is timed; 0: as many as a card needs */
 };
 
 /* DEVICE leaves a sentence in fault_text(). */

@@ -164,7 +164,8 @@ fi
 
 # ---- the report ---------------------------------------------------------------------------------
 
-stages="rates kernels agreement invariance providers memcheck racecheck initcheck speed peers"
+stages="rates kernels agreement invariance providers"
+stages="$stages memcheck racecheck initcheck speed variants peers"
 begin=$(date +%s)
 card=none
 [ -z "$rehearsal" ] || card="Rehearsal without a card"
@@ -186,6 +187,7 @@ stage_title()
     providers) echo "What may multiply beside mma.sync, and how fast it is" ;;
     memcheck | racecheck | initcheck) echo "compute-sanitizer, $1" ;;
     speed) echo "Speed, as shares of the card's own rates" ;;
+    variants) echo "What it costs that a row has equal bits in every batch" ;;
     peers) echo "Peers on the same card" ;;
     esac
 }
@@ -216,7 +218,7 @@ write_report()
         done
         if [ -f "$work/providers" ]; then
             echo
-            echo "The table of providers is beside this report: \`--gpu-providers $(basename "${report%.md}").providers\`."
+            echo "Its table, for \`--gpu-providers\`: $(basename "${report%.md}").providers"
         fi
         for stage in $stages; do
             [ -f "$work/$stage.log" ] || continue
@@ -309,5 +311,6 @@ stage speed 120
 stage memcheck 35
 stage racecheck 35
 stage initcheck 30
+stage variants 40
 stage peers 40
 finish

@@ -66,7 +66,7 @@ stage_providers()
 {
     if [ -n "$rehearsal" ]; then
         run "$bin/gpu_check" providers --library "$library" --out "$work/providers" \
-            --rows 9 --stride 4 --faster -1 noise:tiny:BF16:1
+            --rows 9 --stride 8 --launches 1 --faster -1 noise:tiny:BF16:1
         return
     fi
     run "$bin/gpu_check" providers --library "$library" --out "$work/providers" --stride 1 \
@@ -94,6 +94,15 @@ stage_memcheck() { sanitize memcheck; }
 stage_racecheck() { sanitize racecheck; }
 stage_initcheck() { sanitize initcheck; }
 
+# What the providers stage has written, if it has a rule.
+table()
+{
+    providers=
+    if grep -q -e wgmma -e cublaslt "$work/providers" 2>/dev/null; then
+        providers=$work/providers
+    fi
+}
+
 stage_speed()
 {
     if [ -n "$rehearsal" ]; then
@@ -103,9 +112,25 @@ stage_speed()
     fi
     copy=$(sed -n 's/^copy_gbs //p' "$work/rates.log")
     product=$(sed -n 's/^bf16_tflops //p' "$work/rates.log")
+    table
     # shellcheck disable=SC2086 # nothing where a rate is not known
     run "$bench" --backend cuda --shape 8b --type BF16 --seconds 0.7 --operations \
-        ${copy:+--copy $copy} ${product:+--matmul $product}
+        ${providers:+--gpu-providers $providers} ${copy:+--copy $copy} \
+        ${product:+--matmul $product}
+}
+
+# The speed stage's kernels against the fastest there are, whatever their bits.
+stage_variants()
+{
+    if [ -n "$rehearsal" ]; then
+        run "$bench" --backend cuda --shape tiny --layers 1 --prefill 1 --seconds 0.01 \
+            --variants
+        return
+    fi
+    table
+    # shellcheck disable=SC2086 # nothing where there is no table
+    run "$bench" --backend cuda --shape 8b --layers 1 --type BF16 --variants \
+        ${providers:+--gpu-providers $providers}
 }
 
 stage_peers()

@@ -205,6 +205,7 @@ static enum status make_lab(struct lab *lab, struct error *error)
         .history_tokens_max = ATTENTION_CONTEXT + 1,
         .vocabulary_count = config->vocabulary_count,
         .partial_count_max = ROWS_MAX * (ATTENTION_CONTEXT / ATTENTION_BLOCK_TOKENS + 1),
+        .providers = lab->settings->providers,
     };
     struct kv_shape shape = {lab->layer_count, config->kv_head_count, config->head_size, 0};
 

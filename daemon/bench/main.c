@@ -4,6 +4,7 @@
  *                 ->  bench_operations  one operation at a time
  *                 ->  bench_profile     where the time of a step goes
  *                 ->  bench_replies     many replies at once, without socket and journal
+ *                 ->  bench_variants    what equal bits cost, product by product
  *
  * `persona bench --kernel` starts it. */
 #include <argp.h>
@@ -38,14 +39,18 @@ enum {
     KEY_TEMPERATURE,
     KEY_ROUNDS,
     KEY_BEST,
-    KEY_JSON
+    KEY_JSON,
+    KEY_PROVIDERS,
+    KEY_VARIANTS
 };
 
 struct choice {
     const char *backend, *shape, *type, *model;
     uint32_t layers;
     uint64_t memory_mib;
-    bool operations, profile, engine;
+    bool operations, profile, engine, variants;
+    const char *providers_path;
+    struct provider_table providers;
     struct bench_settings bench;
 };
 
@@ -69,6 +74,9 @@ static const struct argp_option options[] = {
     {"operations", KEY_OPERATIONS, NULL, 0, "operations one by one as well", 0},
     {"profile", KEY_PROFILE, NULL, 0,
      "instead: where the time of a step goes, by operation, waiting and planning", 0},
+    {"gpu-providers", KEY_PROVIDERS, "FILE", 0, "what multiplies on a card, as for the daemon", 0},
+    {"variants", KEY_VARIANTS, NULL, 0,
+     "instead, on a card: what it costs that rows have equal bits in every batch, by product", 0},
     {"engine", KEY_ENGINE, NULL, 0,
      "instead: replies at once by an engine alone, as a daemon has it, without socket and journal",
      0},
@@ -166,6 +174,15 @@ static error_t on_engine_option(int key, char *text, struct argp_state *state)
     return 0;
 }
 
+static void take_flag(struct choice *choice, int key)
+{
+    choice->operations = choice->operations || key == KEY_OPERATIONS;
+    choice->profile = choice->profile || key == KEY_PROFILE;
+    choice->variants = choice->variants || key == KEY_VARIANTS;
+    choice->bench.is_json = choice->bench.is_json || key == KEY_JSON;
+    choice->bench.is_best = choice->bench.is_best || key == KEY_BEST;
+}
+
 static error_t on_option(int key, char *text, struct argp_state *state)
 {
     struct choice *choice = state->input;
@@ -214,17 +231,15 @@ static error_t on_option(int key, char *text, struct argp_state *state)
     case KEY_MATMUL:
         bench->matmul_tflops = rate_of(text, state);
         break;
+    case KEY_PROVIDERS:
+        choice->providers_path = text;
+        break;
     case KEY_OPERATIONS:
-        choice->operations = true;
-        break;
     case KEY_PROFILE:
-        choice->profile = true;
-        break;
+    case KEY_VARIANTS:
     case KEY_BEST:
-        bench->is_best = true;
-        break;
     case KEY_JSON:
-        bench->is_json = true;
+        take_flag(choice, key);
         break;
     case ARGP_KEY_ARG:
         argp_usage(state);
@@ -260,6 +275,7 @@ static enum status use_cuda(struct choice *choice, struct error *error)
     }
     TRY(face->device_describe(0, error, &device));
     choice->bench.ops = face->ops;
+    choice->bench.trial = face->trial;
     if (choice->memory_mib == 0) {
         choice->memory_mib = device.memory_free_bytes / 1024 / 1024;
     }
@@ -324,6 +340,9 @@ static void set_memory(struct choice *choice, const struct model *model)
 static enum status measure(const struct choice *choice, const struct model *model,
                            struct error *error)
 {
+    if (choice->variants) {
+        return bench_variants(&choice->bench, model, error);
+    }
     if (choice->profile) {
         return bench_profile(&choice->bench, model, error);
     }
@@ -338,6 +357,10 @@ static enum status run(struct choice *choice, struct error *error)
 {
     struct model *model = NULL;
 
+    if (choice->providers_path != NULL) {
+        TRY(provider_table_read(choice->providers_path, error, &choice->providers));
+        choice->bench.providers = &choice->providers;
+    }
     TRY(choose_backend(choice, error));
     TRY(open_model(choice, error, &model));
     set_memory(choice, model);

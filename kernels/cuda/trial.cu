@@ -14,7 +14,7 @@
 
 enum {
     COPY_COUNT_MAX = 8,
-    LAUNCH_COUNT = 24, /* of a timed graph: a multiple of no number of copies has to be */
+    LAUNCH_COUNT = 24, /* of a timed graph, where nothing else is asked for */
     RUN_COUNT = 5,
     COMPARE_BLOCKS = 256,
     COMPARE_THREADS = 256,
@@ -28,7 +28,7 @@ struct product_trial {
     struct backend_weight *weights[COPY_COUNT_MAX];
     uint16_t *plains[COPY_COUNT_MAX]; /* for cuBLASLt, made when it is asked for */
     uint32_t copy_count;
-    uint32_t row_count_max;
+    uint32_t row_count_max, launch_count;
     struct provider_rule rule;
     struct cublaslt *library; /* NULL: not asked for yet, or not to be had */
     bool asked_library;
@@ -144,6 +144,8 @@ static enum status trial_open(const struct product_trial_settings *settings, str
         return error_set(error, STATUS_MEMORY, "out of memory for a trial");
     }
     trial->row_count_max = settings->row_count_max;
+    trial->launch_count =
+        settings->launch_count == 0 ? (uint32_t)LAUNCH_COUNT : settings->launch_count;
     trial->backend.settings.weights_fp8 = settings->weights_fp8;
     enum status status = device_open(settings->device, error, &trial->backend.device);
     if (status == STATUS_OK) {
@@ -394,7 +396,7 @@ static enum status capture(struct product_trial *trial, const struct product_way
     enum status status = STATUS_OK;
 
     TRY(device_capture_begin(device));
-    for (uint32_t i = 0; i < LAUNCH_COUNT && status == STATUS_OK; i++) {
+    for (uint32_t i = 0; i < trial->launch_count && status == STATUS_OK; i++) {
         struct cuda_matmul_args args;
 
         args_make(trial, way, i % trial->copy_count, row_count, trial->out, &args);
@@ -411,7 +413,7 @@ static int compare_times(const void *a, const void *b)
     return first < second ? -1 : first > second;
 }
 
-static enum status measure(struct device *device, struct device_graph *graph,
+static enum status measure(struct device *device, struct device_graph *graph, uint32_t launches,
                            struct device_event *begin, struct device_event *end, uint64_t *out_ns)
 {
     uint64_t times[RUN_COUNT];
@@ -425,7 +427,7 @@ static enum status measure(struct device *device, struct device_graph *graph,
         TRY(device_event_elapsed(device, begin, end, &times[i]));
     }
     qsort(times, RUN_COUNT, sizeof(times[0]), compare_times);
-    *out_ns = times[RUN_COUNT / 2] / LAUNCH_COUNT;
+    *out_ns = times[RUN_COUNT / 2] / launches;
     *out_ns += *out_ns == 0 ? 1 : 0;
     return STATUS_OK;
 }
@@ -449,7 +451,7 @@ static enum status trial_time(struct product_trial *trial, const struct product_
         status = device_event_create(device, &end);
     }
     if (status == STATUS_OK) {
-        status = measure(device, graph, begin, end, out_ns);
+        status = measure(device, graph, trial->launch_count, begin, end, out_ns);
     }
     device_event_destroy(device, begin);
     device_event_destroy(device, end);

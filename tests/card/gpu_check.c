@@ -43,6 +43,7 @@ struct job {
     const char *out;
     double faster_percent;
     bool weights_fp8;
+    uint32_t launch_count;
     uint32_t row_count_max;
     uint32_t stride;
     uint32_t text_count;
@@ -291,7 +292,7 @@ static int usage(void)
     (void)fprintf(stderr,
                   "usage: gpu_check agree|invariance|providers [--library FILE | --backend "
                   "cpu] [--rows N] [--stride N] [--text TOKENS] [--out FILE] [--faster PERCENT] "
-                  "[--fp8 yes] MODEL...\n");
+                  "[--fp8 yes] [--launches N] MODEL...\n");
     return 2;
 }
 
@@ -304,6 +305,7 @@ static int run_providers(const struct job *job, char **names, int count)
         .stride = job->stride,
         .faster_percent = job->faster_percent,
         .weights_fp8 = job->weights_fp8,
+        .launch_count = job->launch_count,
     };
     bool fine = true;
 
@@ -357,6 +359,8 @@ static bool take_option(struct job *job, const char *name, const char *value)
         job->out = value;
     } else if (strcmp(name, "--faster") == 0) {
         job->faster_percent = strtod(value, NULL);
+    } else if (strcmp(name, "--launches") == 0) {
+        job->launch_count = (uint32_t)strtoul(value, NULL, 10);
     } else if (strcmp(name, "--fp8") == 0) {
         job->weights_fp8 = strcmp(value, "yes") == 0;
     } else {

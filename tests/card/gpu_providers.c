@@ -212,7 +212,8 @@ static bool try_product(struct gpu_providers *providers, const struct model *mod
         .row_count_max = product->of_samples && most > SAMPLES_MAX ? SAMPLES_MAX : most,
     };
     struct product_trial_settings settings = {.weights_fp8 = providers->weights_fp8,
-                                              .row_count_max = shape.row_count_max};
+                                              .row_count_max = shape.row_count_max,
+                                              .launch_count = providers->launch_count};
     struct weight_source source = {.name = product->name};
     struct error error = {.text = ""};
     bool fine = false;

@@ -18,6 +18,7 @@ struct gpu_providers {
     uint32_t stride;        /* between numbers of rows that are compared */
     double faster_percent;  /* than mma, that a provider must be */
     bool weights_fp8;
+    uint32_t launch_count; /* of what is timed; 0: as a card needs */
     uint32_t architecture; /* of the card; 0 until a shape was tried */
     uint32_t rule_count;
     struct provider_rule rules[PROVIDER_RULE_COUNT_MAX];

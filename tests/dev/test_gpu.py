@@ -16,7 +16,7 @@ from conftest import MODEL, ROOT
 
 PROGRAMS = ("gpu_rates", "gpu_check", "card_sample", "card_backend_cuda", "card_forward")
 STAGES = ("rates kernels agreement invariance providers memcheck racecheck initcheck speed "
-          "peers").split()
+          "variants peers").split()
 RATES = 'echo "card Thing 9000"; echo "copy_gbs 1000.5"; echo "bf16_tflops 70.5"'
 NO_CARD = 'echo "# no card: CUDA driver version is insufficient"; exit 77'
 CHECK = 'if [ $# = 0 ]; then exit 2; else echo "| agrees |"; fi'
@@ -105,7 +105,8 @@ def test_with_a_card_all_stages_run_and_are_told_its_rates(pack):
     result = pack.run()
     assert result.returncode == 0, result.stderr
     stages = results(pack.report("Thing-9000"))
-    for name in ("rates", "kernels", "agreement", "invariance", "providers", "speed"):
+    for name in ("rates", "kernels", "agreement", "invariance", "providers", "speed",
+                 "variants"):
         assert stages[name] == "passed", name
     for name in ("memcheck", "peers"):
         assert stages[name].startswith(("not here: ", "passed")), name
@@ -127,6 +128,7 @@ esac
     pack.travel()
     assert pack.run().returncode == 0
     assert "Thing-9000.providers" in pack.report("Thing-9000")
+    assert "--gpu-providers" in "".join(pack.world.calls("personad-bench"))
     (table,) = (pack.there / "personad-gpu/docs/gpu").glob("*-Thing-9000.providers")
     assert table.read_text() == ("personad gpu providers 1\ncard sm_90\nBF16 8 64 wgmma 1\n"
                                  "Q4_0 8 64 wgmma 9\n")
