@@ -47,7 +47,8 @@ static struct cuda_kv_view view_of(struct pool *pool, enum kv_type type)
     return {pool->k, pool->v, pool->k_scales, pool->v_scales, PAGES, HEAD, type};
 }
 
-/* Row 0 plain, 1 zeros, 2 a NaN, 3 the largest and infinite, 4 the smallest. */
+/* Row 0 plain, 1 zeros, 2 a NaN, 3 the largest and infinite, 4 the smallest: of so few bits that no
+ * two of them look like an address, which an upload may not hold. */
 static void fill_values(float *values)
 {
     for (uint32_t i = 0; i < ROWS * VALUES; i++) {
@@ -56,7 +57,7 @@ static void fill_values(float *values)
     for (uint32_t i = 0; i < VALUES; i++) {
         values[1 * VALUES + i] = 0;
         values[3 * VALUES + i] *= 1e38f;
-        values[4 * VALUES + i] *= 1e-40f;
+        values[4 * VALUES + i] *= 5e-42f;
     }
     values[2 * VALUES + HEAD + 7] = NAN;
     values[3 * VALUES + HEAD + 1] = INFINITY;
