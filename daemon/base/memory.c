@@ -11,8 +11,8 @@
 
 #include "base/check.h"
 
-/* From this size on, aligned blocks are zeroed by the kernel instead of by writing to them. */
-enum { LAZY_ZERO_BYTES_MIN = 256 * 1024, SMALL_ALIGNMENT = 64 };
+/* From this size on, blocks are zeroed by the kernel instead of by writing to them. */
+enum { LAZY_ZERO_BYTES_MIN = 64 * 1024, SMALL_ALIGNMENT = 64 };
 
 static _Atomic int64_t live_count;
 static _Thread_local uint64_t thread_allocation_count;
@@ -51,16 +51,6 @@ static void *count_block(void *block)
     return block;
 }
 
-void *memory_alloc(size_t count, size_t bytes)
-{
-    size_t total;
-
-    if (!total_bytes(count, bytes, &total) || fault_fires()) {
-        return NULL;
-    }
-    return count_block(calloc(1, total));
-}
-
 /* A key-value cache of gigabytes should cost memory when it fills, not when it is allocated: whole
  * pages inside the block are given back, and the kernel hands them out again as zeros.
  */
@@ -83,9 +73,32 @@ static void zero_block(uint8_t *block, size_t total)
     memset(block + head + middle, 0, total - head - middle);
 }
 
-void *memory_alloc_aligned(size_t alignment, size_t count, size_t bytes)
+static void *alloc_zeroed(size_t alignment, size_t total)
 {
     void *block = NULL;
+
+    if (posix_memalign(&block, alignment, total) != 0) {
+        return NULL;
+    }
+    zero_block(block, total);
+    return count_block(block);
+}
+
+void *memory_alloc(size_t count, size_t bytes)
+{
+    size_t total;
+
+    if (!total_bytes(count, bytes, &total) || fault_fires()) {
+        return NULL;
+    }
+    /* calloc knows that a block is untouched only where it maps it, and from which size it maps
+     * rises by itself (to 32 MiB) with the first large block that is freed. */
+    return total < LAZY_ZERO_BYTES_MIN ? count_block(calloc(1, total))
+                                       : alloc_zeroed(SMALL_ALIGNMENT, total);
+}
+
+void *memory_alloc_aligned(size_t alignment, size_t count, size_t bytes)
+{
     size_t total;
 
     CHECK(alignment >= 16);
@@ -93,11 +106,7 @@ void *memory_alloc_aligned(size_t alignment, size_t count, size_t bytes)
     if (!total_bytes(count, bytes, &total) || fault_fires()) {
         return NULL;
     }
-    if (posix_memalign(&block, alignment, total) != 0) {
-        return NULL;
-    }
-    zero_block(block, total);
-    return count_block(block);
+    return alloc_zeroed(alignment, total);
 }
 
 void *memory_alloc_huge(size_t count, size_t bytes)

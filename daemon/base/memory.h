@@ -17,12 +17,10 @@ extern "C" {
 enum { MEMORY_HUGE_BYTES = 2 << 20 };
 
 /* count * bytes, zeroed; NULL on overflow or when none is left. count or bytes 0 gives a valid
- * pointer. */
+ * pointer. Large blocks take physical pages only as they are touched. */
 void *memory_alloc(size_t count, size_t bytes);
 
-/* Like memory_alloc, aligned to `alignment` (a power of two, at least 16). Freed by memory_free.
- * Large blocks take physical pages only as they are touched.
- */
+/* Like memory_alloc, aligned to `alignment` (a power of two, at least 16). Freed by memory_free. */
 void *memory_alloc_aligned(size_t alignment, size_t count, size_t bytes);
 
 /* Like memory_alloc_aligned, on MEMORY_HUGE_BYTES where the block is at least that large, and then

@@ -13,7 +13,7 @@ struct entry {
 
 struct byte_mask {
     const struct tokenizer *tokenizer;
-    struct entry *entries; /* owned; by bytes, then id */
+    uint32_t *ids; /* owned: of tokens with bytes, by these, then by id */
     uint32_t count;
     uint32_t vocabulary_count;
 };
@@ -33,29 +33,44 @@ static int compare(const void *left, const void *right)
     return a->id < b->id ? -1 : a->id > b->id;
 }
 
-enum status byte_mask_create(const struct tokenizer *tokenizer, struct byte_mask **out)
+/* All tokens that may stand in a text; how many. */
+static uint32_t list_entries(const struct tokenizer *tokenizer, uint32_t vocabulary_count,
+                             struct entry *entries)
 {
-    const uint32_t vocabulary_count = tokenizer_vocabulary(tokenizer)->token_count;
-    struct byte_mask *mask = memory_alloc(1, sizeof(*mask));
+    uint32_t count = 0;
 
-    if (mask == NULL) {
-        return STATUS_MEMORY;
-    }
-    mask->tokenizer = tokenizer;
-    mask->vocabulary_count = vocabulary_count;
-    mask->entries = memory_alloc(vocabulary_count, sizeof(*mask->entries));
-    if (mask->entries == NULL) {
-        byte_mask_destroy(mask);
-        return STATUS_MEMORY;
-    }
     for (uint32_t id = 0; id < vocabulary_count; id++) {
         const struct bytes bytes = tokenizer_token_bytes(tokenizer, id);
 
         if (bytes.size > 0 && !tokenizer_is_end(tokenizer, id)) {
-            mask->entries[mask->count++] = (struct entry){bytes, id};
+            entries[count++] = (struct entry){bytes, id};
         }
     }
-    qsort(mask->entries, mask->count, sizeof(*mask->entries), compare);
+    return count;
+}
+
+enum status byte_mask_create(const struct tokenizer *tokenizer, struct byte_mask **out)
+{
+    const uint32_t vocabulary_count = tokenizer_vocabulary(tokenizer)->token_count;
+    struct entry *entries = memory_alloc(vocabulary_count, sizeof(*entries));
+    struct byte_mask *mask = memory_alloc(1, sizeof(*mask));
+
+    if (mask != NULL) {
+        mask->ids = memory_alloc(vocabulary_count, sizeof(*mask->ids));
+    }
+    if (entries == NULL || mask == NULL || mask->ids == NULL) {
+        memory_free(entries);
+        byte_mask_destroy(mask);
+        return STATUS_MEMORY;
+    }
+    mask->tokenizer = tokenizer;
+    mask->vocabulary_count = vocabulary_count;
+    mask->count = list_entries(tokenizer, vocabulary_count, entries);
+    qsort(entries, mask->count, sizeof(*entries), compare);
+    for (uint32_t i = 0; i < mask->count; i++) {
+        mask->ids[i] = entries[i].id;
+    }
+    memory_free(entries);
     *out = mask;
     return STATUS_OK;
 }
@@ -63,7 +78,7 @@ enum status byte_mask_create(const struct tokenizer *tokenizer, struct byte_mask
 void byte_mask_destroy(struct byte_mask *mask)
 {
     if (mask != NULL) {
-        memory_free(mask->entries);
+        memory_free(mask->ids);
         memory_free(mask);
     }
 }
@@ -73,24 +88,29 @@ uint32_t byte_mask_word_count(const struct byte_mask *mask)
     return (mask->vocabulary_count + 31) / 32;
 }
 
+static struct bytes bytes_at(const struct byte_mask *mask, uint32_t at)
+{
+    return tokenizer_token_bytes(mask->tokenizer, mask->ids[at]);
+}
+
 static void allow(uint32_t *words, uint32_t id)
 {
     words[id / 32] |= 1u << id % 32;
 }
 
-/* The entries whose bytes begin with the same `depth` bytes of a text. */
+/* The tokens whose bytes begin with the same `depth` bytes of a text. */
 struct range {
     uint32_t first, end;
 };
 
-/* The first entry of the range whose byte at `depth` is at least `value`; shorter ones come first,
+/* The first token of the range whose byte at `depth` is at least `value`; shorter ones come first,
  * and have none. */
 static uint32_t lower_bound(const struct byte_mask *mask, struct range range, size_t depth,
                             uint32_t value)
 {
     while (range.first < range.end) {
         const uint32_t middle = range.first + (range.end - range.first) / 2;
-        const struct bytes bytes = mask->entries[middle].bytes;
+        const struct bytes bytes = bytes_at(mask, middle);
 
         if (bytes.size <= depth || bytes.data[depth] < value) {
             range.first = middle + 1;
@@ -115,9 +135,8 @@ void byte_mask_allow_within(const struct byte_mask *mask, struct bytes rest, uin
     for (size_t depth = 0; depth < rest.size && range.first < range.end; depth++) {
         range = narrow(mask, range, depth, rest.data[depth]);
         /* Those that end here stand first. */
-        for (uint32_t i = range.first; i < range.end && mask->entries[i].bytes.size == depth + 1;
-             i++) {
-            allow(words, mask->entries[i].id);
+        for (uint32_t i = range.first; i < range.end && bytes_at(mask, i).size == depth + 1; i++) {
+            allow(words, mask->ids[i]);
         }
     }
 }
@@ -131,8 +150,8 @@ void byte_mask_allow_beyond(const struct byte_mask *mask, struct bytes rest, uin
         range = narrow(mask, range, depth, rest.data[depth]);
     }
     for (uint32_t i = range.first; i < range.end; i++) {
-        if (mask->entries[i].bytes.size > rest.size) {
-            allow(words, mask->entries[i].id);
+        if (bytes_at(mask, i).size > rest.size) {
+            allow(words, mask->ids[i]);
         }
     }
 }

@@ -86,7 +86,8 @@ enum status merge_table_init(struct merge_table *table, const struct token_index
 {
     uint32_t capacity = CAPACITY_MIN;
 
-    while (capacity / 2 < index->vocabulary->merge_count) {
+    /* At most three quarters full. */
+    while (capacity / 4 * 3 < index->vocabulary->merge_count) {
         CHECK(capacity <= UINT32_MAX / 2);
         capacity *= 2;
     }
