@@ -120,6 +120,19 @@ static CPU_EXPAND __m512i after_high(const struct shape *shape, __m512i dot, int
                             first_dot(shape, minus_sum));
 }
 
+/* dot + w * four codes, the broadcast being part of the instruction. Compilers make a load of its
+ * own of it, which is as many instructions again: a core that two threads share is bound by these.
+ */
+static CPU_EXPAND __m512i dot_four(__m512i dot, __m512i w, const int8_t *codes)
+{
+#ifdef CPU_SANITIZED
+    return _mm512_dpbusd_epi32(dot, w, four_codes(codes));
+#else
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(dot) : "v"(w), "m"(*(const int8_t(*)[4])codes));
+    return dot;
+#endif
+}
+
 /* dot[p][r] += codes . x over the groups [from, to) of four columns of a block. */
 static CPU_EXPAND void dot_groups(const struct shape *shape, const uint8_t *const *codes,
                                   const int8_t *x, uint32_t from, uint32_t to,
@@ -142,11 +155,15 @@ static CPU_EXPAND void dot_groups(const struct shape *shape, const uint8_t *cons
         }
         CPU_UNROLL(12)
         for (uint32_t r = 0; r < shape->rows; r++) {
-            const __m512i four = four_codes(x + (size_t)r * CPU_BLOCK + (size_t)g * 4);
+            const int8_t *codes_of_row = x + (size_t)r * CPU_BLOCK + (size_t)g * 4;
 
-            CPU_UNROLL(2)
-            for (uint32_t p = 0; p < shape->panels; p++) {
-                dot[p][r] = _mm512_dpbusd_epi32(dot[p][r], w[p], four);
+            if (shape->panels == 1) {
+                dot[0][r] = dot_four(dot[0][r], w[0], codes_of_row);
+            } else {
+                const __m512i four = four_codes(codes_of_row);
+
+                dot[0][r] = _mm512_dpbusd_epi32(dot[0][r], w[0], four);
+                dot[1][r] = _mm512_dpbusd_epi32(dot[1][r], w[1], four);
             }
         }
     }
