@@ -5,6 +5,8 @@ file(GLOB kernel_sources CONFIGURE_DEPENDS
   ${PROJECT_SOURCE_DIR}/kernels/cpu/*.c)
 file(GLOB kernel_avx2_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cpu/avx2/*.c)
 file(GLOB kernel_avx512_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cpu/avx512/*.c)
+file(GLOB kernel_avx512bf16_sources CONFIGURE_DEPENDS
+  ${PROJECT_SOURCE_DIR}/kernels/cpu/avx512bf16/*.c)
 
 file(GLOB kernel_neon_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cpu/neon/*.c)
 
@@ -13,7 +15,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     COMPILE_OPTIONS "-mavx2;-mfma;-mf16c")
   set_source_files_properties(${kernel_avx512_sources} PROPERTIES COMPILE_OPTIONS
     "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mavx2;-mfma;-mf16c")
-  list(APPEND kernel_sources ${kernel_avx2_sources} ${kernel_avx512_sources})
+  set_source_files_properties(${kernel_avx512bf16_sources} PROPERTIES COMPILE_OPTIONS
+    "-mavx512f;-mavx512bw;-mavx512vl;-mavx512dq;-mavx512vnni;-mavx512bf16;-mavx2;-mfma;-mf16c")
+  list(APPEND kernel_sources
+    ${kernel_avx2_sources} ${kernel_avx512_sources} ${kernel_avx512bf16_sources})
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
   # Every processor of 64 bits has NEON; these two need more, and say so in their names.
   set(kernel_neon_folder ${PROJECT_SOURCE_DIR}/kernels/cpu/neon)

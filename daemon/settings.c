@@ -52,9 +52,11 @@ static const struct setting table[] = {
      "check guesses of the next tokens where that pays, which changes no bit: auto or off",
      TEXT(speculation)},
     {"numerics", "NAME",
-     "how the CPU multiplies by quantised weights: fast (activations in 8 bits) or precise (in 16)",
+     "how the CPU multiplies: fast (activations in 8 bits, or BF16 by weights of BF16) or precise "
+     "(in 16, or floats)",
      TEXT(numerics)},
-    {"isa", "NAME", "CPU instructions: auto, scalar; avx2, avx512; neon, dotprod, i8mm", TEXT(isa)},
+    {"isa", "NAME", "CPU instructions: auto, scalar; avx2, avx512, avx512bf16; neon, dotprod, i8mm",
+     TEXT(isa)},
     {"threads", "N", "threads that compute (0: as many as the affinity mask allows)",
      COUNT(threads, 0, 1024)},
     {"context", "TOKENS", "longest context and reply of a session (0: as the model was trained)",

@@ -19,7 +19,7 @@ import time
 
 OURS = ("daemon/", "kernels/", "clients/", "tests/")
 SETTINGS = (".clang-tidy", "tests/.clang-tidy", "kernels/cpu/avx2/.clang-tidy",
-            "kernels/cpu/avx512/.clang-tidy")
+            "kernels/cpu/avx512/.clang-tidy", "kernels/cpu/avx512bf16/.clang-tidy")
 INCLUDE = re.compile(rb'^\s*#\s*include\s+"([^"]+)"', re.M)
 
 

@@ -64,6 +64,9 @@ static void fill_weights(uint32_t dtype, uint8_t *bytes, uint64_t size)
         if (dtype == DTYPE_F16 || dtype == DTYPE_F32 || dtype == DTYPE_BF16 || i % 2 == 1) {
             bytes[i] &= 0x3f;
         }
+        if (dtype == DTYPE_BF16 && i % 2 == 1) {
+            bytes[i] = 0x3c; /* all of it exponent: others would be denormals, or nearly */
+        }
     }
 }
 
@@ -72,6 +75,7 @@ static int load_create(uint32_t dtype, const struct shape *shape, uint32_t row_c
 {
     struct weight_source source = {
         .name = "bench", .dtype = dtype, .rows = shape->rows, .cols = shape->cols};
+    struct cpu_row_forms forms = {false, false, false};
     uint8_t *bytes;
     uint64_t state = 2;
     float *row;
@@ -89,15 +93,18 @@ static int load_create(uint32_t dtype, const struct shape *shape, uint32_t row_c
     load->copy_count = (uint32_t)(COPIES_BYTES / source.size_bytes) + 1;
     load->copy_count = load->copy_count < COPY_COUNT_MAX ? load->copy_count : COPY_COUNT_MAX;
     for (uint32_t i = 0; i < load->copy_count; i++) {
-        if (cpu_weight_create(&source, NULL, NULL, NULL, &load->copies[i]) != STATUS_OK) {
+        if (cpu_weight_create(&source, !variant->is_precise, NULL, NULL, NULL, &load->copies[i]) !=
+            STATUS_OK) {
             return 1;
         }
     }
-    if (cpu_rows_create(row_count, 1, variant->is_precise, &load->rows) != STATUS_OK ||
+    if (cpu_rows_create(row_count, 1, variant->is_precise, variant->kernels->with_words,
+                        &load->rows) != STATUS_OK ||
         cpu_rows_reserve(load->rows, shape->cols) != STATUS_OK) {
         return 1;
     }
-    cpu_rows_begin(load->rows, row_count, shape->cols, true, shape->cols % CPU_BLOCK == 0);
+    cpu_row_forms_add(&forms, load->copies[0]);
+    cpu_rows_begin(load->rows, row_count, shape->cols, forms);
     for (uint32_t r = 0; r < row_count; r++) {
         for (uint32_t c = 0; c < shape->cols; c++) {
             row[c] = (float)(int32_t)(next_random(&state) % 2001) / 1000.0f - 1.0f;

@@ -13,8 +13,8 @@
 
 enum { ALIGNMENT = 64 };
 
-static const char *const isa_texts[] = {"scalar", "AVX2",         "AVX-512 VNNI",
-                                        "NEON",   "NEON dotprod", "NEON i8mm"};
+static const char *const isa_texts[] = {
+    "scalar", "AVX2", "AVX-512 VNNI", "AVX-512 VNNI, BF16", "NEON", "NEON dotprod", "NEON i8mm"};
 
 static enum status allocate(struct backend *backend)
 {
@@ -139,7 +139,16 @@ static const char *cpu_describe(const struct backend *backend)
 
 static const char *cpu_numerics_id(const struct backend *backend)
 {
-    return backend->settings.precise ? "cpu/1/kv-f16/x-i16" : "cpu/1/kv-f16";
+    if (backend->settings.precise) {
+        return "cpu/1/kv-f16/x-i16";
+    }
+    for (const struct backend_weight *weight = backend->weights; weight != NULL;
+         weight = weight->next) {
+        if (weight->is_paired) {
+            return "cpu/1/kv-f16/x-bf16";
+        }
+    }
+    return "cpu/1/kv-f16";
 }
 
 static uint32_t cpu_step_slot_count(const struct backend *backend)
@@ -153,7 +162,8 @@ static enum status cpu_weight_load(struct backend *backend, const struct weight_
 {
     struct backend_weight *weight;
 
-    TRY(cpu_weight_create(source, &backend->panels, backend->pool, error, &weight));
+    TRY(cpu_weight_create(source, !backend->settings.precise, &backend->panels, backend->pool,
+                          error, &weight));
     weight->backend = backend;
     weight->next = backend->weights;
     backend->weights = weight;

@@ -14,7 +14,7 @@
 #include "kernels/cpu/panel_store.h"
 #include "kernels/cpu/pool.h"
 
-enum cpu_isa { CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_NEON, CPU_DOTPROD, CPU_I8MM };
+enum cpu_isa { CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_AVX512BF16, CPU_NEON, CPU_DOTPROD, CPU_I8MM };
 
 enum {
     CPU_THREAD_COUNT_MAX = 256,

@@ -4,6 +4,7 @@
 #ifndef PERSONAD_KERNELS_CPU_KERNELS_H
 #define PERSONAD_KERNELS_CPU_KERNELS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/backend.h"
@@ -11,6 +12,8 @@
 #include "kernels/cpu/weight.h"
 
 struct cpu_kernels {
+    bool with_words; /* paired rows as words (rows.h) */
+
     /* out[c] = x[c] * inverse * norm[c], inverse = 1 / sqrtf(mean(x^2) + epsilon). Squares are
      * summed by fmaf in 16 lanes (lane = c mod 16) and folded 8, 4, 2, 1. */
     void (*rms_norm)(const float *x, const float *norm, float epsilon, uint32_t cols, float *out);
@@ -22,7 +25,9 @@ struct cpu_kernels {
      * ascending from 0:  s = scale_w * scale_x;  acc = fmaf(s, (float)dot, acc);
      * then with a minimum  acc = fmaf(minimum, sum_x, acc);  dot is the exact integer product of
      * (code - offset) and the activation codes. SCALE_K6 does it for each half block. Floats:
-     * one ascending chain of fmaf(w, x, acc) over k. */
+     * one ascending chain of fmaf(w, x, acc) over k. Paired BF16: the same over rows rounded to
+     * BF16, of each pair of columns the odd one first, which is what vdpbf16ps computes where
+     * nothing is a denormal (rows.h). */
     void (*matmul)(const struct backend_weight *weight, uint32_t panel_first, uint32_t panel_count,
                    const struct cpu_tile *tile, float *out);
 
@@ -38,6 +43,7 @@ struct cpu_kernels {
 extern const struct cpu_kernels cpu_kernels_scalar;
 extern const struct cpu_kernels cpu_kernels_avx2;
 extern const struct cpu_kernels cpu_kernels_avx512;
+extern const struct cpu_kernels cpu_kernels_avx512bf16;
 extern const struct cpu_kernels cpu_kernels_neon;
 extern const struct cpu_kernels cpu_kernels_dotprod;
 extern const struct cpu_kernels cpu_kernels_i8mm;

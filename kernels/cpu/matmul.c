@@ -84,6 +84,24 @@ static void column_times_rows(const struct backend_weight *weight, const uint8_t
     }
 }
 
+/* The odd column first: so dot products of BF16 pairs add. */
+static void pair_times_rows(const struct backend_weight *weight, const uint8_t *panel, uint32_t k,
+                            const struct cpu_tile *tile, float *out, uint32_t out_stride)
+{
+    for (uint32_t lane = 0; lane < CPU_PANEL_ROWS; lane++) {
+        const float even = cpu_weight_float(weight, panel, lane, k);
+        const float odd = cpu_weight_float(weight, panel, lane, k + 1);
+
+        for (uint32_t r = 0; r < tile->height; r++) {
+            const float *x = tile->paired + (uint64_t)k * tile->height + r;
+            float *acc = out + (uint64_t)r * out_stride + lane;
+
+            *acc = fmaf(odd, x[tile->height], *acc);
+            *acc = fmaf(even, x[0], *acc);
+        }
+    }
+}
+
 static void matmul_scalar(const struct backend_weight *weight, uint32_t panel_first,
                           uint32_t panel_count, const struct cpu_tile *tile, float *out)
 {
@@ -94,7 +112,11 @@ static void matmul_scalar(const struct backend_weight *weight, uint32_t panel_fi
         const uint8_t *panel = cpu_weight_panel(weight, panel_first + p);
         float *to = out + (size_t)p * CPU_PANEL_ROWS;
 
-        if (weight->format.code_bits == 0) {
+        if (weight->is_paired) {
+            for (uint32_t k = 0; k < weight->cols; k += 2) {
+                pair_times_rows(weight, panel, k, tile, to, stride);
+            }
+        } else if (weight->format.code_bits == 0) {
             for (uint32_t k = 0; k < weight->cols; k++) {
                 column_times_rows(weight, panel, k, tile, to, stride);
             }

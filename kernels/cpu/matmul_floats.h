@@ -16,6 +16,8 @@
 
 enum { ROWS_MAX = 4, PANELS_MAX = 4 };
 
+enum { DTYPE_BF16_PAIRED = 256 }; /* beyond those of files */
+
 /* The shape of an expansion. */
 struct shape {
     uint32_t dtype;
@@ -23,10 +25,21 @@ struct shape {
     uint32_t rows;
 };
 
+/* A paired column holds two, of which the odd one is multiplied first. */
+static CPU_EXPAND uint32_t columns_a_load(uint32_t dtype)
+{
+    return dtype == DTYPE_BF16_PAIRED ? 2 : 1;
+}
+
+static CPU_EXPAND uint32_t load_bytes(uint32_t dtype)
+{
+    return dtype == DTYPE_F32 || dtype == DTYPE_BF16_PAIRED ? 64 : 32;
+}
+
 /* What the rows of an expansion read: the tile from some row on. */
 struct rows {
-    const float *values;
-    uint32_t height; /* of the whole tile: from column to column */
+    const float *values; /* paired: rounded */
+    uint32_t height;     /* of the whole tile: from column to column */
     uint32_t cols;
 };
 
@@ -55,6 +68,7 @@ static CPU_EXPAND void multiply(struct shape shape, const struct backend_weight 
 FUNCTION(f32, DTYPE_F32)
 FUNCTION(f16, DTYPE_F16)
 FUNCTION(bf16, DTYPE_BF16)
+FUNCTION(bf16_paired, DTYPE_BF16_PAIRED)
 
 static void run(const struct backend_weight *weight, uint32_t panel, uint32_t panels,
                 const struct rows *rows, uint32_t row_count, float *out, uint32_t stride)
@@ -63,6 +77,8 @@ static void run(const struct backend_weight *weight, uint32_t panel, uint32_t pa
         f32(weight, panel, panels, rows, row_count, out, stride);
     } else if (weight->dtype == DTYPE_F16) {
         f16(weight, panel, panels, rows, row_count, out, stride);
+    } else if (weight->is_paired) {
+        bf16_paired(weight, panel, panels, rows, row_count, out, stride);
     } else {
         bf16(weight, panel, panels, rows, row_count, out, stride);
     }
@@ -76,7 +92,8 @@ void MATMUL_FLOATS(const struct backend_weight *weight, uint32_t panel_first, ui
     for (uint32_t r = 0; r < tile->height; r += ROWS_MAX) {
         const uint32_t left = tile->height - r;
         const uint32_t row_count = left < ROWS_MAX ? left : ROWS_MAX;
-        const struct rows rows = {tile->values + r, tile->height, tile->cols};
+        const float *values = weight->is_paired ? tile->paired : tile->values;
+        const struct rows rows = {values + r, tile->height, tile->cols};
         uint32_t p = 0;
 
         while (p < panel_count) {

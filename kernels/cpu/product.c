@@ -46,14 +46,12 @@ void cpu_rows_fill(const struct cpu_step *step, const struct cpu_row_source *sou
                    const struct backend_weight *const *weights, uint32_t weight_count)
 {
     struct fill fill = {step->backend->kernels, source, step->program->rows};
-    bool with_floats = false;
-    bool with_codes = false;
+    struct cpu_row_forms forms = {false, false, false};
 
     for (uint32_t i = 0; i < weight_count; i++) {
-        with_floats = with_floats || weights[i]->format.code_bits == 0;
-        with_codes = with_codes || weights[i]->format.code_bits != 0;
+        cpu_row_forms_add(&forms, weights[i]);
     }
-    cpu_rows_begin(fill.rows, source->row_count, source->width, with_floats, with_codes);
+    cpu_rows_begin(fill.rows, source->row_count, source->width, forms);
     if ((uint64_t)source->row_count * source->width <= FILL_INLINE_FLOATS) {
         for (uint32_t row = 0; row < source->row_count; row++) {
             fill_row(&fill, row, 0);

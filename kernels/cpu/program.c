@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "kernels/cpu/kernels.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/steps/math.h"
 
@@ -20,7 +21,7 @@ enum status cpu_program_make(struct backend *backend, uint32_t row_count_max, st
 
     if (program == NULL ||
         cpu_rows_create(packed_max, backend->thread_count, backend->settings.precise,
-                        &program->rows) != STATUS_OK) {
+                        backend->kernels->with_words, &program->rows) != STATUS_OK) {
         cpu_program_destroy(program);
         return error_set(error, STATUS_MEMORY, "out of memory for a program");
     }

@@ -7,7 +7,7 @@
 #include "kernels/cpu/weight.h"
 
 enum status cpu_rows_create(uint32_t row_count_max, uint32_t thread_count, bool is_precise,
-                            struct cpu_rows **out)
+                            bool with_words, struct cpu_rows **out)
 {
     struct cpu_rows *rows = memory_alloc(1, sizeof(*rows));
 
@@ -17,6 +17,7 @@ enum status cpu_rows_create(uint32_t row_count_max, uint32_t thread_count, bool 
     rows->row_count_max = row_count_max;
     rows->thread_count = thread_count;
     rows->is_precise = is_precise;
+    rows->with_words = with_words;
     *out = rows;
     return STATUS_OK;
 }
@@ -24,6 +25,7 @@ enum status cpu_rows_create(uint32_t row_count_max, uint32_t thread_count, bool 
 static void free_arrays(struct cpu_rows *rows)
 {
     memory_free(rows->values);
+    memory_free(rows->paired);
     memory_free(rows->codes);
     memory_free(rows->low_codes);
     memory_free(rows->scales);
@@ -32,6 +34,8 @@ static void free_arrays(struct cpu_rows *rows)
     memory_free(rows->half_sums);
     memory_free(rows->rows);
     rows->values = NULL;
+    rows->paired = NULL;
+    rows->words = NULL;
     rows->codes = NULL;
     rows->low_codes = NULL;
     rows->scales = NULL;
@@ -62,6 +66,8 @@ enum status cpu_rows_reserve(struct cpu_rows *rows, uint32_t cols)
     }
     free_arrays(rows);
     rows->values = memory_alloc_aligned(64, count * padded, sizeof(rows->values[0]));
+    rows->paired = memory_alloc_aligned(64, count * padded, sizeof(rows->paired[0]));
+    rows->words = (uint32_t *)(void *)rows->paired;
     rows->codes = memory_alloc_aligned(64, count * padded, sizeof(rows->codes[0]));
     if (rows->is_precise) {
         rows->low_codes = memory_alloc_aligned(64, count * padded, sizeof(rows->low_codes[0]));
@@ -71,8 +77,9 @@ enum status cpu_rows_reserve(struct cpu_rows *rows, uint32_t cols)
     rows->code_sums = memory_alloc_aligned(64, count * block_count, sizeof(rows->code_sums[0]));
     rows->half_sums = memory_alloc_aligned(64, count * block_count * 2, sizeof(rows->half_sums[0]));
     rows->rows = memory_alloc_aligned(64, rows->thread_count * padded, sizeof(rows->rows[0]));
-    if (rows->values == NULL || rows->codes == NULL || rows->scales == NULL || rows->sums == NULL ||
-        rows->code_sums == NULL || rows->half_sums == NULL || rows->rows == NULL ||
+    if (rows->values == NULL || rows->paired == NULL || rows->codes == NULL ||
+        rows->scales == NULL || rows->sums == NULL || rows->code_sums == NULL ||
+        rows->half_sums == NULL || rows->rows == NULL ||
         (rows->is_precise && rows->low_codes == NULL)) {
         free_arrays(rows);
         return STATUS_MEMORY;
@@ -81,19 +88,31 @@ enum status cpu_rows_reserve(struct cpu_rows *rows, uint32_t cols)
     return STATUS_OK;
 }
 
-void cpu_rows_begin(struct cpu_rows *rows, uint32_t row_count, uint32_t cols, bool with_floats,
-                    bool with_codes)
+void cpu_row_forms_add(struct cpu_row_forms *forms, const struct backend_weight *weight)
+{
+    if (weight->format.code_bits != 0) {
+        forms->with_codes = true;
+    } else if (weight->is_paired) {
+        forms->with_pairs = true;
+    } else {
+        forms->with_floats = true;
+    }
+}
+
+void cpu_rows_begin(struct cpu_rows *rows, uint32_t row_count, uint32_t cols,
+                    struct cpu_row_forms forms)
 {
     CHECK(row_count > 0 && row_count <= rows->row_count_max);
     CHECK(cols <= rows->cols_max);
-    CHECK(!with_codes || cols % CPU_BLOCK == 0);
+    CHECK(!forms.with_codes || cols % CPU_BLOCK == 0);
     rows->row_count = row_count;
     rows->cols = cols;
     rows->block_count = (cols + CPU_BLOCK - 1) / CPU_BLOCK;
     rows->tile_count = (row_count + CPU_TILE_ROWS_MAX - 1) / CPU_TILE_ROWS_MAX;
     rows->tile_rows = (row_count + rows->tile_count - 1) / rows->tile_count;
-    rows->with_floats = with_floats;
-    rows->with_codes = with_codes;
+    rows->with_floats = forms.with_floats;
+    rows->with_pairs = forms.with_pairs;
+    rows->with_codes = forms.with_codes;
 }
 
 void cpu_rows_tile(const struct cpu_rows *rows, uint32_t tile, struct cpu_tile *out)
@@ -101,6 +120,7 @@ void cpu_rows_tile(const struct cpu_rows *rows, uint32_t tile, struct cpu_tile *
     const uint32_t row = tile * rows->tile_rows;
     const uint32_t left = rows->row_count - row;
     const uint64_t block = (uint64_t)row * rows->block_count;
+    const uint64_t pair = (uint64_t)row * ((rows->cols + 1) / 2);
 
     CHECK(row < rows->row_count);
     out->row_first = row;
@@ -108,6 +128,8 @@ void cpu_rows_tile(const struct cpu_rows *rows, uint32_t tile, struct cpu_tile *
     out->cols = rows->cols;
     out->block_count = rows->block_count;
     out->values = rows->values + (uint64_t)row * rows->cols;
+    out->paired = rows->paired + 2 * pair;
+    out->words = rows->words + pair;
     out->codes = rows->codes + block * CPU_BLOCK;
     out->low_codes = rows->is_precise ? rows->low_codes + block * CPU_BLOCK : NULL;
     out->scales = rows->scales + block;

@@ -10,6 +10,10 @@
  * with high and low in [-127, 127], of which there is one way only (255 * 127 + 127 = 32512), so
  * that its products are those of two int8 codes.
  *
+ * Rounding to BF16, for paired weights: to nearest, ties to even; what is then smaller than 2^-56
+ * is 0. As no such weight is smaller either, all products are multiples of 2^-126, and so is every
+ * sum of them, however it was rounded: none is a denormal, which dot products of BF16 would drop.
+ *
  * Thread: prepared by the engine thread; packed by workers, a row by one of them; then read by all.
  */
 #ifndef PERSONAD_KERNELS_CPU_ROWS_H
@@ -20,8 +24,11 @@
 
 #include "base/status.h"
 
+struct backend_weight;
+
 enum {
     CPU_TILE_ROWS_MAX = 12,
+    CPU_BF16_MIN_BITS = (127 - 56) << 7, /* 2^-56 */
     CPU_CODE_MAX = 127,
     CPU_CODE_RADIX = 255, /* of precise codes */
     CPU_PRECISE_CODE_MAX = CPU_CODE_RADIX * CPU_CODE_MAX + CPU_CODE_MAX,
@@ -35,11 +42,15 @@ struct cpu_rows {
     uint32_t tile_rows;
     uint32_t tile_count;
     bool is_precise;
-    bool with_floats; /* which of the two forms is packed */
+    bool with_words;  /* paired rows are words of two BF16: what the instruction set takes */
+    bool with_floats; /* which of the three forms are packed */
+    bool with_pairs;
     bool with_codes;
 
     /* owned; all tiles one after another */
     float *values;      /* tile: [k][h] */
+    float *paired;      /* tile: [k rounded up to even][h], rounded to BF16 */
+    uint32_t *words;    /* the same memory; tile: [k / 2][h], the even column in the low half */
     int8_t *codes;      /* tile: [block][h][32]; precise: the high parts */
     int8_t *low_codes;  /* precise: [block][h][32]; else NULL */
     float *scales;      /* tile: [block][h] */
@@ -59,6 +70,8 @@ struct cpu_tile {
     uint32_t cols;
     uint32_t block_count;
     const float *values;
+    const float *paired;
+    const uint32_t *words;
     const int8_t *codes;
     const int8_t *low_codes; /* NULL: not precise */
     const float *scales;
@@ -67,16 +80,24 @@ struct cpu_tile {
     const int32_t *half_sums;
 };
 
+/* with_words: struct cpu_kernels has it. */
 MUST_USE enum status cpu_rows_create(uint32_t row_count_max, uint32_t thread_count, bool is_precise,
-                                     struct cpu_rows **out);
+                                     bool with_words, struct cpu_rows **out);
 void cpu_rows_destroy(struct cpu_rows *rows);
 
 /* Makes room for rows of `cols` columns; called when an operation is recorded. MEMORY. */
 MUST_USE enum status cpu_rows_reserve(struct cpu_rows *rows, uint32_t cols);
 
 /* Starts a new set of rows. */
-void cpu_rows_begin(struct cpu_rows *rows, uint32_t row_count, uint32_t cols, bool with_floats,
-                    bool with_codes);
+struct cpu_row_forms {
+    bool with_floats, with_pairs, with_codes;
+};
+
+/* Also what `weight` reads. */
+void cpu_row_forms_add(struct cpu_row_forms *forms, const struct backend_weight *weight);
+
+void cpu_rows_begin(struct cpu_rows *rows, uint32_t row_count, uint32_t cols,
+                    struct cpu_row_forms forms);
 void cpu_rows_tile(const struct cpu_rows *rows, uint32_t tile, struct cpu_tile *out);
 
 #endif

@@ -101,6 +101,31 @@ void cpu_quantise_precise_scalar(const float *x, struct cpu_block_codes *out)
     out->half_sums[1] = -half_sums[1];
 }
 
+/* A number as rows of BF16 have it. */
+static uint16_t nearest_bf16(float value)
+{
+    const uint16_t bits = steps_bf16_from_float(value);
+
+    return (bits & 0x7fffu) < CPU_BF16_MIN_BITS ? 0 : bits;
+}
+
+static void pack_pairs(const struct cpu_rows *rows, const struct cpu_row_place *place,
+                       const float *x)
+{
+    for (uint32_t k = 0; k < rows->cols; k += 2) {
+        const uint16_t even = nearest_bf16(x[k]);
+        const uint16_t odd = k + 1 < rows->cols ? nearest_bf16(x[k + 1]) : 0;
+        const uint64_t at = (uint64_t)k * place->height;
+
+        if (rows->with_words) {
+            place->words[at / 2] = (uint32_t)odd << 16 | even;
+        } else {
+            place->paired[at] = steps_float_from_bf16(even);
+            place->paired[at + place->height] = steps_float_from_bf16(odd);
+        }
+    }
+}
+
 void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
                   void (*quantise)(const float *x, struct cpu_block_codes *out),
                   void (*quantise_precise)(const float *x, struct cpu_block_codes *out))
@@ -112,6 +137,9 @@ void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
         for (uint32_t k = 0; k < rows->cols; k++) {
             place.values[(uint64_t)k * place.height] = x[k];
         }
+    }
+    if (rows->with_pairs) {
+        pack_pairs(rows, &place, x);
     }
     if (!rows->with_codes) {
         return;
@@ -146,10 +174,13 @@ void cpu_row_place(const struct cpu_rows *rows, uint32_t row, struct cpu_row_pla
     const uint32_t left = rows->row_count - first;
     const uint32_t within = row - first;
     const uint64_t block = (uint64_t)first * rows->block_count + within;
+    const uint64_t pair = (uint64_t)first * ((rows->cols + 1) / 2);
 
     CHECK(row < rows->row_count);
     out->height = left < rows->tile_rows ? left : rows->tile_rows;
     out->values = rows->values + (uint64_t)first * rows->cols + within;
+    out->paired = rows->paired + 2 * pair + within;
+    out->words = rows->words + pair + within;
     out->codes = rows->codes + block * CPU_BLOCK;
     out->low_codes = rows->is_precise ? rows->low_codes + block * CPU_BLOCK : NULL;
     out->scales = rows->scales + block;

@@ -26,6 +26,8 @@ struct cpu_block_codes {
 struct cpu_row_place {
     uint32_t height;
     float *values;
+    float *paired;
+    uint32_t *words;
     int8_t *codes;     /* blocks are 32 * height apart */
     int8_t *low_codes; /* NULL: not precise */
     float *scales;

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/memory.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/steps/math.h"
 
 enum {
@@ -231,6 +232,14 @@ static void lay_quantised_row(const struct backend_weight *weight, const uint8_t
     }
 }
 
+static void lay_pair_row(const struct backend_weight *weight, const uint8_t *row, uint32_t lane,
+                         uint8_t *panel)
+{
+    for (uint64_t k = 0; k < weight->cols; k++) {
+        memcpy(panel + ((k / 2 * CPU_PANEL_ROWS + lane) * 2 + k % 2) * 2, row + k * 2, 2);
+    }
+}
+
 static void lay_float_row(const struct backend_weight *weight, const uint8_t *row, uint32_t lane,
                           uint8_t *panel)
 {
@@ -281,8 +290,9 @@ static void set_layout(struct backend_weight *weight)
     weight->format = format_of(weight->dtype);
     weight->panel_count = (weight->rows + CPU_PANEL_ROWS - 1) / CPU_PANEL_ROWS;
     if (weight->format.code_bits == 0) {
-        weight->scale_offset =
-            (uint64_t)weight->cols * CPU_PANEL_ROWS * dtype_block_bytes(weight->dtype);
+        const uint64_t cols = weight->cols + (weight->is_paired ? weight->cols % 2 : 0);
+
+        weight->scale_offset = cols * CPU_PANEL_ROWS * dtype_block_bytes(weight->dtype);
         bytes = weight->scale_offset;
     } else {
         weight->scale_offset =
@@ -309,7 +319,9 @@ static void lay_panel(const struct laying *laying, uint32_t index)
     for (uint32_t lane = 0; lane < CPU_PANEL_ROWS && first + lane < weight->rows; lane++) {
         const uint8_t *row = rows + (first + lane) * row_bytes;
 
-        if (weight->format.code_bits == 0) {
+        if (weight->is_paired) {
+            lay_pair_row(weight, row, lane, panel);
+        } else if (weight->format.code_bits == 0) {
             lay_float_row(weight, row, lane, panel);
         } else {
             lay_quantised_row(weight, row, lane, panel);
@@ -355,8 +367,23 @@ static enum status take_panels(struct backend_weight *weight, struct panel_store
     return weight->panels == NULL ? STATUS_MEMORY : STATUS_OK;
 }
 
-enum status cpu_weight_create(const struct weight_source *source, struct panel_store *store,
-                              struct pool *pool, struct error *error, struct backend_weight **out)
+/* Whether each value is 0 or at least CPU_BF16_MIN, so that no sum of products is a denormal. */
+static bool can_be_paired(const struct weight_source *source)
+{
+    const uint16_t *values = source->data;
+    bool can = true;
+
+    for (uint64_t i = 0; i < source->size_bytes / sizeof(values[0]); i++) {
+        const uint32_t magnitude = values[i] & 0x7fffu;
+
+        can &= magnitude == 0 || magnitude >= CPU_BF16_MIN_BITS;
+    }
+    return can;
+}
+
+enum status cpu_weight_create(const struct weight_source *source, bool with_pairs,
+                              struct panel_store *store, struct pool *pool, struct error *error,
+                              struct backend_weight **out)
 {
     struct backend_weight *weight;
 
@@ -368,6 +395,7 @@ enum status cpu_weight_create(const struct weight_source *source, struct panel_s
     weight->dtype = source->dtype;
     weight->rows = source->rows;
     weight->cols = source->cols;
+    weight->is_paired = with_pairs && source->dtype == DTYPE_BF16 && can_be_paired(source);
     set_layout(weight);
     if (take_panels(weight, store) != STATUS_OK) {
         cpu_weight_destroy(weight);
@@ -453,7 +481,8 @@ struct cpu_block_scale cpu_weight_scale(const struct backend_weight *weight, con
 float cpu_weight_float(const struct backend_weight *weight, const uint8_t *panel, uint32_t lane,
                        uint32_t k)
 {
-    const uint64_t at = (uint64_t)k * CPU_PANEL_ROWS + lane;
+    const uint64_t pair = (uint64_t)(k / 2) * CPU_PANEL_ROWS + lane;
+    const uint64_t at = weight->is_paired ? 2 * pair + k % 2 : (uint64_t)k * CPU_PANEL_ROWS + lane;
     uint16_t bits;
     float value;
 

@@ -6,6 +6,7 @@
  * Thread: made and freed by the engine thread, read by all.
  *
  *   floats       [k][16 rows] as stored (4 or 2 bytes)
+ *   BF16 pairs   [k / 2][16 rows][2] as stored, an odd last column with zeros beside it
  *   4-bit codes  [block][quarter i][row][j]  low nibble: k = 4i + j, high nibble: k = 16 + 4i + j
  *   8-bit codes  [block][group g][row][j]    k = 4g + j
  *   then, at scale_offset, by the format:
@@ -49,6 +50,7 @@ struct backend_weight {
     uint32_t cols;
     uint32_t panel_count;
     struct cpu_format format;
+    bool is_paired;        /* BF16 in pairs of columns, for rows of BF16 (kernels.h) */
     uint64_t panel_bytes;  /* a multiple of 64 */
     uint64_t scale_offset; /* in a panel */
     uint8_t *panels;       /* 64-byte aligned; owned, unless is_stored */
@@ -61,10 +63,11 @@ static inline const uint8_t *cpu_weight_panel(const struct backend_weight *weigh
 }
 
 /* Repacks, a panel by one thread of the pool; NULL: by this thread alone. The bytes are the same.
- * Small weights go into `store`, which outlives them; NULL: into memory of their own.
+ * with_pairs: BF16 weights are paired, unless one of them is too small for that (rows.h). Small
+ * weights go into `store`, which outlives them; NULL: into memory of their own.
  * UNSUPPORTED for a type outside enum dtype or columns that its blocks do not divide;
  * BAD_INPUT when the size does not fit the shape; MEMORY. */
-MUST_USE enum status cpu_weight_create(const struct weight_source *source,
+MUST_USE enum status cpu_weight_create(const struct weight_source *source, bool with_pairs,
                                        struct panel_store *store, struct pool *pool,
                                        struct error *error, struct backend_weight **out);
 void cpu_weight_destroy(struct backend_weight *weight);

@@ -63,6 +63,26 @@ static void test_the_arithmetic_has_one_name_on_every_instruction_set(void **sta
     }
 }
 
+static void test_rows_of_bf16_are_in_the_name(void **state)
+{
+    (void)state;
+    for (uint32_t precise = 0; precise < 2; precise++) {
+        struct backend_settings with = settings;
+        uint64_t seed = 1;
+        const struct weight_source source = random_weight(&seed, DTYPE_BF16, 16, 32);
+        struct backend_weight *weight;
+        struct backend *backend;
+
+        with.precise = precise != 0;
+        assert_int_equal(backend_cpu_ops.create(&with, NULL, &backend), STATUS_OK);
+        assert_int_equal(backend_cpu_ops.weight_load(backend, &source, NULL, &weight), STATUS_OK);
+        assert_string_equal(backend_cpu_ops.numerics_id(backend),
+                            with.precise ? "cpu/1/kv-f16/x-i16" : "cpu/1/kv-f16/x-bf16");
+        backend_cpu_ops.destroy(backend);
+        memory_free((void *)(uintptr_t)source.data);
+    }
+}
+
 static void test_a_matrix_of_the_wrong_shape_is_refused(void **state)
 {
     uint64_t seed = 1;
@@ -233,6 +253,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_an_unknown_instruction_set_is_refused),
         cmocka_unit_test(test_the_arithmetic_has_one_name_on_every_instruction_set),
+        cmocka_unit_test(test_rows_of_bf16_are_in_the_name),
         cmocka_unit_test(test_a_matrix_of_the_wrong_shape_is_refused),
         cmocka_unit_test(test_a_second_step_waits_for_the_first),
         cmocka_unit_test(test_a_row_takes_the_token_that_its_branch_has_last),

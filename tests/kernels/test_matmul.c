@@ -17,6 +17,7 @@
 #include "base/memory.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/rows_scalar.h"
+#include "kernels/steps/math.h"
 #include "support/isa_names.h"
 #include "support/random_weight.h"
 
@@ -50,7 +51,8 @@ static void product_init(struct product *product, uint64_t seed, uint32_t dtype,
     const uint64_t row_bytes = source.size_bytes / rows;
 
     product->precise = precise;
-    assert_int_equal(cpu_weight_create(&source, NULL, NULL, NULL, &product->weight), STATUS_OK);
+    assert_int_equal(cpu_weight_create(&source, !precise, NULL, NULL, NULL, &product->weight),
+                     STATUS_OK);
     product->dense = memory_alloc((size_t)rows * cols, sizeof(float));
     product->x = memory_alloc((size_t)ROW_COUNT_MAX * cols, sizeof(float));
     product->out = memory_alloc((size_t)ROW_COUNT_MAX * OUTPUT_COUNT_MAX, sizeof(float));
@@ -83,13 +85,15 @@ static void run(const struct cpu_kernels *kernels, const struct product *product
     const struct backend_weight *weight = product->weight;
     const uint32_t stride = weight->panel_count * CPU_PANEL_ROWS;
     float part[CPU_TILE_ROWS_MAX * OUTPUT_COUNT_MAX];
+    struct cpu_row_forms forms = {false, false, false};
     struct cpu_rows *rows;
 
     assert_true(stride <= OUTPUT_COUNT_MAX);
-    assert_int_equal(cpu_rows_create(count, 1, product->precise, &rows), STATUS_OK);
+    assert_int_equal(cpu_rows_create(count, 1, product->precise, kernels->with_words, &rows),
+                     STATUS_OK);
     assert_int_equal(cpu_rows_reserve(rows, weight->cols), STATUS_OK);
-    cpu_rows_begin(rows, count, weight->cols, weight->format.code_bits == 0,
-                   weight->format.code_bits != 0);
+    cpu_row_forms_add(&forms, weight);
+    cpu_rows_begin(rows, count, weight->cols, forms);
     for (uint32_t r = 0; r < count; r++) {
         kernels->pack_row(rows, r, product->x + (size_t)(first + r) * weight->cols);
     }
@@ -250,12 +254,14 @@ static void test_an_order_that_depends_on_the_row_count_is_caught(void **state)
 /* Largest error that the definition allows against exact arithmetic: an int8 activation is off by
  * at most half a step, amax / 254 (one of 16 bits amax / 65024), and by the rounding of x * (127 /
  * amax), here taken as 1 % of that; then 3 roundings a block (or one a column of floats) of at most
- * 2^-24 of the sum of magnitudes so far. */
+ * 2^-24 of the sum of magnitudes so far. Rows of BF16 are off by 2^-9 of a value, and by values
+ * below 2^-56. */
 static double error_bound(const struct product *product, const float *w, const float *x)
 {
     const struct backend_weight *weight = product->weight;
     const bool quantised = weight->format.code_bits != 0;
     const double rounds = quantised ? 6.0 * weight->cols / CPU_BLOCK : weight->cols;
+    const double rounding = weight->is_paired ? 0x1p-9 : 0.0;
     const double codes = product->precise ? CPU_PRECISE_CODE_MAX : CPU_CODE_MAX;
     double magnitude = 0.0, steps = 0.0;
 
@@ -266,6 +272,8 @@ static double error_bound(const struct product *product, const float *w, const f
             amax = fmax(amax, fabs((double)x[c]));
             sum += fabs((double)w[c]);
             magnitude += fabs((double)w[c] * x[c]);
+            steps += rounding * fabs((double)w[c] * x[c]);
+            steps += weight->is_paired ? 0x1p-56 * fabs((double)w[c]) : 0.0;
         }
         /* A block below 2^-80 counts as zeros. */
         steps += quantised ? (amax < 0x1p-80 ? amax : 1.01 * amax / (2.0 * codes)) * sum : 0.0;
@@ -314,6 +322,113 @@ static void test_products_are_close_to_double(void **state)
     }
 }
 
+/* A number of BF16 with an exponent from the smallest that may be paired on: what sums of products
+ * would be denormals of, were it smaller. */
+static uint16_t small_bf16(uint64_t *state)
+{
+    const uint32_t bits = random_bits(state);
+
+    return (uint16_t)((bits & 0x807fu) | (CPU_BF16_MIN_BITS + ((bits >> 16) % 4 << 7)));
+}
+
+/* Weights and rows of the smallest numbers. */
+static void small_product_init(struct product *product, uint32_t rows, uint32_t cols)
+{
+    uint16_t *values = memory_alloc((size_t)rows * cols, sizeof(values[0]));
+    uint64_t state = 77;
+
+    for (uint32_t i = 0; i < rows * cols; i++) {
+        values[i] = i % 7 == 0 ? 0 : small_bf16(&state);
+    }
+    const struct weight_source source = {.name = "small",
+                                         .dtype = DTYPE_BF16,
+                                         .rows = rows,
+                                         .cols = cols,
+                                         .data = values,
+                                         .size_bytes = (uint64_t)rows * cols * sizeof(values[0])};
+    *product = (struct product){0};
+    assert_int_equal(cpu_weight_create(&source, true, NULL, NULL, NULL, &product->weight),
+                     STATUS_OK);
+    product->x = memory_alloc((size_t)ROW_COUNT_MAX * cols, sizeof(float));
+    product->out = memory_alloc((size_t)ROW_COUNT_MAX * OUTPUT_COUNT_MAX, sizeof(float));
+    for (uint32_t i = 0; i < ROW_COUNT_MAX * cols; i++) {
+        product->x[i] = steps_float_from_bf16(small_bf16(&state));
+    }
+    memory_free(values);
+}
+
+static void test_no_sum_of_bf16_is_a_denormal(void **state)
+{
+    enum { ROWS = 48, COLS = 63 };
+    float expected[ROW_COUNT_MAX * OUTPUT_COUNT_MAX];
+    uint32_t smallest = 0;
+    struct product product;
+
+    (void)state;
+    small_product_init(&product, ROWS, COLS);
+    assert_true(product.weight->is_paired);
+    run(&cpu_kernels_scalar, &product, 0, ROW_COUNT_MAX, expected);
+    for (uint32_t i = 0; i < ROW_COUNT_MAX * ROWS; i++) {
+        assert_true(expected[i] == 0.0f || fabsf(expected[i]) >= 0x1p-126f);
+        smallest += fabsf(expected[i]) < 0x1p-106f;
+    }
+    assert_true(smallest > 0); /* the numbers are as small as they should be */
+    for (size_t i = 1; i < ISA_NAME_COUNT; i++) {
+        const struct cpu_kernels *kernels = kernels_of(isa_names[i]);
+
+        if (kernels != NULL) {
+            run(kernels, &product, 0, ROW_COUNT_MAX, product.out);
+            assert_memory_equal(product.out, expected, sizeof(float) * ROW_COUNT_MAX * ROWS);
+        }
+    }
+    product_finish(&product);
+}
+
+static void test_smaller_weights_are_not_paired(void **state)
+{
+    const uint16_t values[2] = {CPU_BF16_MIN_BITS, CPU_BF16_MIN_BITS - 1};
+    const struct weight_source source = {.name = "small",
+                                         .dtype = DTYPE_BF16,
+                                         .rows = 2,
+                                         .cols = 1,
+                                         .data = values,
+                                         .size_bytes = sizeof(values)};
+    struct backend_weight *weight;
+
+    (void)state;
+    assert_int_equal(cpu_weight_create(&source, true, NULL, NULL, NULL, &weight), STATUS_OK);
+    assert_false(weight->is_paired);
+    cpu_weight_destroy(weight);
+}
+
+/* Wrong on purpose: of each pair the even column first. */
+static void matmul_even_first(const struct backend_weight *weight, uint32_t panel_first,
+                              uint32_t panel_count, const struct cpu_tile *tile, float *out)
+{
+    const uint32_t stride = panel_count * CPU_PANEL_ROWS;
+
+    for (uint32_t i = 0; i < tile->height * stride; i++) {
+        const uint32_t row = i / stride, lane = i % stride % CPU_PANEL_ROWS;
+        const uint8_t *panel = cpu_weight_panel(weight, panel_first + i % stride / CPU_PANEL_ROWS);
+
+        out[i] = 0.0f;
+        for (uint32_t k = 0; k < weight->cols; k++) {
+            out[i] = fmaf(cpu_weight_float(weight, panel, lane, k),
+                          tile->paired[(size_t)k * tile->height + row], out[i]);
+        }
+    }
+}
+
+static void test_pairs_in_another_order_are_caught(void **state)
+{
+    struct cpu_kernels broken = cpu_kernels_scalar;
+
+    (void)state;
+    assert_true(same_in_all_shapes(&broken, DTYPE_BF16, false, 16, 37));
+    broken.matmul = matmul_even_first;
+    assert_false(same_in_all_shapes(&broken, DTYPE_BF16, false, 16, 37));
+}
+
 /* Wrong on purpose: takes the high codes for all there is. */
 static void matmul_high_only(const struct backend_weight *weight, uint32_t panel_first,
                              uint32_t panel_count, const struct cpu_tile *tile, float *out)
@@ -348,6 +463,9 @@ int main(void)
         cmocka_unit_test(test_a_row_alone_has_the_bits_it_has_among_others),
         cmocka_unit_test(test_an_order_that_depends_on_the_row_count_is_caught),
         cmocka_unit_test(test_products_are_close_to_double),
+        cmocka_unit_test(test_no_sum_of_bf16_is_a_denormal),
+        cmocka_unit_test(test_smaller_weights_are_not_paired),
+        cmocka_unit_test(test_pairs_in_another_order_are_caught),
         cmocka_unit_test(test_low_codes_that_are_forgotten_are_caught),
     };
 

@@ -113,9 +113,9 @@ static void pack(void (*pack_row)(struct cpu_rows *rows, uint32_t row, const flo
 {
     struct cpu_rows *rows;
 
-    assert_int_equal(cpu_rows_create(1, 1, precise, &rows), STATUS_OK);
+    assert_int_equal(cpu_rows_create(1, 1, precise, false, &rows), STATUS_OK);
     assert_int_equal(cpu_rows_reserve(rows, CPU_BLOCK), STATUS_OK);
-    cpu_rows_begin(rows, 1, CPU_BLOCK, true, true);
+    cpu_rows_begin(rows, 1, CPU_BLOCK, (struct cpu_row_forms){true, false, true});
     pack_row(rows, 0, x);
     assert_memory_equal(rows->values, x, CPU_BLOCK * sizeof(float));
     memset(out, 0, sizeof(*out));

@@ -107,7 +107,7 @@ static void test_one_flipped_bit_of_a_row_is_caught(void **state)
 }
 
 /* The fixture's row in some lane of a panel, the others random. */
-static void check_repacked(const struct entry *entry, uint32_t rows, uint32_t row)
+static void check_repacked(const struct entry *entry, bool with_pairs, uint32_t rows, uint32_t row)
 {
     static float out[COLS_MAX];
     uint64_t state = 5;
@@ -116,7 +116,7 @@ static void check_repacked(const struct entry *entry, uint32_t rows, uint32_t ro
     struct backend_weight *weight;
 
     memcpy(bytes + (size_t)row * entry->bytes, entry->raw, entry->bytes);
-    assert_int_equal(cpu_weight_create(&source, NULL, NULL, NULL, &weight), STATUS_OK);
+    assert_int_equal(cpu_weight_create(&source, with_pairs, NULL, NULL, NULL, &weight), STATUS_OK);
     cpu_weight_row(weight, row, out);
     if (memcmp(out, entry->values, (size_t)entry->cols * sizeof(float)) != 0) {
         fail_msg("%s, row %u of %u", dtype_name(entry->dtype), row, rows);
@@ -132,9 +132,11 @@ static void test_repacked_rows_read_back_bit_for_bit(void **state)
     (void)state;
     fixture_init(&fixture);
     for (uint32_t i = 0; i < fixture.count; i++) {
-        check_repacked(&fixture.entries[i], 1, 0);
-        check_repacked(&fixture.entries[i], 16, 15);
-        check_repacked(&fixture.entries[i], 35, 34);
+        for (uint32_t pairs = 0; pairs < 2; pairs++) {
+            check_repacked(&fixture.entries[i], pairs != 0, 1, 0);
+            check_repacked(&fixture.entries[i], pairs != 0, 16, 15);
+            check_repacked(&fixture.entries[i], pairs != 0, 35, 34);
+        }
     }
     memory_free(fixture.bytes);
 }
@@ -144,7 +146,7 @@ static struct backend_weight *packed_by(const struct weight_source *source, stru
 {
     struct backend_weight *weight = NULL;
 
-    assert_int_equal(cpu_weight_create(source, NULL, pool, NULL, &weight), STATUS_OK);
+    assert_int_equal(cpu_weight_create(source, false, NULL, pool, NULL, &weight), STATUS_OK);
     return weight;
 }
 
@@ -208,7 +210,8 @@ static void test_weights_in_a_store_have_their_own_bytes_side_by_side(void **sta
         struct weight_source source = random_weight(&seed, DTYPE_Q8_0, rows, 1280);
         struct backend_weight *alone = packed_by(&source, NULL);
 
-        assert_int_equal(cpu_weight_create(&source, &store, NULL, NULL, &stored[i]), STATUS_OK);
+        assert_int_equal(cpu_weight_create(&source, false, &store, NULL, NULL, &stored[i]),
+                         STATUS_OK);
         assert_int_equal((uintptr_t)stored[i]->panels % 64, 0);
         assert_int_equal(stored[i]->is_stored, i != 5);
         assert_true(same_panels(alone, stored[i]));
@@ -237,7 +240,7 @@ static void test_packed_weights_are_about_the_size_of_the_file(void **state)
         struct weight_source source = random_weight(&state_bits, dtypes[i], 64, 2048);
         struct backend_weight *weight;
 
-        assert_int_equal(cpu_weight_create(&source, NULL, NULL, NULL, &weight), STATUS_OK);
+        assert_int_equal(cpu_weight_create(&source, false, NULL, NULL, NULL, &weight), STATUS_OK);
         assert_true((double)(weight->panel_bytes * weight->panel_count) <
                     1.03 * (double)source.size_bytes);
         cpu_weight_destroy(weight);
@@ -259,7 +262,7 @@ static void test_what_cannot_be_held_is_refused_by_name(void **state)
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
         struct backend_weight *weight = NULL;
         struct error error = {0};
-        const enum status status = cpu_weight_create(&wrong[i], NULL, NULL, &error, &weight);
+        const enum status status = cpu_weight_create(&wrong[i], false, NULL, NULL, &error, &weight);
 
         assert_int_equal(status, i == 3 ? STATUS_BAD_INPUT : STATUS_UNSUPPORTED);
         assert_int_equal(error.status, status);
@@ -281,7 +284,7 @@ static void test_a_failing_allocation_leaves_nothing_behind(void **state)
         enum status status;
 
         memory_fault_set(survivors);
-        status = cpu_weight_create(&source, &store, NULL, NULL, &weight);
+        status = cpu_weight_create(&source, false, &store, NULL, NULL, &weight);
         memory_fault_set(-1);
         if (status == STATUS_OK) {
             cpu_weight_destroy(weight);

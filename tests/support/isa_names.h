@@ -9,6 +9,7 @@ static const char *const isa_names[] = {
 #if defined(__x86_64__)
     "avx2",
     "avx512",
+    "avx512bf16",
 #elif defined(__aarch64__)
     "neon",
     "dotprod",

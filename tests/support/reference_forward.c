@@ -13,6 +13,7 @@ struct reference_tensor {
     double *values; /* owned; NULL when the file has none */
     uint32_t rows, cols;
     bool quantised;
+    bool bf16;
 };
 
 struct reference {
@@ -41,6 +42,7 @@ static void reference_load(const struct model *model, enum tensor_role role, uin
     out->cols = (uint32_t)tensor->dimensions[0];
     out->rows = (uint32_t)tensor->dimensions[1];
     out->quantised = dtype_block_elements(tensor->dtype) > 1;
+    out->bf16 = tensor->dtype == DTYPE_BF16;
     out->values = reference_alloc((size_t)out->rows * out->cols, sizeof(double));
     uint8_t *bytes = reference_alloc(1, tensor->size_bytes);
     float *row = reference_alloc(out->cols, sizeof(float));
@@ -107,6 +109,13 @@ static void reference_round_int8(double *x, uint32_t count)
     }
 }
 
+static void reference_round_bf16(double *x, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        x[i] = (double)steps_float_from_bf16(steps_bf16_from_float((float)x[i]));
+    }
+}
+
 /* out = W x + bias */
 static void reference_product(const struct reference *reference,
                               const struct reference_tensor *weight,
@@ -117,6 +126,9 @@ static void reference_product(const struct reference *reference,
     memcpy(input, x, weight->cols * sizeof(double));
     if (reference->rounded && weight->quantised) {
         reference_round_int8(input, weight->cols);
+    }
+    if (reference->rounded && weight->bf16) {
+        reference_round_bf16(input, weight->cols);
     }
     for (uint32_t row = 0; row < weight->rows; row++) {
         const double *w = weight->values + (size_t)row * weight->cols;

@@ -14,8 +14,9 @@
 
 struct reference;
 
-/* rounded: activations of quantised matrices go through int8 in blocks of 32 and K and V through
- * half precision, as the CPU backend's arithmetic says; else everything is double. */
+/* rounded: activations of quantised matrices go through int8 in blocks of 32, those of BF16 ones
+ * through BF16, and K and V through half precision, as the CPU backend's arithmetic says; else
+ * everything is double. */
 struct reference *reference_create(const struct model *model, bool rounded);
 void reference_destroy(struct reference *reference);
 

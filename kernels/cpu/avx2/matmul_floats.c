@@ -1,4 +1,5 @@
-/* F32, F16 and BF16 weights times float rows: one ascending chain of fused multiply-adds a value.
+/* F32, F16 and BF16 weights times float rows: one chain of fused multiply-adds a value, ascending,
+ * or the odd column of each pair before the even one.
  */
 #include <immintrin.h>
 
@@ -9,8 +10,15 @@
 
 enum { LANES = 8 };
 
-static CPU_EXPAND __m256 load_column(uint32_t dtype, const uint8_t *column, uint32_t half)
+static CPU_EXPAND __m256 load_column(uint32_t dtype, const uint8_t *column, uint32_t half,
+                                     uint32_t of_pair)
 {
+    if (dtype == DTYPE_BF16_PAIRED) {
+        const __m256i pairs = _mm256_load_si256((const __m256i *)column + half);
+
+        return _mm256_castsi256_ps(of_pair == 1 ? _mm256_and_si256(pairs, _mm256_set1_epi32(-65536))
+                                                : _mm256_slli_epi32(pairs, 16));
+    }
     if (dtype == DTYPE_F32) {
         return _mm256_load_ps((const float *)column + (size_t)half * LANES);
     }
@@ -24,7 +32,7 @@ static CPU_EXPAND __m256 load_column(uint32_t dtype, const uint8_t *column, uint
 static CPU_EXPAND void multiply(const struct shape shape, const struct backend_weight *weight,
                                 uint32_t panel, struct rows rows, float *out, uint32_t stride)
 {
-    const uint32_t column_bytes = shape.dtype == DTYPE_F32 ? 64 : 32;
+    const uint32_t step = columns_a_load(shape.dtype);
     const uint8_t *columns[PANELS_MAX];
     __m256 acc[PANELS_MAX][ROWS_MAX][2];
 
@@ -37,24 +45,27 @@ static CPU_EXPAND void multiply(const struct shape shape, const struct backend_w
             acc[p][r][1] = _mm256_setzero_ps();
         }
     }
-    for (uint32_t k = 0; k < rows.cols; k++) {
+    for (uint32_t k = 0; k < rows.cols; k += step) {
         CPU_UNROLL(4)
         for (uint32_t p = 0; p < shape.panels; p++) {
-            const __m256 low = load_column(shape.dtype, columns[p], 0);
-            const __m256 high = load_column(shape.dtype, columns[p], 1);
+            CPU_UNROLL(2)
+            for (uint32_t j = step; j-- > 0;) {
+                const __m256 low = load_column(shape.dtype, columns[p], 0, j);
+                const __m256 high = load_column(shape.dtype, columns[p], 1, j);
 
+                CPU_UNROLL(4)
+                for (uint32_t r = 0; r < shape.rows; r++) {
+                    const __m256 value = _mm256_set1_ps(rows.values[(size_t)j * rows.height + r]);
+
+                    acc[p][r][0] = _mm256_fmadd_ps(low, value, acc[p][r][0]);
+                    acc[p][r][1] = _mm256_fmadd_ps(high, value, acc[p][r][1]);
+                }
+            }
             _mm_prefetch((const char *)columns[p] + shape.panels * weight->panel_bytes,
                          _MM_HINT_T1);
-            columns[p] += column_bytes;
-            CPU_UNROLL(4)
-            for (uint32_t r = 0; r < shape.rows; r++) {
-                const __m256 value = _mm256_set1_ps(rows.values[r]);
-
-                acc[p][r][0] = _mm256_fmadd_ps(low, value, acc[p][r][0]);
-                acc[p][r][1] = _mm256_fmadd_ps(high, value, acc[p][r][1]);
-            }
+            columns[p] += load_bytes(shape.dtype);
         }
-        rows.values += rows.height;
+        rows.values += (size_t)step * rows.height;
     }
     CPU_UNROLL(4)
     for (uint32_t r = 0; r < shape.rows; r++) {

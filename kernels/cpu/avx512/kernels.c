@@ -6,7 +6,9 @@
 static void matmul(const struct backend_weight *weight, uint32_t panel_first, uint32_t panel_count,
                    const struct cpu_tile *tile, float *out)
 {
-    if (weight->format.code_bits == 0) {
+    if (weight->is_paired) {
+        avx512_matmul_pairs(weight, panel_first, panel_count, tile, out);
+    } else if (weight->format.code_bits == 0) {
         avx512_matmul_floats(weight, panel_first, panel_count, tile, out);
     } else {
         avx512_matmul_codes(weight, panel_first, panel_count, tile, out);

@@ -8,11 +8,14 @@
 
 #include "kernels/cpu/kernels.h"
 
-/* Quantised weights (matmul_codes.c) and floats (matmul_floats.c); out as struct cpu_kernels. */
+/* Quantised weights (matmul_codes.c), floats (matmul_floats.c), paired BF16 (matmul_pairs.c); out
+ * as struct cpu_kernels. */
 void avx512_matmul_codes(const struct backend_weight *weight, uint32_t panel_first,
                          uint32_t panel_count, const struct cpu_tile *tile, float *out);
 void avx512_matmul_floats(const struct backend_weight *weight, uint32_t panel_first,
                           uint32_t panel_count, const struct cpu_tile *tile, float *out);
+void avx512_matmul_pairs(const struct backend_weight *weight, uint32_t panel_first,
+                         uint32_t panel_count, const struct cpu_tile *tile, float *out);
 
 /* rows.c */
 void avx512_rms_norm(const float *x, const float *norm, float epsilon, uint32_t cols, float *out);
