@@ -1,9 +1,10 @@
 #!/bin/sh
 # Runs the README's commands in a bare Debian 12 that was made for that.
-#   clean-room.sh [run|test|cuda|gpu|base|shell] [--fresh]
+#   clean-room.sh [run|test|cuda|cublas|gpu|base|shell] [--fresh]
 #
 #   (nothing)  ./dev run </dev/null, then ./dev test
 #   cuda       ./dev build --cuda, which has to fetch the compiler, and a look at what it made
+#   cublas     ./dev cuda cublas alone, which cuda comes to as well
 #   gpu        what ./dev gpu --pack makes on this machine, unpacked and run there without network:
 #              to the first call that needs a card, then as a rehearsal
 #   base       prints the path of an archive of the bare system, for ./dev image --base
@@ -22,7 +23,7 @@ what="run test"
 fresh=false
 for word in "$@"; do
     case $word in
-    run | test | cuda | gpu | base | shell) what=$word ;;
+    run | test | cuda | cublas | gpu | base | shell) what=$word ;;
     --fresh) fresh=true ;;
     *) fail "clean-room does not know '$word': see the first lines of scripts/clean-room.sh" ;;
     esac
@@ -151,6 +152,15 @@ try()
     say "./dev $2 passed in the clean room in $(($(date +%s) - start)) s"
 }
 
+# It is fetched and can be loaded. That of a product needs a card.
+look_at_cublas()
+{
+    try cublas "cuda cublas"
+    inside sh -c "LD_LIBRARY_PATH=$(cat "$folder/cublas.out") python3 -c \
+        'import ctypes; ctypes.CDLL(\"libcublas.so.13\").cublasGemmEx'" ||
+        fail "the cuBLAS that was fetched cannot be loaded"
+}
+
 # The library is there, is found by the daemon, and holds what the compiler should make.
 look_at_cuda()
 {
@@ -163,10 +173,7 @@ look_at_cuda()
     if grep -q 'has no CUDA backend' "$folder/devices.out"; then
         fail "the daemon does not find the backend that was built"
     fi
-    try cublas "cuda cublas"
-    inside sh -c "LD_LIBRARY_PATH=$(cat "$folder/cublas.out") python3 -c \
-        'import ctypes; ctypes.CDLL(\"libcublas.so.13\").cublasGemmEx'" ||
-        fail "the cuBLAS that was fetched cannot be loaded"
+    look_at_cublas
     try sass "sass --check"
 }
 
@@ -209,6 +216,7 @@ for step in $what; do
         try cuda "build --cuda"
         look_at_cuda
         ;;
+    cublas) look_at_cublas ;;
     gpu) rehearse_gpu ;;
     shell) inside sh -c 'cd /personad && exec bash' || : ;;
     esac

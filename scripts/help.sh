@@ -30,7 +30,7 @@ usage: ./dev COMMAND
                       show what the CUDA compiler made of each kernel: registers, local memory,
                       loops by kind of instruction; needs the built library, no card
   model               fetch and verify the default model; prints its path
-  clean-room [run|test|cuda|gpu|base|shell] [--fresh]
+  clean-room [run|test|cuda|cublas|gpu|base|shell] [--fresh]
                       run the README's commands in a bare Debian made for that
   image [--cuda] [TAG] [--base IMAGE|FILE.tar]
                       build the container image with docker, podman or buildah
