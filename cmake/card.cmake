@@ -52,3 +52,45 @@ add_custom_command(
   COMMENT "nvcc gpu_rates.cu"
   VERBATIM)
 add_custom_target(gpu_rates ALL DEPENDS ${rates})
+
+# The emulator's tests of single kernels, compiled for a card and linked with the library's objects:
+# one program, since each would carry all device code. A file's main() goes by the suite's name.
+set(card_suites prim device_graph kv_copy kv_types attn_in attention blocks sample matmul
+  matmul_fold wgmma)
+set(card_files card product_rig attention_rig)
+list(TRANSFORM card_suites PREPEND "test_" OUTPUT_VARIABLE card_tests)
+list(APPEND card_files ${card_tests})
+set(card_objects ${cuda_objects})
+list(FILTER card_objects EXCLUDE REGEX "/library\\.cu\\.o$")
+foreach(file ${card_files})
+  set(object ${cuda_object_folder}/card_${file}.o)
+  set(source ${PROJECT_SOURCE_DIR}/tests/emulator/${file}.cpp)
+  string(REGEX REPLACE "^test_" "" suite ${file})
+  set(depends DEPENDS ${source})
+  if(CMAKE_GENERATOR MATCHES "Ninja|Makefiles")
+    list(APPEND depends DEPFILE ${object}.d)
+  endif()
+  add_custom_command(
+    OUTPUT ${object}
+    COMMAND ${CMAKE_C_COMPILER_LAUNCHER} ${PERSONAD_NVCC} ${nvcc_flags} ${nvcc_targets}
+      -Xcompiler=-iquote,${to_source}/tests -Dmain=card_suite_${suite} -x cu
+      -MD -MF cuda/card_${file}.o.d -c ${to_source}/tests/emulator/${file}.cpp
+      -o cuda/card_${file}.o
+    WORKING_DIRECTORY ${PROJECT_BINARY_DIR}
+    ${depends}
+    COMMENT "nvcc ${file}.cpp"
+    VERBATIM)
+  list(APPEND card_objects ${object})
+endforeach()
+list(JOIN card_suites ") X(" card_suite_words)
+add_executable(card_kernels ${PROJECT_SOURCE_DIR}/tests/card/card_kernels.cpp
+  ${card_objects})
+set_source_files_properties(${card_objects} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+target_compile_definitions(card_kernels PRIVATE "CARD_SUITES=X(${card_suite_words})")
+# The emulator stands behind the card's objects: its settings and its model of a tensor core serve
+# the tests, its double of the card is never taken.
+target_link_libraries(card_kernels PRIVATE card_support test_support kernels_cpu base ${cudart}
+  PkgConfig::cmocka Threads::Threads ${CMAKE_DL_LIBS} rt m)
+target_link_options(card_kernels PRIVATE -static-libstdc++ -static-libgcc)
+add_test(NAME card_kernels COMMAND card_kernels WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+set_tests_properties(card_kernels PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 300)

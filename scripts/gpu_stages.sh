@@ -31,10 +31,38 @@ stage_kernels()
         backend_cuda) skip='running_out_of_memory*' ;;
         *) skip= ;;
         esac
-        echo "$name:"
+        echo "$name, through the library:"
         PERSONAD_CARD_SKIP=$skip run "$bin/card_$name" || failed=1
     done
+    single_kernels || failed=1
     return $failed
+}
+
+# The cases of the emulator's tests of kernels, compiled for the card. Each suite in a process of
+# its own: what a fault leaves behind is no other's.
+single_kernels()
+{
+    suites=$(run "$bin/card_kernels" --list) && [ -n "$suites" ] || return 1
+    if [ -n "$rehearsal" ]; then
+        echo "not rehearsed, since they are machine code for a card (./dev test runs their cases" \
+            "on the emulator):" $suites # one line
+        return
+    fi
+    failed_suites=
+    for suite in $suites; do
+        code=0
+        run "$bin/card_kernels" "$suite" >"$work/suite" 2>&1 || code=$?
+        if [ $code = 0 ]; then
+            echo "- $suite: $(grep -c '^\[ *OK' "$work/suite") passed"
+            sed -n 's/^left to /  left to /p' "$work/suite"
+        else
+            echo "- $suite: FAILED ($code)"
+            grep -v -e '^\[ RUN' -e '^\[ *OK' "$work/suite" | tail -n 12
+            failed_suites="$failed_suites $suite"
+        fi
+    done
+    [ -z "$failed_suites" ] || echo "failed:$failed_suites"
+    [ -z "$failed_suites" ]
 }
 
 stage_agreement()
@@ -77,22 +105,35 @@ stage_providers()
     grep '^Q4_0 ' "$work/providers.q4" >>"$work/providers" || true
 }
 
+# sanitize TOOL PROGRAM WORDS...: what it finds is in the log as it comes, should time run out.
 sanitize()
 {
     card_needed
     tool=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
     [ -x "$tool" ] || missing "compute-sanitizer is not on this machine"
     [ -z "$runner" ] || missing "it cannot follow a program under the loader of the pack"
-    code=0
-    "$tool" --tool "$1" --error-exitcode 9 "$bin/gpu_check" invariance --library "$library" \
-        --rows 48 --stride 23 --text 80 noise:tiny:BF16:1 noise:tiny:Q4_1:1 >"$work/tool" 2>&1 ||
-        code=$?
-    tail -n 60 "$work/tool"
-    return $code
+    name=$1
+    shift
+    {
+        code=0
+        "$tool" --tool "$name" --print-limit 20 --error-exitcode 9 "$@" 2>&1 || code=$?
+        echo $code >"$work/code"
+    } | grep --line-buffered -v -e '^\[ *RUN' -e '^\[ *OK' -e '^\[====' -e '^\[ *PASSED'
+    return "$(cat "$work/code")"
 }
-stage_memcheck() { sanitize memcheck; }
-stage_racecheck() { sanitize racecheck; }
-stage_initcheck() { sanitize initcheck; }
+
+# Buffers of exactly their size, and every kind of kernel: the tests of single kernels.
+stage_memcheck() { sanitize memcheck "$bin/card_kernels"; }
+stage_racecheck()
+{
+    sanitize racecheck "$bin/card_kernels" attn_in attention blocks sample matmul_fold wgmma
+}
+# Those tests write all memory before they use it; a model's steps do not.
+stage_initcheck()
+{
+    sanitize initcheck "$bin/gpu_check" invariance --library "$library" --rows 48 --stride 23 \
+        --text 80 noise:tiny:BF16:1 noise:tiny:Q4_1:1
+}
 
 # What the providers stage has written, if it has a rule.
 table()

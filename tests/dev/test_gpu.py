@@ -14,11 +14,13 @@ import pytest
 
 from conftest import MODEL, ROOT
 
-PROGRAMS = ("gpu_rates", "gpu_check", "card_sample", "card_backend_cuda", "card_forward")
-STAGES = ("rates kernels agreement invariance providers memcheck racecheck initcheck speed "
+PROGRAMS = ("gpu_rates", "gpu_check", "card_kernels", "card_sample", "card_backend_cuda",
+            "card_forward")
+STAGES = ("rates kernels agreement invariance providers speed memcheck racecheck initcheck "
           "variants peers").split()
 RATES = 'echo "card Thing 9000"; echo "copy_gbs 1000.5"; echo "bf16_tflops 70.5"'
 NO_CARD = 'echo "# no card: CUDA driver version is insufficient"; exit 77'
+KERNELS = 'if [ "$1" = --list ]; then echo one; echo two; else echo "[       OK ] a case"; fi'
 CHECK = 'if [ $# = 0 ]; then exit 2; else echo "| agrees |"; fi'
 BUILT = os.path.join(ROOT, "build/release")
 
@@ -40,12 +42,12 @@ printf '\\tlibc.so.6 => {world.root}/libc.so.6 (0x0)\\n'
         for name in ("libthing.so.1", "libc.so.6"):
             (world.root / name).write_text(name)
 
-    def build(self, rates=RATES, check=CHECK):
+    def build(self, rates=RATES, check=CHECK, kernels=KERNELS):
         """Programs that stand where a build would put them."""
         build = self.world.root / "build/release"
+        bodies = {"gpu_rates": rates, "gpu_check": check, "card_kernels": kernels}
         for name in PROGRAMS:
-            self.world.program(name, {"gpu_rates": rates, "gpu_check": check}.get(name, ""),
-                               folder=build / "tests")
+            self.world.program(name, bodies.get(name, ""), folder=build / "tests")
         self.world.program("personad-bench", "", folder=build / "bin")
         for name in ("lib/libpersonad_cuda.so", "emulated/libpersonad_cuda_emulated.so"):
             (build / name).parent.mkdir()
@@ -172,6 +174,40 @@ def test_a_stage_that_fails_fails_the_run_and_stops_no_other(pack):
     assert stages["agreement"] == "**failed** (1)" and stages["invariance"] == "passed"
 
 
+@pytest.mark.parametrize("kernels, ends", [
+    ('[ "$1" != --list ] || echo one', "passed"),
+    ('if [ "$1" = --list ]; then echo one two; else [ "$1" = one ]; fi', "**failed** (1)"),
+    ("", "**failed** (1)"),  # a list of nothing
+    ("exit 3", "**failed** (1)"),
+])
+def test_every_suite_of_kernels_runs_by_itself(pack, kernels, ends):
+    pack.build(kernels=kernels)
+    pack.travel()
+    assert pack.run().returncode == (0 if ends == "passed" else 1)
+    assert results(pack.report("Thing-9000"))["kernels"] == ends
+    if "one two" in kernels:
+        assert [len(pack.world.calls(f"card_kernels {name}")) for name in ("one", "two")] == [1, 1]
+        assert "failed: two" in pack.report("Thing-9000")
+
+
+def test_what_each_stage_may_take_is_no_more_than_the_whole():
+    with open(os.path.join(ROOT, "scripts/gpu.sh"), encoding="utf-8") as file:
+        script = file.read()
+    limits = dict(re.findall(r"^    (\w+)\) echo (\d+) ;;$", script, re.M))
+    (whole,) = re.findall(r"^seconds=(\d+)$", script, re.M)
+    assert list(limits) == STAGES
+    assert sum(map(int, limits.values())) <= int(whole) < 9 * 60
+
+
+def test_the_report_says_which_stages_were_cut(pack):
+    pack.build(check='[ $# -gt 0 ] || exit 2\n[ "$1" != agree ] || exec sleep 60')
+    pack.travel()
+    assert pack.run("--seconds", "8").returncode == 1
+    report = pack.report("Thing-9000")
+    assert "\nCut by their time: agreement.\nDid not run: invariance providers speed" in report
+    assert results(report)["agreement"].startswith("**out of time** after ")
+
+
 def test_a_rehearsal_names_no_card_and_takes_the_emulated_library(pack):
     pack.build()
     pack.travel()
@@ -180,6 +216,8 @@ def test_a_rehearsal_names_no_card_and_takes_the_emulated_library(pack):
     report = pack.report("Rehearsal-without-a-card")
     assert "nothing here speaks of a card" in report and "Thing" not in report
     assert results(report)["rates"] == "not here: a rehearsal has no card"
+    assert "not rehearsed, since they are machine code for a card" in report
+    assert pack.world.calls("card_kernels one") == []
     for call in pack.world.calls("gpu_check agree") + pack.world.calls("gpu_check invariance"):
         assert "libpersonad_cuda_emulated.so" in call
 

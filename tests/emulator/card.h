@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/cuda/device.h"
+#include "tests/emulator/emulator.h"
 
 struct card_copy {
     void *host; /* NULL: does not come back */
@@ -49,6 +50,10 @@ static inline const T *card_give(struct card *card, const T *array, uint64_t cou
 
 /* Waits, and brings all copies back to where they came from. */
 void card_take(struct card *card);
+
+/* Whether the card is the emulator's, which shows what a real one may do or not. Else it prints
+ * `what`, a check that is left to the emulator: the caller leaves it out, or skips the test. */
+bool card_is_emulated(const char *what);
 
 /* What a card's memory holds. */
 void card_read(struct device *device, void *to, const void *from, uint64_t size_bytes);

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "kernels/cuda/prim.cuh"
+#include "tests/emulator/emulator.h"
 
 enum { CONFIG_COUNT = 6 };
 

@@ -1,7 +1,6 @@
 /* Random products for the tests of matrix kernels: a weight on the card and its values here.
  *
- * Thread: any. The rig owns what it points to; product_rig_finish gives it back. The device is the
- * host's double (device_host.cpp), so memory of the card can be read as it is.
+ * Thread: any. The rig owns what it points to; product_rig_finish gives it back.
  */
 #ifndef PERSONAD_TESTS_EMULATOR_PRODUCT_RIG_H
 #define PERSONAD_TESTS_EMULATOR_PRODUCT_RIG_H
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cuda/matmul.cuh"
+#include "tests/emulator/emulator.h"
 
 struct product_rig {
     struct backend backend; /* only its device is set */

@@ -24,12 +24,14 @@ extern "C" {
 #include "kernels/steps/math.h"
 #include "tests/emulator/attention_rig.h"
 
-/* The same kernels with one thing left out, chosen by `planted_bug`. */
+/* The same kernels with one thing left out, chosen by `planted_bug`; on a card as they are. */
 enum planted_bug { PLANTED_NONE, PLANTED_NO_BARRIER, PLANTED_LAX_WAIT, PLANTED_ORDER };
-static enum planted_bug planted_bug;
-static uint64_t copied_count;    /* pieces of K and V that were read */
-static uint32_t planted_barrier; /* which of a thread's barriers; counted from 0 */
+[[maybe_unused]] static enum planted_bug planted_bug;
+static uint64_t copied_count;                     /* pieces of K and V that were read */
+[[maybe_unused]] static uint32_t planted_barrier; /* which of a thread's barriers; counted from 0 */
 static uint32_t planted_count[EMULATOR_BLOCK_THREADS_MAX];
+
+#ifndef __CUDACC__
 
 static void planted_sync(void)
 {
@@ -65,20 +67,23 @@ static void planted_mma_f16(float c[4], const uint32_t a[4], const uint32_t b[2]
     }
 }
 
-namespace planted
-{
 #define prim_sync planted_sync
 #define prim_copy_wait planted_copy_wait
 #define prim_copy16 planted_copy16
 #define prim_mma_f16 planted_mma_f16
+
+#endif
+
+namespace attention_planted
+{
 #include "kernels/cuda/attention.cuh"
 #undef prim_sync
 #undef prim_copy_wait
 #undef prim_copy16
 #undef prim_mma_f16
-} // namespace planted
+} // namespace attention_planted
 
-using planted::ATTENTION_WARP_COLUMNS;
+using attention_planted::ATTENTION_WARP_COLUMNS;
 
 enum { WIDTH_MAX = 16 * 256, LOW = 64, TALL = 128 };
 
@@ -258,10 +263,11 @@ static void set_height(struct attention_rig *rig, uint32_t columns)
     const struct rig_shape *shape = &rig->shape;
 
     rig->shared_bytes_max =
-        columns == TALL ? 227 * 1024
-                        : planted::attention_shared_bytes(shape->head_size, shape->type, columns);
+        columns == TALL
+            ? 227 * 1024
+            : attention_planted::attention_shared_bytes(shape->head_size, shape->type, columns);
     assert_int_equal(
-        planted::attention_has_tall(shape->head_size, shape->type, rig->shared_bytes_max),
+        attention_planted::attention_has_tall(shape->head_size, shape->type, rig->shared_bytes_max),
         columns == TALL && shape->head_size <= 128);
 }
 
@@ -272,11 +278,12 @@ static void test_which_cards_have_tall_tiles(void **state)
 
     for (uint32_t i = 0; i < 12; i++) {
         const enum kv_type type = (enum kv_type)(i % 3);
-        assert_true(planted::attention_has_tall(sizes[i / 3], type, 99 * 1024));
-        assert_true(planted::attention_shared_bytes(sizes[i / 3], type, TALL) <= 99 * 1024);
+        assert_true(attention_planted::attention_has_tall(sizes[i / 3], type, 99 * 1024));
+        assert_true(attention_planted::attention_shared_bytes(sizes[i / 3], type, TALL) <=
+                    99 * 1024);
     }
-    assert_false(planted::attention_has_tall(128, KV_TYPE_FP8, 80 * 1024));
-    assert_false(planted::attention_has_tall(256, KV_TYPE_F16, 227 * 1024));
+    assert_false(attention_planted::attention_has_tall(128, KV_TYPE_FP8, 80 * 1024));
+    assert_false(attention_planted::attention_has_tall(256, KV_TYPE_F16, 227 * 1024));
 }
 
 /* Lists of 3 to 27 rows, five columns a row, make tiles of 7 to 128 columns and ragged last ones.
@@ -374,7 +381,7 @@ static bool planted_equals(struct attention_rig *rig, const struct rig_query *qu
     struct rig_memory memory, held;
     struct card card;
     struct backend_kv kv;
-    planted::attention_view view = {};
+    attention_planted::attention_view view = {};
     const uint64_t heads = (uint64_t)PARTIALS_MAX * rig->shape.head_count;
 
     emulator_configure(settings);
@@ -395,15 +402,16 @@ static bool planted_equals(struct attention_rig *rig, const struct rig_query *qu
     const struct cuda_plan_view *plan = attention_rig_give_plan(rig, &card);
     memset(planted_count, 0, sizeof planted_count);
     copied_count = 0;
-    enum status status = device_launch<planted::attention_kernel<64, KV_TYPE_F16>>(
-        card.device, 1, 1, 128, planted::attention_shared_bytes(64, KV_TYPE_F16, LOW), plan, view);
+    enum status status = device_launch<attention_planted::attention_kernel<64, KV_TYPE_F16>>(
+        card.device, 1, 1, 128, attention_planted::attention_shared_bytes(64, KV_TYPE_F16, LOW),
+        plan, view);
     if (status == STATUS_OK && columns == TALL) {
-        status = device_launch<planted::attention_tall_kernel<64, KV_TYPE_F16>>(
-            card.device, 1, 1, 256, planted::attention_shared_bytes(64, KV_TYPE_F16, TALL), plan,
-            view);
+        status = device_launch<attention_planted::attention_tall_kernel<64, KV_TYPE_F16>>(
+            card.device, 1, 1, 256,
+            attention_planted::attention_shared_bytes(64, KV_TYPE_F16, TALL), plan, view);
     }
     if (status == STATUS_OK) {
-        status = device_launch<planted::attention_fold_kernel<64>>(
+        status = device_launch<attention_planted::attention_fold_kernel<64>>(
             card.device, rig->plan.row_count, view.head_count, 64, 0, plan, view);
     }
     card_take(&card);
@@ -431,6 +439,7 @@ static void test_a_barrier_or_a_wait_too_little_is_caught(void **state)
 {
     (void)state;
     enum { COUNT = 45, BARRIERS = 10 };
+    const bool is_emulated = card_is_emulated("a barrier or a wait of attention left out");
     static float want[COUNT * 5 * 64];
     const struct rig_shape shape = {5, 1, 64};
     struct attention_rig rig;
@@ -448,6 +457,9 @@ static void test_a_barrier_or_a_wait_too_little_is_caught(void **state)
         attention_rig_run(&rig, queries, count, &variations[0], want);
         planted_bug = PLANTED_NONE;
         assert_false(planted_is_caught(&rig, queries, columns, want));
+        if (!is_emulated) {
+            continue;
+        }
         planted_bug = PLANTED_LAX_WAIT;
         assert_true(planted_is_caught(&rig, queries, columns, want));
         planted_bug = PLANTED_NO_BARRIER;
@@ -465,6 +477,7 @@ static void test_a_barrier_or_a_wait_too_little_is_caught(void **state)
 static void test_tall_tiles_read_a_block_once_and_their_own_order_is_caught(void **state)
 {
     (void)state;
+    const bool is_emulated = card_is_emulated("how often keys are read; an order of tall tiles");
     enum { COUNT = 33, POSITION = 100, PIECES = 2 * (POSITION + 1) * 2 * 64 / 16 };
     static float want[COUNT * 8 * 64];
     const struct rig_shape shape = {8, 1, 64};
@@ -481,11 +494,11 @@ static void test_tall_tiles_read_a_block_once_and_their_own_order_is_caught(void
     attention_rig_run(&rig, queries, COUNT, &variations[0], want);
     planted_bug = PLANTED_NONE;
     assert_true(planted_equals(&rig, queries, &plain.emulator, LOW, want));
-    assert_int_equal(copied_count, 5 * PIECES);
+    assert_true(!is_emulated || copied_count == 5 * PIECES);
     assert_true(planted_equals(&rig, queries, &plain.emulator, TALL, want));
-    assert_int_equal(copied_count, 3 * PIECES);
+    assert_true(!is_emulated || copied_count == 3 * PIECES);
     planted_bug = PLANTED_ORDER;
-    assert_false(planted_equals(&rig, queries, &plain.emulator, TALL, want));
+    assert_true(!is_emulated || !planted_equals(&rig, queries, &plain.emulator, TALL, want));
     planted_bug = PLANTED_NONE;
     attention_rig_finish(&rig);
 }

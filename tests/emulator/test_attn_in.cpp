@@ -22,13 +22,13 @@ extern "C" {
 enum { PAGE_COUNT = 6, ROWS = 5, HEADS_MAX = 8, KV_HEADS_MAX = 3, PAIRS_MAX = 128 };
 enum { POISON = 0x7e11, PAGES_A_ROW = 3 };
 
-struct shape {
+struct heads_shape {
     uint32_t head_count, kv_head_count, head_size, pair_count;
     enum rope_style style;
     bool biased, normed;
 };
 
-static const struct shape shapes[] = {
+static const struct heads_shape shapes[] = {
     {3, 1, 64, 32, ROPE_ADJACENT, false, false}, {4, 2, 80, 20, ROPE_HALVES, true, false},
     {2, 1, 96, 48, ROPE_HALVES, false, true},    {6, 3, 128, 64, ROPE_ADJACENT, true, true},
     {1, 1, 256, 128, ROPE_HALVES, true, true},   {1, 1, 64, 0, ROPE_ADJACENT, false, false},
@@ -36,8 +36,8 @@ static const struct shape shapes[] = {
 
 static const float epsilon = 1e-5f;
 
-struct rig {
-    struct shape shape;
+struct heads_rig {
+    struct heads_shape shape;
     uint32_t row_count;
     uint64_t pool_count;
     float *qkv, *q; /* all owned and of exactly the size */
@@ -57,13 +57,14 @@ static float value_of(uint32_t stream, uint32_t index)
     return (float)(int32_t)(z >> 32) * 0x1p-30f;
 }
 
-static uint32_t head_total(const struct shape *shape)
+static uint32_t head_total(const struct heads_shape *shape)
 {
     return shape->head_count + 2 * shape->kv_head_count;
 }
 
 /* Rows `first` to first + row_count of the same five rows. */
-static void rig_init(struct rig *rig, const struct shape *shape, uint32_t first, uint32_t row_count)
+static void rig_init(struct heads_rig *rig, const struct heads_shape *shape, uint32_t first,
+                     uint32_t row_count)
 {
     static const uint32_t positions[ROWS] = {5, 17, 31, 32, 47};
     const uint32_t width = head_total(shape) * shape->head_size;
@@ -111,7 +112,7 @@ static void rig_init(struct rig *rig, const struct shape *shape, uint32_t first,
     }
 }
 
-static void rig_finish(struct rig *rig)
+static void rig_finish(struct heads_rig *rig)
 {
     free(rig->qkv);
     free(rig->q);
@@ -122,9 +123,9 @@ static void rig_finish(struct rig *rig)
     free(rig->frequencies);
 }
 
-static void rig_run(struct rig *rig, enum emulator_schedule schedule, uint32_t blocks)
+static void rig_run(struct heads_rig *rig, enum emulator_schedule schedule, uint32_t blocks)
 {
-    const struct shape *shape = &rig->shape;
+    const struct heads_shape *shape = &rig->shape;
     const struct emulator_settings settings = {schedule, 4, false, 90};
     const uint32_t width = head_total(shape) * shape->head_size;
     const float *norm;
@@ -176,10 +177,10 @@ static void rig_run(struct rig *rig, enum emulator_schedule schedule, uint32_t b
 /* One head in double, and how far fp32 may be off: with u = 2^-24, the bias adds u, the norm's sum
  * head_size u at most, its factors 8 u, sine and cosine 2 u, the rotation 2 u; all of a magnitude
  * of |a| + |b|. */
-static void exact_head(const struct rig *rig, uint32_t row, uint32_t index, double *out,
+static void exact_head(const struct heads_rig *rig, uint32_t row, uint32_t index, double *out,
                        double *bound)
 {
-    const struct shape *shape = &rig->shape;
+    const struct heads_shape *shape = &rig->shape;
     const uint64_t at = (uint64_t)index * shape->head_size;
     const float *values = rig->qkv + (uint64_t)row * head_total(shape) * shape->head_size + at;
     const bool is_v = index >= shape->head_count + shape->kv_head_count;
@@ -210,7 +211,7 @@ static void exact_head(const struct rig *rig, uint32_t row, uint32_t index, doub
 }
 
 /* Where a key or value of a row lies. */
-static uint64_t slot_of(const struct rig *rig, uint32_t row, uint32_t kv_head)
+static uint64_t slot_of(const struct heads_rig *rig, uint32_t row, uint32_t kv_head)
 {
     const uint32_t position = rig->rows[row].position;
     const uint32_t page = rig->pages[rig->rows[row].page_first + position / KV_PAGE_TOKEN_COUNT];
@@ -230,9 +231,9 @@ static void check_stored(uint16_t *stored, uint32_t head_size, const double *wan
     }
 }
 
-static void check_row(struct rig *rig, uint32_t row)
+static void check_row(struct heads_rig *rig, uint32_t row)
 {
-    const struct shape *shape = &rig->shape;
+    const struct heads_shape *shape = &rig->shape;
     double want[BACKEND_HEAD_SIZE_MAX], bound[BACKEND_HEAD_SIZE_MAX];
 
     for (uint32_t h = 0; h < head_total(shape); h++) {
@@ -256,7 +257,7 @@ static void test_heads_are_right_and_nothing_else_is_written(void **state)
     (void)state;
 
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
-        struct rig rig;
+        struct heads_rig rig;
         rig_init(&rig, &shapes[s], 0, ROWS);
         rig_run(&rig, (enum emulator_schedule)(s % 3), 2);
         for (uint32_t row = 0; row < ROWS; row++) {
@@ -279,12 +280,12 @@ static void test_a_row_has_the_same_bits_alone_and_among_others(void **state)
 
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         const uint32_t size = shapes[s].head_size;
-        struct rig all;
+        struct heads_rig all;
         rig_init(&all, &shapes[s], 0, ROWS);
         rig_run(&all, EMULATOR_SHUFFLED, 3);
         for (uint32_t row = 0; row < ROWS; row++) {
             const uint64_t q_floats = (uint64_t)shapes[s].head_count * size;
-            struct rig one;
+            struct heads_rig one;
             rig_init(&one, &shapes[s], row, 1);
             rig_run(&one, EMULATOR_DESCENDING, 1);
             assert_memory_equal(one.q, all.q + row * q_floats, q_floats * sizeof(float));
@@ -303,7 +304,7 @@ static void test_a_row_has_the_same_bits_alone_and_among_others(void **state)
 static void test_another_position_gives_other_bits(void **state)
 {
     (void)state;
-    struct rig one, other;
+    struct heads_rig one, other;
 
     rig_init(&one, &shapes[0], 1, 1);
     rig_init(&other, &shapes[0], 1, 1);
@@ -318,7 +319,7 @@ static void test_another_position_gives_other_bits(void **state)
 static void test_a_nan_faults_its_own_row_and_infinity_saturates(void **state)
 {
     (void)state;
-    struct rig rig;
+    struct heads_rig rig;
     const uint32_t width = head_total(&shapes[0]) * 64;
 
     rig_init(&rig, &shapes[0], 0, ROWS);

@@ -26,7 +26,7 @@ struct numbers {
     uint32_t at[NUMBER_COUNT];
 };
 
-struct rig {
+struct graph_rig {
     struct device *device;
     struct device_event *end;
     struct device_graph *graph;
@@ -34,8 +34,8 @@ struct rig {
 };
 
 /* sums[i] = at[0] + .. + at[i], for i below the count: the captured one, or the plan's. */
-static KERNEL void sum_kernel(const struct numbers *plan, struct numbers *sums, uint32_t captured,
-                              bool by_value)
+static KERNEL void prefix_kernel(const struct numbers *plan, struct numbers *sums,
+                                 uint32_t captured, bool by_value)
 {
     prim_depend_wait();
     const uint32_t count = by_value ? captured : plan->count;
@@ -57,7 +57,7 @@ static KERNEL void double_kernel(struct numbers *sums)
     }
 }
 
-static void rig_open(struct rig *rig, bool by_value)
+static void rig_open(struct graph_rig *rig, bool by_value)
 {
     const uint64_t bytes = sizeof(struct numbers);
 
@@ -74,8 +74,8 @@ static void rig_open(struct rig *rig, bool by_value)
     assert_int_equal(device_wait(rig->device), STATUS_OK);
     rig->plan_host->count = 3; /* what a bug would remember */
     assert_int_equal(device_capture_begin(rig->device), STATUS_OK);
-    assert_int_equal(device_launch<sum_kernel>(rig->device, 1, 1, THREADS, 0, rig->plan, rig->sums,
-                                               rig->plan_host->count, by_value),
+    assert_int_equal(device_launch<prefix_kernel>(rig->device, 1, 1, THREADS, 0, rig->plan,
+                                                  rig->sums, rig->plan_host->count, by_value),
                      STATUS_OK);
     assert_int_equal(device_launch<double_kernel>(rig->device, 1, 1, THREADS, 0, rig->sums),
                      STATUS_OK);
@@ -83,7 +83,7 @@ static void rig_open(struct rig *rig, bool by_value)
     assert_int_equal(device_capture_end(rig->device, &rig->graph), STATUS_OK);
 }
 
-static void rig_close(struct rig *rig)
+static void rig_close(struct graph_rig *rig)
 {
     device_graph_destroy(rig->device, rig->graph);
     device_event_destroy(rig->device, rig->end);
@@ -94,7 +94,7 @@ static void rig_close(struct rig *rig)
     device_close(rig->device);
 }
 
-static void rig_submit(struct rig *rig, uint32_t count, uint32_t first)
+static void rig_submit(struct graph_rig *rig, uint32_t count, uint32_t first)
 {
     rig->plan_host->count = count;
     for (uint32_t i = 0; i < NUMBER_COUNT; i++) {
@@ -106,7 +106,7 @@ static void rig_submit(struct rig *rig, uint32_t count, uint32_t first)
     assert_int_equal(device_event_record(rig->device, rig->end), STATUS_OK);
 }
 
-static bool answers_are(const struct rig *rig, uint32_t count, uint32_t first)
+static bool answers_are(const struct graph_rig *rig, uint32_t count, uint32_t first)
 {
     uint32_t sum = 0;
 
@@ -119,7 +119,7 @@ static bool answers_are(const struct rig *rig, uint32_t count, uint32_t first)
     return true;
 }
 
-static bool run(struct rig *rig, uint32_t count, uint32_t first)
+static bool run(struct graph_rig *rig, uint32_t count, uint32_t first)
 {
     rig_submit(rig, count, first);
     assert_int_equal(device_event_wait(rig->device, rig->end), STATUS_OK);
@@ -130,7 +130,7 @@ static void a_replay_reads_new_contents_and_a_captured_count_is_seen(void **stat
 {
     (void)state;
     for (uint32_t i = 0; i < CONFIG_COUNT; i++) {
-        struct rig rig;
+        struct graph_rig rig;
 
         configure(i);
         rig_open(&rig, false);
@@ -150,7 +150,7 @@ static void captured_work_is_not_done_before_its_launch(void **state)
     (void)state;
     for (uint32_t i = 0; i < CONFIG_COUNT; i++) {
         struct numbers sums, untouched;
-        struct rig rig;
+        struct graph_rig rig;
 
         configure(i);
         memset(&untouched, 0xff, sizeof untouched);
@@ -165,8 +165,11 @@ static void captured_work_is_not_done_before_its_launch(void **state)
 static void pinned_memory_that_is_changed_too_early_is_seen(void **state)
 {
     (void)state;
+    if (!card_is_emulated("pinned memory that is changed before its upload is done")) {
+        skip();
+    }
     for (uint32_t i = 0; i < CONFIG_COUNT; i++) {
-        struct rig rig;
+        struct graph_rig rig;
 
         configure(i);
         rig_open(&rig, false);
@@ -181,8 +184,11 @@ static void pinned_memory_that_is_changed_too_early_is_seen(void **state)
 static void answers_are_not_there_before_the_wait(void **state)
 {
     (void)state;
+    if (!card_is_emulated("answers that are read before the wait")) {
+        skip();
+    }
     for (uint32_t i = 0; i < CONFIG_COUNT; i++) {
-        struct rig rig;
+        struct graph_rig rig;
 
         configure(i);
         rig_open(&rig, false);

@@ -25,12 +25,12 @@ static const struct plan_kv_copy copies[COPIES] = {
     {0, 3, 16}, {1, 2, 1}, {3, 4, 7}, {5, 6, 0}, {2, 5, 15},
 };
 
-struct pool {
+struct plain_pool {
     uint16_t *k, *v; /* owned, of exactly the size */
     uint64_t count;
 };
 
-static void pool_init(struct pool *pool, uint32_t head_size)
+static void pool_init(struct plain_pool *pool, uint32_t head_size)
 {
     pool->count = (uint64_t)LAYERS * HEADS * PAGE_COUNT * KV_PAGE_TOKEN_COUNT * head_size;
     pool->k = (uint16_t *)aligned_alloc(16, pool->count * sizeof(uint16_t));
@@ -41,7 +41,7 @@ static void pool_init(struct pool *pool, uint32_t head_size)
     }
 }
 
-static void pool_finish(struct pool *pool)
+static void pool_finish(struct plain_pool *pool)
 {
     free(pool->k);
     free(pool->v);
@@ -60,7 +60,7 @@ static void copy_plainly(uint16_t *pages, uint32_t head_size, uint32_t extra)
     }
 }
 
-static void run(struct pool *pool, uint32_t head_size, uint32_t copy_count)
+static void run(struct plain_pool *pool, uint32_t head_size, uint32_t copy_count)
 {
     struct backend backend = {};
     struct backend_kv kv = {};
@@ -92,7 +92,7 @@ static void test_copies_bring_the_first_positions_and_nothing_else(void **state)
     for (uint32_t i = 0; i < 12; i++) {
         const uint32_t head_size = head_sizes[i % 4];
         const struct emulator_settings settings = {(enum emulator_schedule)(i / 4), i, false, 90};
-        struct pool got, want;
+        struct plain_pool got, want;
         emulator_configure(&settings);
         pool_init(&got, head_size);
         pool_init(&want, head_size);
@@ -109,7 +109,7 @@ static void test_copies_bring_the_first_positions_and_nothing_else(void **state)
 static void test_no_copies_are_no_work(void **state)
 {
     (void)state;
-    struct pool got, want;
+    struct plain_pool got, want;
 
     pool_init(&got, 64);
     pool_init(&want, 64);
@@ -123,7 +123,7 @@ static void test_a_position_too_many_is_caught(void **state)
 {
     (void)state;
     static uint16_t guard[POOL_MAX];
-    struct pool got;
+    struct plain_pool got;
 
     pool_init(&got, 64);
     memcpy(guard, got.k, got.count * sizeof(uint16_t));

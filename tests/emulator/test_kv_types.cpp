@@ -36,13 +36,13 @@ enum {
 
 static const enum kv_type types[] = {KV_TYPE_F16, KV_TYPE_BF16, KV_TYPE_FP8};
 
-struct pool {
+struct typed_pool {
     alignas(16) uint8_t k[POOL_ROWS * 2 * HEAD];
     alignas(16) uint8_t v[POOL_ROWS * 2 * HEAD];
     float k_scales[POOL_ROWS], v_scales[POOL_ROWS];
 };
 
-static struct cuda_kv_view view_of(struct pool *pool, enum kv_type type)
+static struct cuda_kv_view view_of(struct typed_pool *pool, enum kv_type type)
 {
     return {pool->k, pool->v, pool->k_scales, pool->v_scales, PAGES, HEAD, type};
 }
@@ -94,7 +94,8 @@ static void store(enum kv_type type, const float *values, uint8_t *row, float *s
     }
 }
 
-static void run_append(enum kv_type type, const float *values, struct pool *pool, uint8_t *faults)
+static void run_append(enum kv_type type, const float *values, struct typed_pool *pool,
+                       uint8_t *faults)
 {
     static float q[ROWS * HEAD];
     struct plan_row rows[ROWS] = {};
@@ -128,7 +129,7 @@ static void run_append(enum kv_type type, const float *values, struct pool *pool
 
 static void appended_numbers_are_those_of_the_type(void **state)
 {
-    static struct pool got, want;
+    static struct typed_pool got, want;
     static float values[ROWS * VALUES];
 
     (void)state;
@@ -164,7 +165,7 @@ static void appended_numbers_are_those_of_the_type(void **state)
 
 static void pages_are_copied_with_their_scales(void **state)
 {
-    static struct pool before, got;
+    static struct typed_pool before, got;
     static const struct plan_kv_copy copy = {1, 2, 5};
 
     (void)state;
@@ -184,7 +185,7 @@ static void pages_are_copied_with_their_scales(void **state)
         configure(i);
         card_open(&card);
         got = before;
-        struct pool *there = card_give(&card, &got, 1);
+        struct typed_pool *there = card_give(&card, &got, 1);
         plan.kv_copy_count = 1;
         plan.kv_copies = card_give(&card, &copy, 1);
         view.k = there->k;

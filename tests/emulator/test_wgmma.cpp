@@ -110,7 +110,7 @@ static std::vector<float> run(const struct launch_rig *rig, multiply function,
     args.row_count_at = card_give<const uint32_t>(&card, &count, 1);
     args.provider = provider;
     if (function(device, &args) != STATUS_OK) {
-        fail_msg("%s", emulator_fault_text());
+        fail_msg("%s", device_fault_text(device));
     }
     card_take(&card);
     card_finish(&card);
@@ -251,8 +251,10 @@ static void another_order_in_warpgroups_is_caught(void **state)
     use_settings(0, 0);
     const std::vector<float> mma = run(&rig, cuda_matmul_store, PROVIDER_MMA, 8, 8);
     assert_true(equal(mma, run(&rig, cuda_matmul_store, PROVIDER_WGMMA, 8, 8)));
-    use_settings(0, 80);
-    assert_false(equal(mma, run(&rig, cuda_matmul_store, PROVIDER_WGMMA, 8, 8)));
+    if (card_is_emulated("warpgroups that sum otherwise")) {
+        use_settings(0, 80);
+        assert_false(equal(mma, run(&rig, cuda_matmul_store, PROVIDER_WGMMA, 8, 8)));
+    }
     rig_finish(&rig);
 }
 
