@@ -94,15 +94,25 @@ stage_providers()
 {
     if [ -n "$rehearsal" ]; then
         run "$bin/gpu_check" providers --library "$library" --out "$work/providers" \
-            --rows 9 --stride 8 --launches 1 --faster -1 noise:tiny:BF16:1
+            --rows 9 --stride 8 --launches 1 --faster -1 noise:tiny:BF16:1 &&
+            run "$bin/gpu_check" providers --library "$library" --out "$work/providers.more" \
+                --rows 9 --stride 8 --launches 1 --faster -1 --fp8 yes noise:tiny:BF16:1
         return
     fi
     run "$bin/gpu_check" providers --library "$library" --out "$work/providers" --stride 1 \
         noise:8b:BF16:1 &&
-        run "$bin/gpu_check" providers --library "$library" --out "$work/providers.q4" \
-            --stride 7 noise:8b:Q4_0:1 || return
-    # One table of both: the rules of the second follow the first.
-    grep '^Q4_0 ' "$work/providers.q4" >>"$work/providers" || true
+        try_type FP8 --fp8 yes noise:8b:BF16:1 && try_type Q4_0 noise:8b:Q4_0:1 &&
+        try_type Q8_0 noise:8b:Q8_0:1 && try_type Q4_1 noise:8b:Q4_1:1
+}
+
+# try_type TYPE WORDS...: its rules follow those of the table, which was whole before.
+try_type()
+{
+    type=$1
+    shift
+    run "$bin/gpu_check" providers --library "$library" --out "$work/providers.more" \
+        --stride 31 "$@" || return
+    grep "^$type " "$work/providers.more" >>"$work/providers" || true
 }
 
 # sanitize TOOL PROGRAM WORDS...: what it finds is in the log as it comes, should time run out.

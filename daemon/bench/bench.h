@@ -21,6 +21,7 @@ struct bench_settings {
     const struct backend_ops *ops;
     const struct product_trial_ops *trial;  /* of the same device; NULL: the CPU */
     const struct provider_table *providers; /* the backend's setting; NULL: none */
+    bool weights_fp8;                       /* the backend's setting */
     uint32_t thread_count;                  /* CPU */
     uint64_t memory_bytes;                  /* of the KV pool, at most */
     uint32_t batch_max;                     /* cases of more branches are left out */

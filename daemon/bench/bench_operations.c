@@ -206,6 +206,7 @@ static enum status make_lab(struct lab *lab, struct error *error)
         .vocabulary_count = config->vocabulary_count,
         .partial_count_max = ROWS_MAX * (ATTENTION_CONTEXT / ATTENTION_BLOCK_TOKENS + 1),
         .providers = lab->settings->providers,
+        .weights_fp8 = lab->settings->weights_fp8,
     };
     struct kv_shape shape = {lab->layer_count, config->kv_head_count, config->head_size, 0};
 
@@ -287,8 +288,9 @@ static double element_bytes(const struct lab *lab)
     const struct model_tensor *tensor =
         model_file_tensor(model_file(lab->model), TENSOR_FFN_DOWN, 0);
 
-    return (double)tensor->size_bytes /
-           ((double)tensor->dimensions[0] * (double)tensor->dimensions[1]);
+    return bench_element_bytes(lab->settings,
+                               (double)tensor->size_bytes /
+                                   ((double)tensor->dimensions[0] * (double)tensor->dimensions[1]));
 }
 
 static enum status run_matrices(struct lab *lab, enum operation operation, struct error *error)

@@ -17,6 +17,7 @@ enum status bench_run_open(struct bench_run *run, const struct bench_settings *s
         .vocabulary_count = model_config(model)->vocabulary_count,
         .partial_count_max = row_count_max * (position_max / ATTENTION_BLOCK_TOKENS + 1),
         .providers = settings->providers,
+        .weights_fp8 = settings->weights_fp8,
     };
 
     *run = (struct bench_run){.settings = settings, .model = model, .row_count_max = row_count_max};

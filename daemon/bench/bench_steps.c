@@ -88,11 +88,12 @@ static double output_count(const struct model_config *config)
 }
 
 /* Of all matrices that a step reads once. */
-static double weight_bytes(const struct model_config *config)
+static double weight_bytes(const struct bench_settings *settings, const struct model_config *config)
 {
     const double all = matrix_count(config) + output_count(config) * (config->tied ? 1 : 2);
 
-    return (double)config->weight_bytes * (matrix_count(config) + output_count(config)) / all;
+    return bench_element_bytes(settings, (double)config->weight_bytes / all) *
+           (matrix_count(config) + output_count(config));
 }
 
 static double kv_token_bytes(const struct model_config *config)
@@ -171,7 +172,7 @@ static enum status run_decode(struct bench_run *run, const char *name, struct de
     TRY(fill_pages(run, decode.context, pages, error));
     TRY(time_median(run, &(struct bench_source){make_decode, &decode}, decode.step_count, error,
                     &line.ms));
-    line.bytes = weight_bytes(config) + positions * kv_token_bytes(config);
+    line.bytes = weight_bytes(settings, config) + positions * kv_token_bytes(config);
     line.flops = 2 * (matrix_count(config) + output_count(config)) * decode.count;
     bench_table_line(settings, &line);
     *ms = line.ms;

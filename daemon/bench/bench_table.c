@@ -62,3 +62,8 @@ double bench_table_median(double *values, uint32_t count)
     qsort(values, count, sizeof *values, compare_doubles);
     return count % 2 == 1 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
+
+double bench_element_bytes(const struct bench_settings *settings, double stored_bytes)
+{
+    return settings->weights_fp8 && stored_bytes >= 2 ? 1 : stored_bytes;
+}

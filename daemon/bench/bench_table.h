@@ -22,6 +22,10 @@ void bench_table_line(const struct bench_settings *settings, const struct bench_
 /* A case that was not run, and why. */
 void bench_table_skip(FILE *out, const char *name, const char *why);
 
+/* Bytes of an element of a matrix as the backend keeps it, given those in the file: a byte where
+ * float weights become fp8, but for a scale a row. */
+double bench_element_bytes(const struct bench_settings *settings, double stored_bytes);
+
 /* Sorts, and gives the middle one. count >= 1. */
 double bench_table_median(double *values, uint32_t count);
 

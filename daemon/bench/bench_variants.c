@@ -124,6 +124,7 @@ static enum status run_product(const struct bench_settings *settings, const stru
     const uint32_t most = row_counts[sizeof row_counts / sizeof row_counts[0] - 1];
     struct product_trial_settings wanted = {
         .row_count_max = product->of_samples && SAMPLES_MAX < most ? SAMPLES_MAX : most,
+        .weights_fp8 = settings->weights_fp8,
         .launch_count = settings->seconds < rated_seconds ? 1 : 0, /* no figure is wanted then */
     };
     struct race race = {.settings = settings, .ops = settings->trial};

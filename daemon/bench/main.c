@@ -41,6 +41,7 @@ enum {
     KEY_BEST,
     KEY_JSON,
     KEY_PROVIDERS,
+    KEY_WEIGHTS,
     KEY_VARIANTS
 };
 
@@ -75,6 +76,7 @@ static const struct argp_option options[] = {
     {"profile", KEY_PROFILE, NULL, 0,
      "instead: where the time of a step goes, by operation, waiting and planning", 0},
     {"gpu-providers", KEY_PROVIDERS, "FILE", 0, "what multiplies on a card, as for the daemon", 0},
+    {"weights", KEY_WEIGHTS, "NAME", 0, "how float weights are kept: as-is, or on a card fp8", 0},
     {"variants", KEY_VARIANTS, NULL, 0,
      "instead, on a card: what it costs that rows have equal bits in every batch, by product", 0},
     {"engine", KEY_ENGINE, NULL, 0,
@@ -146,6 +148,24 @@ static void settle(struct choice *choice, struct argp_state *state)
     }
 }
 
+/* Those of a card. */
+static error_t on_card_option(int key, char *text, struct argp_state *state)
+{
+    struct choice *choice = state->input;
+
+    if (key == KEY_PROVIDERS) {
+        choice->providers_path = text;
+    } else if (key == KEY_WEIGHTS) {
+        choice->bench.weights_fp8 = strcmp(text, "fp8") == 0;
+        if (!choice->bench.weights_fp8 && strcmp(text, "as-is") != 0) {
+            argp_error(state, "--weights %s: it may be as-is or fp8", text);
+        }
+    } else {
+        return ARGP_ERR_UNKNOWN;
+    }
+    return 0;
+}
+
 /* Those of --engine. */
 static error_t on_engine_option(int key, char *text, struct argp_state *state)
 {
@@ -169,7 +189,7 @@ static error_t on_engine_option(int key, char *text, struct argp_state *state)
         bench->rounds = count_of(text, 1, 1000, state);
         break;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return on_card_option(key, text, state);
     }
     return 0;
 }
@@ -230,9 +250,6 @@ static error_t on_option(int key, char *text, struct argp_state *state)
         break;
     case KEY_MATMUL:
         bench->matmul_tflops = rate_of(text, state);
-        break;
-    case KEY_PROVIDERS:
-        choice->providers_path = text;
         break;
     case KEY_OPERATIONS:
     case KEY_PROFILE:

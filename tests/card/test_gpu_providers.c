@@ -30,6 +30,7 @@ struct scripted {
 static struct scripted script[PROVIDER_COUNT];
 static int kept_bits;
 static uint32_t open_count;
+static bool weights_fp8;
 
 static enum status fake_open(const struct product_trial_settings *settings, struct error *error,
                              struct product_trial **out)
@@ -38,6 +39,7 @@ static enum status fake_open(const struct product_trial_settings *settings, stru
 
     (void)error;
     assert_int_equal(settings->row_count_max, ROWS);
+    assert_int_equal(settings->weights_fp8, weights_fp8);
     rule =
         (struct provider_rule){.outputs = settings->source->rows, .cols = settings->source->cols};
     assert_int_equal(settings->source->dtype, DTYPE_BF16);
@@ -117,8 +119,11 @@ static const struct product_trial_ops ops = {fake_open, fake_close,     fake_des
 static struct provider_table table_of(struct scripted mma, struct scripted wgmma,
                                       struct scripted library, bool *fine)
 {
-    struct gpu_providers providers = {
-        .ops = &ops, .row_count_max = ROWS, .stride = 7, .faster_percent = 2};
+    struct gpu_providers providers = {.ops = &ops,
+                                      .row_count_max = ROWS,
+                                      .stride = 7,
+                                      .faster_percent = 2,
+                                      .weights_fp8 = weights_fp8};
     struct provider_table table;
     struct error error = {.text = ""};
     struct model *model = NULL;
@@ -174,6 +179,9 @@ static void test_the_bits_of_mma_take_over_where_they_are_faster(void **state)
     check((struct scripted){true, 0, 0, 500, 500, 0}, absent, PROVIDER_WGMMA, 1);
     check((struct scripted){true, 0, 0, 500, 1500, 32}, absent, PROVIDER_MMA, 0);
     check((struct scripted){true, 0, 0, 990, 990, 0}, absent, PROVIDER_MMA, 0); /* by 1 percent */
+    weights_fp8 = true; /* as the trial is told */
+    check((struct scripted){true, 0, 0, 500, 500, 0}, absent, PROVIDER_WGMMA, 1);
+    weights_fp8 = false;
 }
 
 static void test_other_bits_serve_all_rows_or_none(void **state)

@@ -123,6 +123,7 @@ def test_the_table_of_providers_stands_beside_the_report(pack):
 [ "$1" = providers ] || exit 0
 while [ "$1" != --out ]; do shift; done
 case $* in
+*yes*) printf 'personad gpu providers 1\\ncard sm_90\\nFP8 8 64 wgmma 5\\n' >"$2" ;;
 *BF16*) printf 'personad gpu providers 1\\ncard sm_90\\nBF16 8 64 wgmma 1\\n' >"$2" ;;
 *) printf 'personad gpu providers 1\\ncard sm_90\\nQ4_0 8 64 wgmma 9\\n' >"$2" ;;
 esac
@@ -133,7 +134,7 @@ esac
     assert "--gpu-providers" in "".join(pack.world.calls("personad-bench"))
     (table,) = (pack.there / "personad-gpu/docs/gpu").glob("*-Thing-9000.providers")
     assert table.read_text() == ("personad gpu providers 1\ncard sm_90\nBF16 8 64 wgmma 1\n"
-                                 "Q4_0 8 64 wgmma 9\n")
+                                 "FP8 8 64 wgmma 5\nQ4_0 8 64 wgmma 9\n")
 
 
 def test_the_libraries_come_along_and_the_systems_own_stand_apart(pack):

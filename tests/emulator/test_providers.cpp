@@ -54,10 +54,10 @@ static struct provider_table parsed(const std::string &rules)
 }
 
 /* The logits behind a text of TEXT_COUNT tokens; rules NULL: no table. wgmma_sums_as 0: as mma. */
-static struct answer answer_by(const char *rules, uint32_t wgmma_sums_as)
+static struct answer answer_by(const char *rules, uint32_t wgmma_sums_as, bool fp8 = false)
 {
     static const uint32_t pages[PAGE_COUNT] = {1, 0};
-    struct tiny_spec spec = tiny_spec_of(DTYPE_Q8_0, VOCABULARY_BPE, 3);
+    struct tiny_spec spec = tiny_spec_of(fp8 ? DTYPE_BF16 : DTYPE_Q8_0, VOCABULARY_BPE, 3);
     struct provider_table table = parsed(rules == NULL ? "" : rules);
     struct emulator_settings card = {};
     struct rig_settings settings = {};
@@ -77,6 +77,7 @@ static struct answer answer_by(const char *rules, uint32_t wgmma_sums_as)
     settings.page_count = PAGE_COUNT;
     settings.ops = &backend_cuda_ops;
     settings.providers = rules == NULL ? NULL : &table;
+    settings.weights_fp8 = fp8;
     const struct bytes file = tiny_model_create(&spec);
     rig_open(&rig, rig_model_of(file), &settings);
     for (uint32_t i = 0; i < TEXT_COUNT; i++) {
@@ -125,6 +126,27 @@ static void every_operation_follows_the_table(void **state)
     assert_int_equal(wgmma.wgmma_count, count);
     assert_false(equal(mma, answer_by(all.c_str(), 80))); /* planted */
     assert_true(mma.text + ", providers for 4 shapes" == wgmma.text);
+}
+
+/* Floats that are kept as fp8 go by the rules of FP8, and by no others. */
+static void weights_kept_as_fp8_follow_rules_of_their_own(void **state)
+{
+    static const char *const rules = "FP8 512 256 wgmma 1\nFP8 256 256 wgmma 1\n"
+                                     "FP8 640 256 wgmma 1\nFP8 256 320 wgmma 1\n";
+    static const char *const others = "BF16 512 256 wgmma 1\nBF16 256 256 wgmma 1\n";
+    const struct answer mma = answer_by(NULL, 80, true);
+    const struct answer wgmma = answer_by(rules, 0, true);
+    uint64_t least = 0;
+
+    (void)state;
+    for (const auto &shape : shapes) {
+        least += shape.panels * shape.steps;
+    }
+    assert_int_equal(mma.wgmma_count, 0);
+    assert_true(wgmma.wgmma_count >= least);
+    assert_true(equal(mma, wgmma));
+    assert_int_equal(answer_by(others, 0, true).wgmma_count, 0);
+    assert_false(equal(mma, answer_by(rules, 80, true))); /* planted */
 }
 
 static void what_no_rule_names_is_mma(void **state)
@@ -198,6 +220,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_operation_follows_the_table),
+        cmocka_unit_test(weights_kept_as_fp8_follow_rules_of_their_own),
         cmocka_unit_test(what_no_rule_names_is_mma),
         cmocka_unit_test(a_table_is_part_of_the_numerics_id),
         cmocka_unit_test(the_table_of_another_card_is_refused),

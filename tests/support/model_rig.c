@@ -36,6 +36,7 @@ void rig_open(struct rig *rig, struct model *model, const struct rig_settings *s
         .isa = settings->isa,
         .precise = settings->precise,
         .providers = settings->providers,
+        .weights_fp8 = settings->weights_fp8,
     };
     const struct forward_settings forward = {
         .row_count_max = settings->row_count_max,

@@ -24,6 +24,7 @@ struct rig_settings {
     const struct backend_ops *ops;          /* NULL: the CPU's */
     bool precise;                           /* as the backend's setting */
     const struct provider_table *providers; /* as the backend's setting; borrowed by rig_open */
+    bool weights_fp8;                       /* as the backend's setting */
 };
 
 struct rig {

@@ -15,7 +15,7 @@
 #include "bench/random_model.h"
 #include "kernels/dtype.h"
 
-static bool library_is_fast;
+static bool library_is_fast, weights_fp8;
 static struct provider_rule rule;
 
 static enum status fake_open(const struct product_trial_settings *settings, struct error *error,
@@ -24,6 +24,7 @@ static enum status fake_open(const struct product_trial_settings *settings, stru
     (void)error;
     assert_int_equal(settings->row_count_max, 16);
     assert_int_equal(settings->launch_count, 0);
+    assert_int_equal(settings->weights_fp8, weights_fp8);
     rule =
         (struct provider_rule){.outputs = settings->source->rows, .cols = settings->source->cols};
     *out = (struct product_trial *)&rule;
@@ -88,7 +89,7 @@ static char *printed(void)
     size_t size = 0;
     FILE *file = open_memstream(&text, &size);
     const struct bench_settings settings = {
-        .trial = &ops, .prefill = 16, .seconds = 1, .out = file};
+        .trial = &ops, .prefill = 16, .seconds = 1, .weights_fp8 = weights_fp8, .out = file};
 
     assert_int_equal(random_model_open(random_shape_find("tiny"), DTYPE_BF16, 1, &error, &model),
                      STATUS_OK);
@@ -118,7 +119,9 @@ static void test_the_library_takes_part(void **state)
 {
     (void)state;
     library_is_fast = true;
+    weights_fp8 = true; /* as the trial is told */
     char *text = printed();
+    weights_fp8 = false;
     assert_non_null(strstr(text, "| mma | 1.00 | cublaslt | 0.50 | 100.0 |"));
     assert_non_null(strstr(text, "costs more: 100.0 %"));
     free(text);
