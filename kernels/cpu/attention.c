@@ -151,7 +151,7 @@ const struct attention_kernels attention_kernels_scalar = {
 static const struct attention_kernels *kernels_of(enum cpu_isa isa)
 {
 #if defined(__x86_64__)
-    if (isa == CPU_AVX512) {
+    if (cpu_isa_is_avx512(isa)) {
         return &attention_kernels_avx512;
     }
     if (isa == CPU_AVX2) {

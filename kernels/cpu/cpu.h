@@ -16,6 +16,12 @@
 
 enum cpu_isa { CPU_SCALAR, CPU_AVX2, CPU_AVX512, CPU_AVX512BF16, CPU_NEON, CPU_DOTPROD, CPU_I8MM };
 
+/* AVX-512 itself, or a set that differs from it in its products alone. */
+static inline bool cpu_isa_is_avx512(enum cpu_isa isa)
+{
+    return isa == CPU_AVX512 || isa == CPU_AVX512BF16;
+}
+
 enum {
     CPU_THREAD_COUNT_MAX = 256,
     CPU_ANGLE_TABLE_COUNT_MAX = 4, /* different sets of inverse frequencies in one program */

@@ -115,7 +115,7 @@ const struct sample_kernels sample_kernels_scalar = {
 static const struct sample_kernels *kernels_of(enum cpu_isa isa)
 {
 #if defined(__x86_64__)
-    if (isa == CPU_AVX512) {
+    if (cpu_isa_is_avx512(isa)) {
         return &sample_kernels_avx512;
     }
     if (isa == CPU_AVX2) {

@@ -17,7 +17,7 @@
 
 enum { ALONE_TOKENS = 12, ALONE_DRAWS = 3 * ALONE_TOKENS };
 
-static const char *const isas[] = {"scalar", "avx2", "avx512"};
+static const char *const isas[] = {"scalar", "avx2", "avx512", "avx512bf16"};
 
 static uint32_t group_seeds[SAMPLE_BATCH_ITEMS][2];
 

@@ -17,7 +17,7 @@
 
 enum { CHAIN = 6, VOCABULARY = 300, BATCHES = 6 };
 
-static const char *const isas[] = {"scalar", "avx2", "avx512"};
+static const char *const isas[] = {"scalar", "avx2", "avx512", "avx512bf16"};
 
 struct chain {
     float logits[CHAIN + 1][VOCABULARY];
