@@ -126,6 +126,42 @@ static void pack_pairs(const struct cpu_rows *rows, const struct cpu_row_place *
     }
 }
 
+void cpu_pack_numbers(const struct cpu_rows *rows, const struct cpu_row_place *place,
+                      const float *x)
+{
+    if (rows->with_floats) {
+        for (uint32_t k = 0; k < rows->cols; k++) {
+            place->values[(uint64_t)k * place->height] = x[k];
+        }
+    }
+    if (rows->with_pairs) {
+        pack_pairs(rows, place, x);
+    }
+}
+
+void cpu_pack_blocks(const struct cpu_rows *rows, const struct cpu_row_place *place, const float *x,
+                     void (*quantise)(const float *x, struct cpu_block_codes *out),
+                     void (*quantise_precise)(const float *x, struct cpu_block_codes *out))
+{
+    for (uint32_t b = 0; b < rows->block_count; b++) {
+        const uint64_t at = (uint64_t)b * place->height;
+        struct cpu_block_codes block;
+
+        if (place->low_codes != NULL) {
+            quantise_precise(x + (uint64_t)b * CPU_BLOCK, &block);
+            memcpy(place->low_codes + at * CPU_BLOCK, block.low_codes, CPU_BLOCK);
+        } else {
+            quantise(x + (uint64_t)b * CPU_BLOCK, &block);
+        }
+        memcpy(place->codes + at * CPU_BLOCK, block.codes, CPU_BLOCK);
+        place->scales[at] = block.scale;
+        place->sums[at] = block.sum;
+        place->code_sums[at] = block.half_sums[0] + block.half_sums[1];
+        place->half_sums[2 * at] = block.half_sums[0];
+        place->half_sums[2 * at + place->height] = block.half_sums[1];
+    }
+}
+
 void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
                   void (*quantise)(const float *x, struct cpu_block_codes *out),
                   void (*quantise_precise)(const float *x, struct cpu_block_codes *out))
@@ -133,33 +169,9 @@ void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
     struct cpu_row_place place;
 
     cpu_row_place(rows, row, &place);
-    if (rows->with_floats) {
-        for (uint32_t k = 0; k < rows->cols; k++) {
-            place.values[(uint64_t)k * place.height] = x[k];
-        }
-    }
-    if (rows->with_pairs) {
-        pack_pairs(rows, &place, x);
-    }
-    if (!rows->with_codes) {
-        return;
-    }
-    for (uint32_t b = 0; b < rows->block_count; b++) {
-        const uint64_t at = (uint64_t)b * place.height;
-        struct cpu_block_codes block;
-
-        if (place.low_codes != NULL) {
-            quantise_precise(x + (uint64_t)b * CPU_BLOCK, &block);
-            memcpy(place.low_codes + at * CPU_BLOCK, block.low_codes, CPU_BLOCK);
-        } else {
-            quantise(x + (uint64_t)b * CPU_BLOCK, &block);
-        }
-        memcpy(place.codes + at * CPU_BLOCK, block.codes, CPU_BLOCK);
-        place.scales[at] = block.scale;
-        place.sums[at] = block.sum;
-        place.code_sums[at] = block.half_sums[0] + block.half_sums[1];
-        place.half_sums[2 * at] = block.half_sums[0];
-        place.half_sums[2 * at + place.height] = block.half_sums[1];
+    cpu_pack_numbers(rows, &place, x);
+    if (rows->with_codes) {
+        cpu_pack_blocks(rows, &place, x, quantise, quantise_precise);
     }
 }
 

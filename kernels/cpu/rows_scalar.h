@@ -47,6 +47,13 @@ void cpu_quantise_precise_scalar(const float *x, struct cpu_block_codes *out);
 void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
                   void (*quantise)(const float *x, struct cpu_block_codes *out),
                   void (*quantise_precise)(const float *x, struct cpu_block_codes *out));
+
+/* The parts of it: floats and pairs, and blocks. */
+void cpu_pack_numbers(const struct cpu_rows *rows, const struct cpu_row_place *place,
+                      const float *x);
+void cpu_pack_blocks(const struct cpu_rows *rows, const struct cpu_row_place *place, const float *x,
+                     void (*quantise)(const float *x, struct cpu_block_codes *out),
+                     void (*quantise_precise)(const float *x, struct cpu_block_codes *out));
 void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x);
 void cpu_silu_multiply_scalar(float *gate, const float *up, uint32_t count);
 void cpu_rotate_scalar(float *head, const float *cosines, const float *sines, uint32_t pair_count,

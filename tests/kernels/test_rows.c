@@ -267,6 +267,76 @@ static void test_a_nan_or_an_infinity_makes_the_scale_a_nan(void **state)
     }
 }
 
+enum { WIDE_BLOCKS = 19, WIDE_ROWS = 3, WIDE_COLS = WIDE_BLOCKS * CPU_BLOCK };
+
+/* Whether all that is packed of rows of many blocks equals what the scalar kernel packs. Some
+ * blocks are zero, too small, or not finite. */
+static bool packs_as_scalar(void (*pack_row)(struct cpu_rows *rows, uint32_t row, const float *x),
+                            bool precise)
+{
+    static float x[WIDE_ROWS][WIDE_COLS];
+    const size_t count = (size_t)WIDE_ROWS * WIDE_BLOCKS;
+    struct cpu_rows *rows[2];
+    uint64_t seed = 21;
+    bool same;
+
+    random_floats(&seed, x[0], (size_t)WIDE_ROWS * WIDE_COLS);
+    memset(x[0] + (size_t)2 * CPU_BLOCK, 0, CPU_BLOCK * sizeof(float));
+    x[1][7 * CPU_BLOCK + 31] = NAN;
+    x[1][8 * CPU_BLOCK] = -INFINITY;
+    x[2][18 * CPU_BLOCK + 5] = INFINITY;
+    for (uint32_t i = 0; i < CPU_BLOCK; i++) {
+        x[2][16 * CPU_BLOCK + i] *= 0x1p-90f;
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_int_equal(cpu_rows_create(WIDE_ROWS, 1, precise, false, &rows[i]), STATUS_OK);
+        assert_int_equal(cpu_rows_reserve(rows[i], WIDE_COLS), STATUS_OK);
+        cpu_rows_begin(rows[i], WIDE_ROWS, WIDE_COLS, (struct cpu_row_forms){false, false, true});
+        for (uint32_t r = 0; r < WIDE_ROWS; r++) {
+            (i == 0 ? cpu_pack_row_scalar : pack_row)(rows[i], r, x[r]);
+        }
+    }
+    same = memcmp(rows[0]->codes, rows[1]->codes, count * CPU_BLOCK) == 0 &&
+           memcmp(rows[0]->scales, rows[1]->scales, count * sizeof(float)) == 0 &&
+           memcmp(rows[0]->sums, rows[1]->sums, count * sizeof(float)) == 0 &&
+           memcmp(rows[0]->code_sums, rows[1]->code_sums, count * sizeof(int32_t)) == 0 &&
+           memcmp(rows[0]->half_sums, rows[1]->half_sums, 2 * count * sizeof(int32_t)) == 0 &&
+           (!precise || memcmp(rows[0]->low_codes, rows[1]->low_codes, count * CPU_BLOCK) == 0);
+    cpu_rows_destroy(rows[0]);
+    cpu_rows_destroy(rows[1]);
+    return same;
+}
+
+static void test_rows_of_many_blocks_pack_as_the_scalar_kernel_packs_them(void **state)
+{
+    (void)state;
+    for (size_t k = 1; k < ISA_NAME_COUNT; k++) {
+        if (kernels_of(k) != NULL) {
+            assert_true(packs_as_scalar(kernels_of(k)->pack_row, false));
+            assert_true(packs_as_scalar(kernels_of(k)->pack_row, true));
+        }
+    }
+}
+
+/* Wrong on purpose: the half sums of one block are exchanged. */
+static void pack_row_halves_exchanged(struct cpu_rows *rows, uint32_t row, const float *x)
+{
+    int32_t *half_sums = rows->half_sums + (size_t)2 * 9 * WIDE_ROWS + row;
+    int32_t first;
+
+    cpu_pack_row_scalar(rows, row, x);
+    first = half_sums[0];
+    half_sums[0] = half_sums[WIDE_ROWS];
+    half_sums[WIDE_ROWS] = first;
+}
+
+static void test_sums_of_the_wrong_half_are_caught(void **state)
+{
+    (void)state;
+    assert_true(packs_as_scalar(cpu_pack_row_scalar, false));
+    assert_false(packs_as_scalar(pack_row_halves_exchanged, false));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +348,8 @@ int main(void)
         cmocka_unit_test(test_ties_go_to_even),
         cmocka_unit_test(test_nothing_and_less_than_nothing_quantise_to_zero),
         cmocka_unit_test(test_a_nan_or_an_infinity_makes_the_scale_a_nan),
+        cmocka_unit_test(test_rows_of_many_blocks_pack_as_the_scalar_kernel_packs_them),
+        cmocka_unit_test(test_sums_of_the_wrong_half_are_caught),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,7 +6,10 @@
 #ifndef PERSONAD_KERNELS_CPU_AVX512_MATMUL_H
 #define PERSONAD_KERNELS_CPU_AVX512_MATMUL_H
 
+#include <stdbool.h>
+
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/rows_scalar.h"
 
 /* Quantised weights (matmul_codes.c), floats (matmul_floats.c), paired BF16 (matmul_pairs.c); out
  * as struct cpu_kernels. */
@@ -20,6 +23,9 @@ void avx512_matmul_pairs(const struct backend_weight *weight, uint32_t panel_fir
 /* rows.c */
 void avx512_rms_norm(const float *x, const float *norm, float epsilon, uint32_t cols, float *out);
 void avx512_pack_row(struct cpu_rows *rows, uint32_t row, const float *x);
+/* quantise.c: all blocks of a row in 8 bits; false, and nothing done, where they are less than 8.
+ */
+bool avx512_pack_eights(const struct cpu_row_place *place, uint32_t block_count, const float *x);
 void avx512_silu_multiply(float *gate, const float *up, uint32_t count);
 void avx512_rotate(float *head, const float *cosines, const float *sines, uint32_t pair_count,
                    enum rope_style style);

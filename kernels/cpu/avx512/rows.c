@@ -114,7 +114,15 @@ static void quantise_precise(const float *x, struct cpu_block_codes *out)
 
 void avx512_pack_row(struct cpu_rows *rows, uint32_t row, const float *x)
 {
-    cpu_pack_row(rows, row, x, quantise_block, quantise_precise);
+    struct cpu_row_place place;
+
+    cpu_row_place(rows, row, &place);
+    cpu_pack_numbers(rows, &place, x);
+    if (!rows->with_codes ||
+        (place.low_codes == NULL && avx512_pack_eights(&place, rows->block_count, x))) {
+        return;
+    }
+    cpu_pack_blocks(rows, &place, x, quantise_block, quantise_precise);
 }
 
 void avx512_silu_multiply(float *gate, const float *up, uint32_t count)
