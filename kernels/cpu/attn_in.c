@@ -183,7 +183,7 @@ static void append_head(const struct run *run, uint32_t head, uint32_t row, uint
     if (at->writes_kv == 0) {
         return;
     }
-    cpu_kv_append(run->args->kv, run->args->layer, head,
+    cpu_kv_append(backend->kernels, run->args->kv, run->args->layer, head,
                   plan->pages[at->page_first + at->position / KV_PAGE_TOKEN_COUNT],
                   at->position % KV_PAGE_TOKEN_COUNT, k, v, &faults[row]);
 }

@@ -177,8 +177,9 @@ MUST_USE enum status cpu_angles_create(struct backend_program *program,
 
 /* Rounds k and v of one row and KV head to half and stores them in slot `slot` of `page`. Sets
  * *fault to 1 when one of the 2 * head_size values is a NaN, else leaves it. Called by workers. */
-void cpu_kv_append(struct backend_kv *kv, uint32_t layer, uint32_t kv_head, uint32_t page,
-                   uint32_t slot, const float *k, const float *v, uint8_t *fault);
+void cpu_kv_append(const struct cpu_kernels *kernels, struct backend_kv *kv, uint32_t layer,
+                   uint32_t kv_head, uint32_t page, uint32_t slot, const float *k, const float *v,
+                   uint8_t *fault);
 
 /* Give back the scratch of attention.c and sample.c; NULL is fine. */
 void cpu_attention_destroy(struct cpu_attention *attention);

@@ -38,6 +38,9 @@ struct cpu_kernels {
      * (fmaf(a, cos, -(b * sin)), fmaf(a, sin, b * cos)). */
     void (*rotate)(float *head, const float *cosines, const float *sines, uint32_t pair_count,
                    enum rope_style style);
+
+    /* out[i] = steps_half_from_float(x[i]), 0 for a NaN; answers whether there was one. */
+    bool (*round_to_half)(const float *x, uint32_t count, uint16_t *out);
 };
 
 extern const struct cpu_kernels cpu_kernels_scalar;

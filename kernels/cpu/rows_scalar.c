@@ -227,3 +227,16 @@ void cpu_rotate_scalar(float *head, const float *cosines, const float *sines, ui
         *second = fmaf(a, sines[i], b * cosines[i]);
     }
 }
+
+bool cpu_round_to_half_scalar(const float *x, uint32_t count, uint16_t *out)
+{
+    bool has_nan = false;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const bool is_nan = x[i] != x[i];
+
+        out[i] = is_nan ? 0 : steps_half_from_float(x[i]);
+        has_nan = has_nan || is_nan;
+    }
+    return has_nan;
+}

@@ -58,5 +58,6 @@ void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x);
 void cpu_silu_multiply_scalar(float *gate, const float *up, uint32_t count);
 void cpu_rotate_scalar(float *head, const float *cosines, const float *sines, uint32_t pair_count,
                        enum rope_style style);
+bool cpu_round_to_half_scalar(const float *x, uint32_t count, uint16_t *out);
 
 #endif

@@ -57,6 +57,7 @@ static void dump_layer(const char *isa, const struct layer_shape *shape)
 static void dump_rows(const char *name)
 {
     static float gate[VALUE_COUNT], up[VALUE_COUNT], out[VALUE_COUNT];
+    static uint16_t halves[VALUE_COUNT];
     const struct cpu_kernels *kernels;
     uint64_t state = 17;
     enum cpu_isa isa;
@@ -74,6 +75,10 @@ static void dump_rows(const char *name)
     printf("%-7s rms_norm %016" PRIx64 "\n", name, hash_of(1, out, sizeof(out)));
     kernels->silu_multiply(gate, up, VALUE_COUNT);
     printf("%-7s silu     %016" PRIx64 "\n", name, hash_of(1, gate, sizeof(gate)));
+    if (kernels->round_to_half(gate, VALUE_COUNT, halves)) {
+        return;
+    }
+    printf("%-7s halves   %016" PRIx64 "\n", name, hash_of(1, halves, sizeof(halves)));
 }
 
 int main(void)

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/kernels.h"
 #include "kernels/steps/math.h"
 
 enum { LAYERS = 2, HEADS = 3, HEAD_SIZE = 40, PAGES = 4 };
@@ -48,7 +49,7 @@ static void test_one_slot_is_written_and_nothing_else(void **state)
         k[d] = 1.0f + (float)d / 3;
         v[d] = -1.0f - (float)d / 7;
     }
-    cpu_kv_append(&memory.kv, 1, 2, 3, 11, k, v, &fault);
+    cpu_kv_append(&cpu_kernels_scalar, &memory.kv, 1, 2, 3, 11, k, v, &fault);
     assert_int_equal(fault, 0);
     for (uint32_t d = 0; d < HEAD_SIZE; d++) {
         assert_int_equal(cpu_kv_k(&memory.kv, 1, 2, 3)[d * KV_PAGE_TOKEN_COUNT + 11],
@@ -71,19 +72,19 @@ static void test_large_values_saturate_and_a_nan_faults_without_being_stored(voi
     uint8_t fault = 0;
 
     pool_init(&memory);
-    cpu_kv_append(&memory.kv, 0, 0, 0, 0, k, v, &fault);
+    cpu_kv_append(&cpu_kernels_scalar, &memory.kv, 0, 0, 0, 0, k, v, &fault);
     assert_int_equal(fault, 0);
     for (uint32_t d = 0; d < 6; d++) {
         assert_int_equal(memory.k[(size_t)d * KV_PAGE_TOKEN_COUNT] & 0x7fff, 0x7bff);
     }
     v[7] = NAN;
-    cpu_kv_append(&memory.kv, 0, 0, 0, 0, k, v, &fault);
+    cpu_kv_append(&cpu_kernels_scalar, &memory.kv, 0, 0, 0, 0, k, v, &fault);
     assert_int_equal(fault, 1);
     assert_int_equal(memory.v[7], 0);
     v[7] = 0;
     k[9] = -NAN;
     fault = 0;
-    cpu_kv_append(&memory.kv, 0, 0, 0, 0, k, v, &fault);
+    cpu_kv_append(&cpu_kernels_scalar, &memory.kv, 0, 0, 0, 0, k, v, &fault);
     assert_int_equal(fault, 1);
     assert_int_equal(memory.k[(size_t)9 * KV_PAGE_TOKEN_COUNT], 0);
 }

@@ -1,8 +1,8 @@
-/* Goal: norm, quantising, activation and rotation give the scalar definition's bits on every
- * instruction set and length, and the definition is right at its edges.
- * Method: scalar against the others by memcmp over lengths 1 to 70 and values of every size;
- * blocks with zeros, tiny values, ties, infinities and NaNs against what rows.h says, in 8 bits and
- * in 16; silu against double.
+/* Goal: norm, quantising, activation, rotation and rounding to half give the scalar definition's
+ * bits on every instruction set and length, and the definition is right at its edges. Method:
+ * scalar against the others by memcmp over lengths 1 to 70 and values of every size; blocks with
+ * zeros, tiny values, ties, infinities and NaNs against what rows.h says, in 8 bits and in 16; silu
+ * against double; rounding at and beside every tie between two halves.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -16,6 +16,7 @@
 #include "base/memory.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/rows_scalar.h"
+#include "kernels/steps/math.h"
 #include "support/isa_names.h"
 #include "support/random_weight.h"
 
@@ -96,6 +97,80 @@ static void test_rotations_are_equal_in_both_styles(void **state)
                 memcpy(got, head, sizeof(head));
                 kernels_of(k)->rotate(got, cosines, sines, pairs, (enum rope_style)style);
                 assert_memory_equal(got, expected, sizeof(head));
+            }
+        }
+    }
+}
+
+enum { TIES_COUNT = 0x7c00, NEIGHBOURS = 3, LONGEST = 19 };
+
+/* What lies in the middle between the half `index` and the next, and one float to each side. */
+static float beside_tie(uint32_t index, uint32_t neighbour, bool is_negative)
+{
+    const float low = steps_float_from_half((uint16_t)index);
+    const float high = index == 0x7bff ? 65536.0f : steps_float_from_half((uint16_t)(index + 1));
+    const uint32_t bits = steps_bits_from_float(low + (high - low) / 2) + neighbour - 1;
+
+    return steps_float_from_bits(is_negative ? bits | 0x80000000u : bits);
+}
+
+/* Every value once of each sign, in runs of all lengths from 1 to LONGEST; `shift` moves them by as
+ * many floats. Answers how many halves differ from those of the values as they are. */
+static uint32_t differing_halves(const struct cpu_kernels *kernels, uint32_t shift)
+{
+    uint32_t differing = 0, at = 0;
+
+    while (at < 2 * NEIGHBOURS * TIES_COUNT) {
+        const uint32_t length = 1 + at % LONGEST;
+        float x[LONGEST];
+        uint16_t expected[LONGEST], got[LONGEST + 1];
+
+        for (uint32_t i = 0; i < length; i++) {
+            const uint32_t value = (at + i) / 2 % (NEIGHBOURS * TIES_COUNT);
+            const float exact =
+                beside_tie(value / NEIGHBOURS, value % NEIGHBOURS, (at + i) % 2 == 1);
+
+            expected[i] = steps_half_from_float(exact);
+            x[i] = steps_float_from_bits(steps_bits_from_float(exact) + shift);
+        }
+        got[length] = 0x5a5a;
+        assert_false(kernels->round_to_half(x, length, got));
+        assert_int_equal(got[length], 0x5a5a);
+        for (uint32_t i = 0; i < length; i++) {
+            differing += got[i] != expected[i] ? 1 : 0;
+        }
+        at += length;
+    }
+    return differing;
+}
+
+static void test_halves_are_equal_at_and_beside_every_tie(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < ISA_NAME_COUNT && kernels_of(k) != NULL; k++) {
+        assert_int_equal(differing_halves(kernels_of(k), 0), 0);
+        /* One float more decides differently at a tie to the lower half, and just below any. */
+        assert_true(differing_halves(kernels_of(k), 1) > TIES_COUNT);
+    }
+}
+
+static void test_halves_saturate_and_a_nan_is_told_in_every_lane(void **state)
+{
+    const float large[] = {65519.0f, 65520.0f, 1e30f, INFINITY};
+    float x[LONGEST];
+    uint16_t got[LONGEST];
+
+    (void)state;
+    for (size_t k = 0; k < ISA_NAME_COUNT && kernels_of(k) != NULL; k++) {
+        for (uint32_t lane = 0; lane < LONGEST; lane++) {
+            for (uint32_t i = 0; i < LONGEST; i++) {
+                x[i] = (i % 2 == 0 ? 1.0f : -1.0f) * large[i % 4];
+            }
+            assert_false(kernels_of(k)->round_to_half(x, LONGEST, got));
+            x[lane] = lane % 2 == 0 ? NAN : -NAN;
+            assert_true(kernels_of(k)->round_to_half(x, LONGEST, got));
+            for (uint32_t i = 0; i < LONGEST; i++) {
+                assert_int_equal(got[i], i == lane ? 0 : i % 2 == 0 ? 0x7bff : 0xfbff);
             }
         }
     }
@@ -343,6 +418,8 @@ int main(void)
         cmocka_unit_test(test_norms_are_equal_at_every_length),
         cmocka_unit_test(test_activations_are_equal_and_close_to_double),
         cmocka_unit_test(test_rotations_are_equal_in_both_styles),
+        cmocka_unit_test(test_halves_are_equal_at_and_beside_every_tie),
+        cmocka_unit_test(test_halves_saturate_and_a_nan_is_told_in_every_lane),
         cmocka_unit_test(test_blocks_quantise_to_the_nearest_code),
         cmocka_unit_test(test_every_precise_code_has_one_pair),
         cmocka_unit_test(test_ties_go_to_even),

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/kernels.h"
 
 struct planned {
     struct plan plan;
@@ -138,7 +139,7 @@ void attention_setup_write(struct attention_setup *setup, const struct attention
     for (uint32_t position = from; position < to; position++) {
         for (uint32_t head = 0; head < setup->shape.kv_head_count; head++) {
             attention_setup_values(&setup->shape, sequence->content, position, head, k, v);
-            cpu_kv_append(setup->kv, SETUP_LAYER, head,
+            cpu_kv_append(&cpu_kernels_scalar, setup->kv, SETUP_LAYER, head,
                           sequence->pages[position / KV_PAGE_TOKEN_COUNT],
                           position % KV_PAGE_TOKEN_COUNT, k, v, &fault);
         }

@@ -19,4 +19,5 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .matmul = matmul,
     .silu_multiply = avx2_silu_multiply,
     .rotate = avx2_rotate,
+    .round_to_half = avx2_round_to_half,
 };

@@ -179,3 +179,23 @@ void avx2_rotate(float *head, const float *cosines, const float *sines, uint32_t
         _mm256_storeu_ps(head + pair_count + i, _mm256_fmadd_ps(a, sine, _mm256_mul_ps(b, cosine)));
     }
 }
+
+bool avx2_round_to_half(const float *x, uint32_t count, uint16_t *out)
+{
+    const __m256 most = _mm256_set1_ps(STEPS_HALF_MAX);
+    const __m256 least = _mm256_set1_ps(-STEPS_HALF_MAX);
+    const uint32_t whole = count / LANES * LANES;
+    __m256 nans = _mm256_setzero_ps();
+
+    for (uint32_t i = 0; i < whole; i += LANES) {
+        const __m256 value = _mm256_loadu_ps(x + i);
+        const __m256 is_nan = _mm256_cmp_ps(value, value, _CMP_UNORD_Q);
+        const __m256 kept = _mm256_min_ps(_mm256_max_ps(value, least), most);
+
+        _mm_storeu_si128((__m128i *)(out + i), _mm256_cvtps_ph(_mm256_andnot_ps(is_nan, kept),
+                                                               _MM_FROUND_TO_NEAREST_INT));
+        nans = _mm256_or_ps(nans, is_nan);
+    }
+    return cpu_round_to_half_scalar(x + whole, count - whole, out + whole) ||
+           _mm256_movemask_ps(nans) != 0;
+}

@@ -21,4 +21,5 @@ const struct cpu_kernels cpu_kernels_avx512 = {
     .matmul = matmul,
     .silu_multiply = avx512_silu_multiply,
     .rotate = avx512_rotate,
+    .round_to_half = avx512_round_to_half,
 };

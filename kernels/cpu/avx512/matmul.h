@@ -29,5 +29,6 @@ bool avx512_pack_eights(const struct cpu_row_place *place, uint32_t block_count,
 void avx512_silu_multiply(float *gate, const float *up, uint32_t count);
 void avx512_rotate(float *head, const float *cosines, const float *sines, uint32_t pair_count,
                    enum rope_style style);
+bool avx512_round_to_half(const float *x, uint32_t count, uint16_t *out);
 
 #endif

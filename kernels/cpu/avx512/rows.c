@@ -191,3 +191,22 @@ void avx512_rotate(float *head, const float *cosines, const float *sines, uint32
         rotate_halves(head, cosines, sines, pair_count);
     }
 }
+
+bool avx512_round_to_half(const float *x, uint32_t count, uint16_t *out)
+{
+    const __m512 most = _mm512_set1_ps(STEPS_HALF_MAX);
+    const __m512 least = _mm512_set1_ps(-STEPS_HALF_MAX);
+    __mmask16 nans = 0;
+
+    for (uint32_t i = 0; i < count; i += LANES) {
+        const __mmask16 mask = lanes_below(count - i);
+        const __m512 value = _mm512_maskz_loadu_ps(mask, x + i);
+        const __mmask16 numbers = _mm512_cmp_ps_mask(value, value, _CMP_ORD_Q);
+        const __m512 kept = _mm512_maskz_min_ps(numbers, _mm512_max_ps(value, least), most);
+
+        _mm256_mask_storeu_epi16(
+            out + i, mask, _mm512_cvtps_ph(kept, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+        nans |= (__mmask16)~numbers;
+    }
+    return nans != 0;
+}

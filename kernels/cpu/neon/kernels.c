@@ -19,6 +19,7 @@
         .matmul = name##_matmul,                                                             \
         .silu_multiply = neon_silu_multiply,                                                 \
         .rotate = neon_rotate,                                                               \
+        .round_to_half = neon_round_to_half,                                                 \
     };
 
 TABLE(neon)

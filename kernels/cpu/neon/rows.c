@@ -173,3 +173,23 @@ void neon_rotate(float *head, const float *cosines, const float *sines, uint32_t
         vst1q_f32(head + pair_count + i, neon_fma(a, sine, vmulq_f32(b, cosine)));
     }
 }
+
+bool neon_round_to_half(const float *x, uint32_t count, uint16_t *out)
+{
+    const float32x4_t most = vdupq_n_f32(STEPS_HALF_MAX);
+    const float32x4_t least = vdupq_n_f32(-STEPS_HALF_MAX);
+    const uint32_t whole = count / NEON_LANES * NEON_LANES;
+    uint32x4_t all_numbers = vdupq_n_u32(UINT32_MAX);
+
+    for (uint32_t i = 0; i < whole; i += NEON_LANES) {
+        const float32x4_t value = vld1q_f32(x + i);
+        const uint32x4_t is_number = vceqq_f32(value, value);
+        const float32x4_t kept = vminq_f32(vmaxq_f32(value, least), most);
+        const uint32x4_t bits = vandq_u32(vreinterpretq_u32_f32(kept), is_number);
+
+        vst1_u16(out + i, vreinterpret_u16_f16(vcvt_f16_f32(vreinterpretq_f32_u32(bits))));
+        all_numbers = vandq_u32(all_numbers, is_number);
+    }
+    return cpu_round_to_half_scalar(x + whole, count - whole, out + whole) ||
+           vminvq_u32(all_numbers) == 0;
+}
