@@ -11,6 +11,7 @@
 
 enum {
     HEAD_SIZE_STEP = 8,
+    CACHE_LINE_BYTES = 64,
     UNIT_FLOATS_MAX = 2 * BACKEND_HEAD_SIZE_MAX, /* two heads where one is no whole panels */
 };
 
@@ -172,6 +173,47 @@ static void run_q(const struct run *run, uint32_t head_first, uint32_t head_coun
     }
 }
 
+static uint32_t page_of(const struct plan *plan, uint32_t row)
+{
+    const struct plan_row *at = &plan->rows[row];
+
+    return plan->pages[at->page_first + at->position / KV_PAGE_TOKEN_COUNT];
+}
+
+/* Asks for the lines that a head's keys and values of these rows go to, while they are computed: of
+ * many branches they lie in no cache, a line for each two dimensions of a key. */
+static void prefetch_head(const struct run *run, uint32_t head, const struct cpu_tile *rows)
+{
+    const struct plan *plan = run->step->plan;
+    const size_t k_bytes = (size_t)run->args->head_size * KV_PAGE_TOKEN_COUNT * sizeof(uint16_t);
+    const size_t v_bytes = run->args->head_size * sizeof(uint16_t);
+    uint32_t last_page = UINT32_MAX;
+
+    for (uint32_t r = 0; r < rows->height; r++) {
+        const struct plan_row *at = &plan->rows[rows->row_first + r];
+        uint32_t page;
+
+        if (at->writes_kv == 0) {
+            continue;
+        }
+        page = page_of(plan, rows->row_first + r);
+        if (page != last_page) {
+            const uint16_t *k = cpu_kv_k(run->args->kv, run->args->layer, head, page);
+
+            for (size_t i = 0; i < k_bytes; i += CACHE_LINE_BYTES) {
+                __builtin_prefetch((const char *)k + i, 1, 2);
+            }
+        }
+        last_page = page;
+        const char *v =
+            (const char *)(cpu_kv_v(run->args->kv, run->args->layer, head, page) +
+                           (size_t)(at->position % KV_PAGE_TOKEN_COUNT) * run->args->head_size);
+        for (size_t i = 0; i < v_bytes; i += CACHE_LINE_BYTES) {
+            __builtin_prefetch(v + i, 1, 2);
+        }
+    }
+}
+
 static void append_head(const struct run *run, uint32_t head, uint32_t row, uint32_t worker,
                         const float *k, const float *v)
 {
@@ -183,8 +225,7 @@ static void append_head(const struct run *run, uint32_t head, uint32_t row, uint
     if (at->writes_kv == 0) {
         return;
     }
-    cpu_kv_append(backend->kernels, run->args->kv, run->args->layer, head,
-                  plan->pages[at->page_first + at->position / KV_PAGE_TOKEN_COUNT],
+    cpu_kv_append(backend->kernels, run->args->kv, run->args->layer, head, page_of(plan, row),
                   at->position % KV_PAGE_TOKEN_COUNT, k, v, &faults[row]);
 }
 
@@ -198,6 +239,9 @@ static void run_kv(const struct run *run, uint32_t head_first, uint32_t head_cou
 
     view_part(run->args, PART_K, &k_view);
     view_part(run->args, PART_V, &v_view);
+    for (uint32_t h = 0; h < head_count; h++) {
+        prefetch_head(run, head_first + h, rows);
+    }
     multiply(run, &k_view, head_first, head_count, rows, k);
     multiply(run, &v_view, head_first, head_count, rows, v);
     for (uint32_t r = 0; r < rows->height; r++) {
