@@ -27,7 +27,7 @@ static const char *const type_names[] = {
 #undef X
 };
 
-static const char *const provider_names[] = {"mma", "wgmma", "cublaslt"};
+static const char *const provider_names[] = {"mma", "wgmma", "cublaslt", "unpacked"};
 
 enum { TYPE_COUNT = sizeof type_names / sizeof type_names[0] };
 
@@ -244,16 +244,16 @@ static enum status provider_parse(const char *word, uint32_t architecture, struc
         if (strcmp(word, provider_names[i]) != 0) {
             continue;
         }
-        if (i == PROVIDER_WGMMA && architecture != PROVIDER_WGMMA_ARCHITECTURE) {
-            return error_set(error, STATUS_BAD_INPUT, "wgmma is for sm_%d alone, not for sm_%u",
-                             PROVIDER_WGMMA_ARCHITECTURE, architecture);
+        if (i != PROVIDER_CUBLASLT && architecture != PROVIDER_WGMMA_ARCHITECTURE) {
+            return error_set(error, STATUS_BAD_INPUT, "%s is for sm_%d alone, not for sm_%u",
+                             provider_names[i], PROVIDER_WGMMA_ARCHITECTURE, architecture);
         }
         *out = (enum provider)i;
         return STATUS_OK;
     }
     return error_set(error, STATUS_BAD_INPUT,
-                     "'%s' is no provider: it may be wgmma or cublaslt; mma computes what no line "
-                     "names",
+                     "'%s' is no provider: it may be wgmma, unpacked or cublaslt; mma computes "
+                     "what no line names",
                      word);
 }
 
@@ -276,13 +276,18 @@ static enum status algorithm_parse(const char *word, struct error *error,
     return STATUS_OK;
 }
 
+static bool type_is_plain(uint32_t type)
+{
+    return strcmp(type_names[type], "BF16") == 0 || strcmp(type_names[type], "F16") == 0;
+}
+
 /* What follows the rows of a rule for cublaslt. */
 static enum status library_parse(const struct line *line, struct error *error,
                                  struct provider_rule *rule)
 {
     const char *type = type_names[rule->type];
 
-    if (strcmp(type, "BF16") != 0 && strcmp(type, "F16") != 0) {
+    if (!type_is_plain(rule->type)) {
         return error_set(error, STATUS_BAD_INPUT, "cublaslt multiplies BF16 and F16, not %s", type);
     }
     TRY(number_parse("version", line->words[5], LIBRARY_VERSION_MAX, error, &rule->version));
@@ -313,6 +318,10 @@ static enum status rule_parse(const struct line *line, uint32_t architecture, st
     TRY(number_parse("rows", line->words[4], PROVIDER_ROWS_MAX, error, &rule.rows_min));
     if (of_library) {
         TRY(library_parse(line, error, &rule));
+    }
+    if (rule.provider == PROVIDER_UNPACKED && type_is_plain(rule.type)) {
+        return error_set(error, STATUS_BAD_INPUT, "%s has nothing to unpack: it may be wgmma's",
+                         type_names[rule.type]);
     }
     *out = rule;
     return STATUS_OK;

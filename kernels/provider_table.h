@@ -13,6 +13,7 @@
  * and each further one is a rule:
  *
  *   TYPE OUTPUTS COLUMNS wgmma ROWS
+ *   TYPE OUTPUTS COLUMNS unpacked ROWS
  *   TYPE OUTPUTS COLUMNS cublaslt ROWS VERSION ALGORITHM
  *
  *   TYPE     how the card holds the matrices: BF16, F16, Q4_0, Q4_1, Q8_0, Q4_K, Q5_K, Q6_K, FP8
@@ -23,7 +24,9 @@
  *   VERSION  of cuBLASLt, as it says itself: 130101. Another version is refused
  *   ALGORITHM  of that library, 128 hexadecimal digits: one for all numbers of rows
  *
- * cublaslt multiplies BF16 and F16, of which the card then holds a second copy.
+ * cublaslt multiplies BF16 and F16, of which the card then holds a second copy. unpacked is wgmma
+ * too, after every other type was unpacked to bf16, launch by launch, in one place that holds the
+ * largest such matrix.
  *
  * Matrices of several types in one launch are always the work of mma.
  *
@@ -67,6 +70,7 @@ enum provider {
     PROVIDER_MMA,      /* kernels/cuda/matmul.cu */
     PROVIDER_WGMMA,    /* kernels/cuda/wgmma.cu: sm_90 */
     PROVIDER_CUBLASLT, /* kernels/cuda/matmul_library.cu: where the machine has the library */
+    PROVIDER_UNPACKED, /* kernels/cuda/matmul_unpack.cu: sm_90 */
     PROVIDER_COUNT,
 };
 

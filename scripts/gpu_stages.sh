@@ -149,7 +149,7 @@ stage_initcheck()
 table()
 {
     providers=
-    if grep -q -e wgmma -e cublaslt "$work/providers" 2>/dev/null; then
+    if grep -q -e wgmma -e cublaslt -e unpacked "$work/providers" 2>/dev/null; then
         providers=$work/providers
     fi
 }

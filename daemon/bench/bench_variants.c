@@ -1,6 +1,7 @@
 /* What it costs that a row has the bits that it has alone: each product of the model as a step does
  * it, against the fastest of all ways that there are to do it, whatever their bits: other cuts of
- * K, other tiles, warpgroups, and what cuBLASLt thinks best for that number of rows. */
+ * K, other tiles, warpgroups, matrices unpacked before, and what cuBLASLt thinks best for that
+ * number of rows. */
 #include <string.h>
 
 #include "base/memory.h"
@@ -105,6 +106,7 @@ static enum status run_rows(struct race *race, const char *what, double *worst)
     TRY(run_served(race, served));
     TRY(run_cuts(race, PROVIDER_MMA));
     TRY(run_cuts(race, PROVIDER_WGMMA));
+    TRY(run_cuts(race, PROVIDER_UNPACKED));
     TRY(run_library(race));
     const double percent = 100 * ((double)race->served_ns / (double)race->best_ns - 1);
     *worst = percent > *worst ? percent : *worst;

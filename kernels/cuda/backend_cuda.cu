@@ -113,6 +113,7 @@ static void destroy(struct backend *backend)
     device_free(backend->device, backend->sampling.data);
     device_free(backend->device, backend->sums.data);
     device_free(backend->device, backend->workspace.data);
+    device_free(backend->device, backend->unpacked.data);
     cuda_product_forget(backend);
     cublaslt_close(backend->cublaslt);
     for (uint32_t i = 0; i < BACKEND_STEP_SLOT_COUNT; i++) {

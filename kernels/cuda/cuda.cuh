@@ -180,6 +180,7 @@ struct backend {
     struct cuda_scratch sampling;    /* sample.cu */
     struct cuda_scratch sums;        /* matmul_library.cu */
     struct cuda_scratch workspace;   /* cublaslt.cu */
+    struct cuda_scratch unpacked;    /* matmul_unpack.cu */
     struct cublaslt *cublaslt;       /* owned; NULL: no rule asks for it */
     struct cuda_plain *plains;       /* owned */
 

@@ -270,6 +270,11 @@ static enum status launch_any(struct device *device, enum cuda_epilogue epilogue
         cuda_wgmma_serves(args, device_read_facts(device)->architecture)) {
         return cuda_wgmma_launch(device, args);
     }
+    if (args->provider == PROVIDER_UNPACKED &&
+        cuda_unpack_serves(args, device_read_facts(device)->architecture)) {
+        TRY(cuda_unpack(device, args));
+        return cuda_wgmma_launch(device, args);
+    }
     if (args->provider == PROVIDER_CUBLASLT) {
         return cuda_library_launch(device, args);
     }

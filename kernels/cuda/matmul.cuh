@@ -97,6 +97,10 @@ struct cuda_matmul_args {
     struct cuda_matmul_shape shape;
     struct cuda_library_product library;
     struct cuda_matmul_variant variant;
+    /* PROVIDER_UNPACKED: cuda_unpacked_bytes() of all parts together; its own for one launch. */
+    uint8_t *unpacked;
+    uint32_t weights_are_new; /* by the kernel before this one: not to be read before its end */
+    uint32_t reserved;
 };
 
 /* Bytes of scratch for row_count rows of cols columns: the numbers, then a scale each. */
@@ -111,6 +115,14 @@ static inline uint64_t cuda_row_scales_at(uint32_t row_count, uint32_t cols)
 static inline uint64_t cuda_activation_bytes(uint32_t row_count, uint32_t cols)
 {
     return cuda_row_scales_at(row_count, cols) + (uint64_t)row_count * sizeof(float);
+}
+
+/* Bytes of a matrix that is unpacked to panels of bf16. */
+static inline uint64_t cuda_unpacked_bytes(const struct cuda_weight_view *view)
+{
+    const uint64_t panels = (view->rows + CUDA_PANEL_ROWS - 1) / CUDA_PANEL_ROWS;
+
+    return panels * view->unit_count * CUDA_UNIT_STEPS * CUDA_LOAD_BYTES;
 }
 
 /* What the backend's table says of a launch; NULL: mma. Parts of several types are mma's. */

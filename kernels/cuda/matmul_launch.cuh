@@ -78,6 +78,12 @@ static inline uint32_t cuda_launch_slot_bytes(const struct cuda_matmul_args *arg
 bool cuda_wgmma_serves(const struct cuda_matmul_args *args, uint32_t architecture);
 MUST_USE enum status cuda_wgmma_launch(struct device *device, struct cuda_matmul_args *args);
 
+/* matmul_unpack.cu: unpacks all parts to bf16 in args.unpacked, and makes of args a launch of
+ * wgmma.cu over those, with the same bits; what it serves has to be packed, and wgmma.cu to serve
+ * its shape. */
+bool cuda_unpack_serves(const struct cuda_matmul_args *args, uint32_t architecture);
+MUST_USE enum status cuda_unpack(struct device *device, struct cuda_matmul_args *args);
+
 /* matmul_library.cu: by cuBLASLt, args.library being filled. Other bits than mma's, perhaps. */
 MUST_USE enum status cuda_library_launch(struct device *device, struct cuda_matmul_args *args);
 

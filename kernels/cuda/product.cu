@@ -127,6 +127,19 @@ void cuda_product_forget(struct backend *backend)
     }
 }
 
+/* One place for all matrices: launches follow each other. */
+static enum status want_unpacked(struct backend *backend,
+                                 const struct backend_weight *const *weights, uint32_t weight_count,
+                                 struct error *error)
+{
+    uint64_t size_bytes = 0;
+
+    for (uint32_t i = 0; i < weight_count; i++) {
+        size_bytes += cuda_unpacked_bytes(&weights[i]->view);
+    }
+    return cuda_scratch_want(backend, &backend->unpacked, size_bytes, "unpacked matrices", error);
+}
+
 enum status cuda_product_provide(struct backend *backend,
                                  const struct backend_weight *const *weights, uint32_t weight_count,
                                  uint32_t row_count_max, struct error *error)
@@ -141,6 +154,9 @@ enum status cuda_product_provide(struct backend *backend,
         product.outputs += weights[i]->view.rows;
     }
     const struct provider_rule *rule = cuda_matmul_rule(&backend->providers, &args);
+    if (rule != NULL && rule->provider == PROVIDER_UNPACKED) {
+        return want_unpacked(backend, weights, weight_count, error);
+    }
     if (rule == NULL || rule->provider != PROVIDER_CUBLASLT) {
         return STATUS_OK;
     }
@@ -164,6 +180,7 @@ static void take_provider(const struct backend *backend, struct cuda_matmul_args
     const struct provider_rule *rule = cuda_matmul_rule(&backend->providers, args);
 
     args->provider = rule == NULL ? PROVIDER_MMA : rule->provider;
+    args->unpacked = (uint8_t *)backend->unpacked.data;
     if (args->provider == PROVIDER_CUBLASLT) {
         const struct cuda_plain *plain = find_plain(backend, &args->parts[0].weight);
 

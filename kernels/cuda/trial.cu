@@ -40,6 +40,7 @@ struct product_trial {
     uint8_t *meeting;
     float *sums;
     void *workspace;
+    uint8_t *unpacked; /* NULL: it is not packed */
 };
 
 /* ---- life ---- */
@@ -56,9 +57,9 @@ static void trial_close(struct product_trial *trial)
         cuda_weight_destroy(trial->weights[i]);
         device_free(device, trial->plains[i]);
     }
-    void *const memories[] = {trial->x,       trial->out,       trial->kept,
-                              trial->counts,  trial->different, trial->activations,
-                              trial->meeting, trial->sums,      trial->workspace};
+    void *const memories[] = {trial->x,         trial->out,         trial->kept,    trial->counts,
+                              trial->different, trial->activations, trial->meeting, trial->sums,
+                              trial->workspace, trial->unpacked};
 
     for (void *memory : memories) {
         if (device != NULL) {
@@ -97,6 +98,10 @@ static enum status allocate(struct product_trial *trial)
     TRY(device_alloc(device, sizeof(uint32_t), (void **)&trial->different));
     TRY(device_alloc(device, cuda_activation_bytes(trial->row_count_max, view->cols),
                      (void **)&trial->activations));
+    if (!cuda_format_is_plain(view->format) &&
+        trial->backend.facts.architecture == PROVIDER_WGMMA_ARCHITECTURE) {
+        TRY(device_alloc(device, cuda_unpacked_bytes(view), (void **)&trial->unpacked));
+    }
     if (trial->backend.facts.architecture < DEVICE_ARCHITECTURE_CLUSTER) {
         TRY(device_alloc(device, meeting_bytes, (void **)&trial->meeting));
         TRY(device_clear(device, trial->meeting, meeting_bytes));
@@ -275,8 +280,11 @@ static enum status trial_ways(struct product_trial *trial, enum provider provide
     if (provider == PROVIDER_CUBLASLT) {
         return library_ways(trial, row_count, most, out, count);
     }
-    if (most > 0 && (provider == PROVIDER_MMA ||
-                     trial->backend.facts.architecture == PROVIDER_WGMMA_ARCHITECTURE)) {
+    const bool is_there = provider == PROVIDER_MMA ||
+                          (provider == PROVIDER_UNPACKED
+                               ? trial->unpacked != NULL
+                               : trial->backend.facts.architecture == PROVIDER_WGMMA_ARCHITECTURE);
+    if (most > 0 && is_there) {
         out[0] = {};
         out[0].provider = provider;
         *count = 1;
@@ -299,6 +307,7 @@ static void args_make(struct product_trial *trial, const struct product_way *way
     args->row_count_at = trial->counts + row_count;
     args->meeting = trial->meeting;
     args->provider = way->provider;
+    args->unpacked = trial->unpacked;
     args->variant.segment_count = way->segment_count;
     args->variant.tiles_min = way->tiles_min;
     if (cuda_matmul_is_half(args)) {

@@ -119,7 +119,8 @@ DEVICE_INLINE void send_rows(const struct cuda_matmul_args &args, const struct c
     }
 }
 
-/* Until the kernel before this one is done, only weights come. */
+/* Until the kernel before this one is done, only weights come; not even they where it makes them.
+ */
 template <int TILES>
 DEVICE_INLINE void produce(const struct cuda_matmul_args &args, struct cuda_block &block)
 {
@@ -130,6 +131,9 @@ DEVICE_INLINE void produce(const struct cuda_matmul_args &args, struct cuda_bloc
                                             : cuda_slot_panel{NULL, 0};
     uint32_t stage = 0, parity = 0;
 
+    if (args.weights_are_new != 0) {
+        prim_depend_wait();
+    }
     for (uint32_t unit = 0; unit < fill; unit++) {
         send_weights(args, block, slot, unit, unit);
     }

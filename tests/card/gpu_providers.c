@@ -170,6 +170,7 @@ static enum status try_all(struct shape *shape, bool *fine)
     *fine = shape->mma.is_invariant;
     TRY(try_provider(shape, PROVIDER_WGMMA, &best, &best_ns));
     TRY(try_provider(shape, PROVIDER_CUBLASLT, &best, &best_ns));
+    TRY(try_provider(shape, PROVIDER_UNPACKED, &best, &best_ns));
     if (best.rows_min != 0 && providers->rule_count < PROVIDER_RULE_COUNT_MAX) {
         providers->rules[providers->rule_count++] = best;
     }

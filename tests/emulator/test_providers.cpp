@@ -33,7 +33,7 @@ static const char *const head = "personad gpu providers 1\ncard sm_90\n";
 struct answer {
     std::vector<float> logits;
     std::string numerics, text;
-    uint64_t wgmma_count;
+    uint64_t wgmma_count, memory_left;
 };
 
 static bool equal(const struct answer &a, const struct answer &b)
@@ -88,6 +88,7 @@ static struct answer answer_by(const char *rules, uint32_t wgmma_sums_as, bool f
     answer.text = backend_cuda_ops.describe(rig.backend);
     rig_feed(&rig, pages, 0, ids, TEXT_COUNT, TEXT_COUNT, answer.logits.data());
     answer.wgmma_count = emulator_wgmma_count();
+    answer.memory_left = backend_cuda_ops.memory_left(rig.backend);
     rig_close(&rig);
     memory_free(const_cast<uint8_t *>(file.data));
     return answer;
@@ -126,6 +127,23 @@ static void every_operation_follows_the_table(void **state)
     assert_int_equal(wgmma.wgmma_count, count);
     assert_false(equal(mma, answer_by(all.c_str(), 80))); /* planted */
     assert_true(mma.text + ", providers for 4 shapes" == wgmma.text);
+}
+
+/* From a number of rows on matrices may be unpacked first, in room that all shapes share. */
+static void matrices_that_are_unpacked_first_give_the_same_logits(void **state)
+{
+    static const char *const all = "Q8_0 512 256 unpacked 17\nQ8_0 256 256 unpacked 17\n"
+                                   "Q8_0 640 256 unpacked 17\nQ8_0 256 320 unpacked 17\n";
+    const struct answer mma = answer_by(NULL, 80);
+    const struct answer unpacked = answer_by(all, 0);
+
+    (void)state;
+    assert_true(equal(mma, unpacked));
+    assert_true(unpacked.wgmma_count > 0);
+    /* Room for the largest, gate and up, taken once; in whole pages here. */
+    assert_in_range(mma.memory_left - unpacked.memory_left, 2 * 640 * 256, 2 * 640 * 256 + 16384);
+    assert_int_equal(answer_by("Q8_0 512 256 unpacked 33\n", 0).wgmma_count, 0);
+    assert_false(equal(mma, answer_by("Q8_0 512 256 unpacked 1\n", 80))); /* planted: the logits */
 }
 
 /* Floats that are kept as fp8 go by the rules of FP8, and by no others. */
@@ -220,6 +238,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_operation_follows_the_table),
+        cmocka_unit_test(matrices_that_are_unpacked_first_give_the_same_logits),
         cmocka_unit_test(weights_kept_as_fp8_follow_rules_of_their_own),
         cmocka_unit_test(what_no_rule_names_is_mma),
         cmocka_unit_test(a_table_is_part_of_the_numerics_id),

@@ -87,6 +87,7 @@ static void mma_and_wgmma_have_the_same_rows(void **state)
         struct product_way other = mma;
         struct provider_rule rule;
         uint64_t ns = 0;
+        uint32_t count = 0;
 
         assert_int_equal(cuda_trial_ops.describe(trial, &rule), 90);
         assert_int_equal(rule.outputs, OUTPUTS);
@@ -94,6 +95,15 @@ static void mma_and_wgmma_have_the_same_rows(void **state)
         assert_int_equal(different(trial, &mma, &mma), 0);
         const struct product_way wgmma = way_of(trial, PROVIDER_WGMMA);
         assert_int_equal(different(trial, &mma, &wgmma), 0);
+        assert_int_equal(cuda_trial_ops.ways(trial, PROVIDER_UNPACKED, 0, 1, &other, &count),
+                         STATUS_OK);
+        assert_int_equal(count, dtype != DTYPE_F16 && (fp8 || dtype != DTYPE_BF16));
+        if (count > 0) {
+            assert_int_equal(other.provider, PROVIDER_UNPACKED);
+            assert_int_equal(different(trial, &mma, &other), 0);
+            assert_int_equal(cuda_trial_ops.time(trial, &other, 20, &ns), STATUS_OK);
+        }
+        other = mma;
         other.tiles_min = 8;
         assert_int_equal(different(trial, &mma, &other), 0);
         other.segment_count = 1; /* such few outputs are a step's two or four segments */
@@ -115,6 +125,10 @@ static void cards_without_clusters_meet_in_memory(void **state)
     (void)state;
     assert_int_equal(different(trial, &mma, &mma), 0);
     assert_int_equal(cuda_trial_ops.ways(trial, PROVIDER_WGMMA, 0, 1, &way, &count), STATUS_OK);
+    assert_int_equal(count, 0);
+    cuda_trial_ops.close(trial);
+    trial = trial_of(DTYPE_Q4_0, 80);
+    assert_int_equal(cuda_trial_ops.ways(trial, PROVIDER_UNPACKED, 0, 1, &way, &count), STATUS_OK);
     assert_int_equal(count, 0);
     cuda_trial_ops.close(trial);
 }

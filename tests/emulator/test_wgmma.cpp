@@ -1,8 +1,9 @@
 /* Goal: products of warpgroups are, bit for bit, those of mma.sync, for every format, number of
- * rows, epilogue and cut of K.
- * Method: the same launch by both providers in the emulator, under several schedules and with
+ * rows, epilogue and cut of K, whether codes are unpacked on the way or all at once before.
+ * Method: the same launch by each provider in the emulator, under several schedules and with
  * copies and operands early and late, by memcmp; outputs are poisoned before. A card whose
- * warpgroups sum otherwise must be caught, and so must a row that is not the same.
+ * warpgroups sum otherwise must be caught, and so must a row that is not the same, and a weight
+ * that is read before it was unpacked.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -16,6 +17,7 @@ extern "C" {
 }
 
 #include "kernels/cuda/fragment.cuh"
+#include "kernels/cuda/matmul_launch.cuh"
 #include "tests/emulator/card.h"
 #include "tests/emulator/product_rig.h"
 
@@ -81,6 +83,7 @@ static std::vector<float> run(const struct launch_rig *rig, multiply function,
     struct cuda_activation_source source = {};
     struct cuda_matmul_args args = {};
     uint32_t first = 0;
+    uint64_t unpacked_bytes = 0;
 
     card_borrow(&card, device);
     memset(activations.data(), 0xff, words * sizeof activations[0]);
@@ -96,7 +99,10 @@ static std::vector<float> run(const struct launch_rig *rig, multiply function,
         args.parts[i].stride = rig->outputs;
         args.parts[i].bias = rig->bias ? bias_there : NULL;
         first += function == cuda_matmul_swiglu ? 0 : rig->parts[i].rows;
+        unpacked_bytes += cuda_unpacked_bytes(&rig->parts[i].weight->view);
     }
+    const std::vector<uint8_t> unpacked(unpacked_bytes, 0xff);
+    args.unpacked = (uint8_t *)card_give(&card, unpacked.data(), unpacked_bytes);
     uint16_t *rounded = (uint16_t *)card_give(&card, activations.data(), words);
     source.x = card_give(&card, rig->parts[0].x.data(), (size_t)count * rig->cols);
     source.cols = rig->cols;
@@ -122,16 +128,17 @@ static bool equal(const std::vector<float> &a, const std::vector<float> &b)
     return a.size() == b.size() && memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
 }
 
-/* Both providers under one setting of the emulator; what they store, and that they store nothing
- * else. */
+/* All providers under one setting of the emulator; what they store, and that they store nothing
+ * else. Types that are not packed are mma's where they should be unpacked. */
 static bool same_bits(const struct launch_rig *rig, multiply function, uint32_t which,
                       uint32_t count, uint32_t room)
 {
     use_settings(which, 0);
     const std::vector<float> mma = run(rig, function, PROVIDER_MMA, count, room);
     const std::vector<float> wgmma = run(rig, function, PROVIDER_WGMMA, count, room);
+    const std::vector<float> unpacked = run(rig, function, PROVIDER_UNPACKED, count, room);
 
-    return equal(mma, wgmma);
+    return equal(mma, wgmma) && equal(mma, unpacked);
 }
 
 static void every_format_has_the_bits_of_mma(void **state)
@@ -258,6 +265,58 @@ static void another_order_in_warpgroups_is_caught(void **state)
     rig_finish(&rig);
 }
 
+/* In a graph, as a step has it: there a kernel may begin before the one before it has ended. */
+static enum status by_graph(struct device *device, struct cuda_matmul_args *args, bool hasty)
+{
+    struct device_graph *graph = NULL;
+    enum status status = device_capture_begin(device);
+
+    if (status == STATUS_OK && hasty) {
+        /* Planted: the product is told nothing of what is unpacked just before it. */
+        status = cuda_unpack(device, args);
+        args->weights_are_new = 0;
+        status = status == STATUS_OK ? cuda_wgmma_launch(device, args) : status;
+    } else if (status == STATUS_OK) {
+        status = cuda_matmul_store(device, args);
+    }
+    const enum status ended = device_capture_end(device, &graph);
+    status = status == STATUS_OK ? ended : status;
+    status = status == STATUS_OK ? device_graph_launch(device, graph) : status;
+    const enum status waited = device_wait(device);
+    device_graph_destroy(device, graph);
+    return status == STATUS_OK ? waited : status;
+}
+
+static enum status patient_store(struct device *device, struct cuda_matmul_args *args)
+{
+    return by_graph(device, args, false);
+}
+
+static enum status hasty_store(struct device *device, struct cuda_matmul_args *args)
+{
+    return by_graph(device, args, true);
+}
+
+static void weights_that_come_before_they_are_unpacked_are_caught(void **state)
+{
+    static const uint32_t rows[] = {40};
+    const bool is_emulated = card_is_emulated("weights that are read before they are unpacked");
+    const uint32_t dtype = DTYPE_Q8_0;
+    struct launch_rig rig;
+
+    (void)state;
+    rig_init(&rig, 1, &dtype, rows, 320, 8, false);
+    for (uint32_t i = 0; i < 6; i++) {
+        use_settings(i, 0);
+        const std::vector<float> mma = run(&rig, cuda_matmul_store, PROVIDER_MMA, 8, 8);
+        assert_int_equal(emulator_wgmma_count(), 0);
+        assert_true(equal(mma, run(&rig, patient_store, PROVIDER_UNPACKED, 8, 8)));
+        assert_true(!is_emulated || emulator_wgmma_count() > 0); /* it was not mma's */
+        assert_true(!is_emulated || !equal(mma, run(&rig, hasty_store, PROVIDER_UNPACKED, 8, 8)));
+    }
+    rig_finish(&rig);
+}
+
 /* An older card has none: it is served by mma, whatever the table says. */
 static void a_card_without_warpgroups_is_served(void **state)
 {
@@ -270,6 +329,7 @@ static void a_card_without_warpgroups_is_served(void **state)
     rig_init(&rig, 1, &dtype, rows, 320, 8, false);
     const std::vector<float> mma = run(&rig, cuda_matmul_store, PROVIDER_MMA, 8, 8);
     assert_true(equal(mma, run(&rig, cuda_matmul_store, PROVIDER_WGMMA, 8, 8)));
+    assert_true(equal(mma, run(&rig, cuda_matmul_store, PROVIDER_UNPACKED, 8, 8)));
     rig_finish(&rig);
 }
 
@@ -282,6 +342,7 @@ int main(void)
         cmocka_unit_test(every_epilogue_has_the_bits_of_mma),
         cmocka_unit_test(rows_that_do_not_come_leave_nothing_behind),
         cmocka_unit_test(another_order_in_warpgroups_is_caught),
+        cmocka_unit_test(weights_that_come_before_they_are_unpacked_are_caught),
         cmocka_unit_test(a_card_without_warpgroups_is_served),
     };
 

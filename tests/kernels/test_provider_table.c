@@ -90,9 +90,13 @@ static void test_a_rule_that_is_written_is_read_back(void **state)
     const struct provider_table table = parsed(HEAD "FP8 28672 4096 wgmma 129\n");
     const struct provider_table library =
         parsed(HEAD "F16 28672 4096 cublaslt 1 130101 " ALGORITHM "\n");
+    const struct provider_table unpacked = parsed(HEAD "Q4_K 28672 4096 unpacked 129\n");
     char text[512], line[PROVIDER_LINE_BYTES_MAX];
 
     (void)state;
+    assert_int_equal(unpacked.rules[0].provider, PROVIDER_UNPACKED);
+    (void)provider_rule_format(&unpacked.rules[0], line, sizeof line);
+    assert_string_equal(line, "Q4_K 28672 4096 unpacked 129\n");
     assert_int_equal(library.rules[0].version, 130101);
     assert_int_equal(library.rules[0].algorithm.words[7], 0x0123456789abcdef);
     (void)provider_rule_format(&library.rules[0], line, sizeof line);
@@ -128,6 +132,10 @@ static void test_what_is_wrong_is_named_with_its_line(void **state)
         {HEAD "BF16 1 1 mma 1\n", "line 3: 'mma' is no provider"},
         {"personad gpu providers 1\ncard sm_80\nBF16 1 1 wgmma 1\n",
          "line 3: wgmma is for sm_90 alone, not for sm_80"},
+        {"personad gpu providers 1\ncard sm_80\nQ8_0 1 1 unpacked 1\n",
+         "line 3: unpacked is for sm_90 alone, not for sm_80"},
+        {HEAD "BF16 1 1 unpacked 9\n", "line 3: BF16 has nothing to unpack"},
+        {HEAD "F16 1 1 unpacked 9\n", "line 3: F16 has nothing to unpack"},
         {HEAD "BF16 1 1 wgmma\n", "line 3: 4 words where a rule has five"},
         {HEAD "BF16 1 1 wgmma 1 1\n", "line 3: 6 words where a rule has five"},
         {HEAD "BF16 0 1 wgmma 1\n", "line 3: outputs: '0' is not a number from 1 to"},
