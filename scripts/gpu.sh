@@ -172,7 +172,7 @@ card=none
 [ -z "$rehearsal" ] || card="Rehearsal without a card"
 patience=1
 if [ -n "$rehearsal" ]; then # emulated kernels are slow
-    patience=5
+    patience=10
     seconds=$((seconds * patience))
 fi
 result_code=0
