@@ -38,7 +38,12 @@ SCALE_BYTES_MAX = 768
 # Kernels of warpgroups, which are empty but where there are these.
 GROUP_KERNELS = re.compile(r"wgmma_kernel")
 GROUP_ARCHITECTURES = ("sm_90a",)
-KERNELS_EXPECTED = ("matmul_kernel", "attention_kernel", "attention_tall_kernel")
+KERNELS_EXPECTED = (
+    "matmul_kernel",
+    "attention_kernel",
+    "attention_tall_kernel",
+    "attention_chain_kernel",
+)
 TENSOR_OPERATIONS = ("HMMA", "HGMMA", "UTCHMMA")
 
 KINDS = (

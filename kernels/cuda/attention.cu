@@ -1,14 +1,14 @@
 /* Attention, a block per tile of up to 64 or 128 query columns and KV head, then a fold per row and
- * query head.
+ * query head of what is not final yet.
  *
  * Maths and shapes: struct attention_args in backend.h.
  * Bound by: memory in decode, 4 * head_size bytes a position and KV head (fp8: half, and 8); tensor
  *           cores in prefill.
  * Launch:   grid = as many blocks as fill the card, or rows, x heads; blocks stride over the tiles
- *           that the plan has. Tall tiles are a launch of their own, where a step may have any.
- * Order:    attention.cuh: a column's bits depend on its own query and positions only.
- * Checked:  tests/emulator/test_attention.cpp, against double; rows alone, in batches and in tiles
- *           of every height by memcmp.
+ *           that the plan has. Tall tiles and chains are a launch of their own, where a step may
+ * have any; with heads of 256 one each. Order:    attention.cuh: a column's bits depend on its own
+ * query and positions only. Checked:  tests/emulator/test_attention.cpp, against double; rows
+ * alone, in batches, in tiles of every height and in chains by memcmp.
  */
 #include "kernels/cuda/attention.cuh"
 
@@ -106,15 +106,21 @@ static uint32_t blocks_of(const struct cuda_step *step, const struct attention_v
 template <uint32_t D, enum kv_type T>
 static enum status launch_tall(const struct cuda_step *step, const struct attention_view *view)
 {
-    const uint32_t columns = ATTENTION_TALL_COLUMNS;
+    struct device *device = step->backend->device;
+    const uint32_t columns = ATTENTION_TALL_COLUMNS, blocks = blocks_of(step, view, 1);
 
-    if constexpr (D <= ATTENTION_TALL_HEAD_SIZE_MAX) {
-        return device_launch<attention_tall_kernel<D, T>>(
-            step->backend->device, blocks_of(step, view, 1), view->kv_head_count,
-            ATTENTION_THREADS(D, columns), attention_shared_bytes(D, T, columns), step->view,
-            *view);
+    if (view->has_tall) {
+        TRY((device_launch<attention_tall_kernel<D, T>>(
+            device, blocks, view->kv_head_count, ATTENTION_THREADS(D, columns),
+            attention_shared_bytes(D, T, columns), step->view, *view)));
     }
-    (void)columns;
+    if constexpr (ATTENTION_TAKES_CHAINS(D, ATTENTION_CHAIN)) {
+        if (view->has_chains) {
+            return device_launch<attention_chain_kernel<D, T>>(
+                device, blocks, view->kv_head_count, ATTENTION_CHAIN_THREADS(D),
+                attention_chain_shared_bytes(D, T), step->view, *view);
+        }
+    }
     return STATUS_OK;
 }
 
@@ -126,7 +132,7 @@ static enum status launch_type(const struct cuda_step *step, const struct attent
     TRY((device_launch<attention_kernel<D, T>>(
         step->backend->device, blocks_of(step, view, BLOCKS_MULTIPROCESSOR), view->kv_head_count,
         ATTENTION_THREADS(D, columns), attention_shared_bytes(D, T, columns), step->view, *view)));
-    return view->has_tall ? launch_tall<D, T>(step, view) : STATUS_OK;
+    return launch_tall<D, T>(step, view);
 }
 
 template <uint32_t D>
@@ -146,6 +152,32 @@ static enum status launch(const struct cuda_step *step, const struct attention_v
     return launch_fold<D>(step, view);
 }
 
+struct chain_shape cuda_attention_chains(const struct backend_program *program)
+{
+    const struct backend *backend = program->backend;
+    struct chain_shape shape = {};
+
+    for (uint32_t i = 0; i < program->op_count; i++) {
+        const struct attention_args *args = &program->ops[i].args.attention;
+        const struct chain_shape none = {};
+
+        if (program->ops[i].kind != CUDA_OP_attention) {
+            continue;
+        }
+        const uint32_t group = args->head_count / args->kv_head_count;
+        const uint32_t columns = ATTENTION_CHAIN_COLUMNS(args->head_size);
+        const bool differs = shape.group != 0 &&
+                             (shape.group != group || shape.kv_head_count != args->kv_head_count ||
+                              shape.tile_columns != columns);
+        if (differs || !attention_has_chains(args->head_size, args->kv->type,
+                                             backend->facts.shared_bytes_max)) {
+            return none;
+        }
+        shape = {group, args->kv_head_count, columns, backend->facts.multiprocessor_count};
+    }
+    return shape;
+}
+
 enum status cuda_attention_run(const struct cuda_step *step, const struct cuda_op *entry)
 {
     const struct attention_args *args = &entry->args.attention;
@@ -162,9 +194,12 @@ enum status cuda_attention_run(const struct cuda_step *step, const struct cuda_o
     view.scale_log2 = args->scale * log2_of_e;
     view.head_count = args->head_count;
     view.kv_head_count = args->kv_head_count;
-    view.has_tall =
-        step->most.row_count * (args->head_count / args->kv_head_count) > ATTENTION_TILE_COLUMNS &&
-        attention_has_tall(args->head_size, args->kv->type, step->backend->facts.shared_bytes_max);
+    /* An item that has more columns than a short tile. */
+    if (step->most.row_count * (args->head_count / args->kv_head_count) > ATTENTION_TILE_COLUMNS) {
+        const uint32_t shared_bytes_max = step->backend->facts.shared_bytes_max;
+        view.has_tall = attention_has_tall(args->head_size, args->kv->type, shared_bytes_max);
+        view.has_chains = attention_has_chains(args->head_size, args->kv->type, shared_bytes_max);
+    }
     switch (args->head_size) {
     case 64:
         return launch<64>(step, &view);

@@ -14,7 +14,7 @@
 enum {
     ATTENTION_TILE_COLUMNS = 64,
     ATTENTION_TALL_COLUMNS = 128, /* of a tile of attention_tall_kernel */
-    ATTENTION_TALL_HEAD_SIZE_MAX = 128,
+    ATTENTION_BLOCK_CHUNKS = ATTENTION_BLOCK_TOKENS / ATTENTION_CHUNK_TOKENS,
     ATTENTION_WARP_COLUMNS = 16,
     ATTENTION_PADDING_HALVES = 8,
     ATTENTION_SCORE_TILES = ATTENTION_CHUNK_TOKENS / 8,
@@ -26,6 +26,9 @@ enum {
     ATTENTION_FOLD_THREADS = 128,
 };
 
+/* Which tiles a kernel takes: attention_kernel, attention_tall_kernel, attention_chain_kernel. */
+enum attention_kind { ATTENTION_SHORT, ATTENTION_TALL, ATTENTION_CHAIN };
+
 /* What one layer's attention reads and writes. */
 struct attention_view {
     const float *q; /* [row][head_count * head_size] */
@@ -36,15 +39,33 @@ struct attention_view {
     float *sum;       /* [partial][head_count] */
     float scale_log2; /* scale * log2(e) */
     uint32_t head_count, kv_head_count;
-    bool has_tall; /* tall tiles are attention_tall_kernel's */
+    bool has_tall;   /* tall tiles are attention_tall_kernel's */
+    bool has_chains; /* a plan may have any */
 };
+
+/* Asked for anew each time: what is computed from them and kept for the next tile would cost
+ * registers that accumulators have taken. */
+#define ATTENTION_THREAD prim_anew(PRIM_THREAD)
+
+DEVICE_INLINE uint32_t attention_group(const struct attention_view *view)
+{
+    return prim_anew(view->head_count / view->kv_head_count);
+}
 
 #define ATTENTION_STRIDE(head_size) ((head_size) + ATTENTION_PADDING_HALVES)
 /* Warps of a tile that have the same columns, and warps of a block for tiles of so many. */
-#define ATTENTION_PARTS(head_size) ((head_size) > 128 ? 2u : 1u)
+#define ATTENTION_PARTS(head_size, columns) \
+    ((head_size) > 128 && (columns) <= ATTENTION_TILE_COLUMNS ? 2u : 1u)
 #define ATTENTION_WARPS(head_size, columns) \
-    ((columns) / ATTENTION_WARP_COLUMNS * ATTENTION_PARTS(head_size))
+    ((columns) / ATTENTION_WARP_COLUMNS * ATTENTION_PARTS(head_size, columns))
 #define ATTENTION_THREADS(head_size, columns) (32u * ATTENTION_WARPS(head_size, columns))
+/* Of a tile that walks a chain, and the threads that do. */
+#define ATTENTION_CHAIN_COLUMNS(head_size) \
+    ((head_size) > 128 ? (uint32_t)ATTENTION_TILE_COLUMNS : (uint32_t)ATTENTION_TALL_COLUMNS)
+#define ATTENTION_CHAIN_THREADS(head_size) \
+    ATTENTION_THREADS(head_size, ATTENTION_CHAIN_COLUMNS(head_size))
+/* Where the accumulators of the blocks before lie: in registers, but for heads of 256. */
+#define ATTENTION_TOTAL_IS_SHARED(head_size) ((head_size) > 128)
 /* Blocks that a multiprocessor has room for, so that copies of some are on their way while others
  * compute; it bounds registers. */
 #define ATTENTION_BLOCKS(head_size) ((head_size) > 128 ? 1 : (head_size) > 64 ? 2 : 3)
@@ -62,21 +83,36 @@ static inline uint32_t attention_shared_bytes(uint32_t head_size, enum kv_type t
     return halves * (uint32_t)sizeof(uint16_t) + (type == KV_TYPE_FP8 ? codes : 0);
 }
 
-/* Whether a card with so much shared memory a block has tall tiles. */
+static inline uint32_t attention_chain_shared_bytes(uint32_t head_size, enum kv_type type)
+{
+    const uint32_t columns = ATTENTION_CHAIN_COLUMNS(head_size);
+    const uint32_t total =
+        ATTENTION_TOTAL_IS_SHARED(head_size) ? columns * head_size * (uint32_t)sizeof(float) : 0;
+
+    return attention_shared_bytes(head_size, type, columns) + total;
+}
+
+/* Whether a card with so much shared memory a block has tall tiles, and whether chains. */
 static inline bool attention_has_tall(uint32_t head_size, enum kv_type type,
                                       uint32_t shared_bytes_max)
 {
-    return head_size <= ATTENTION_TALL_HEAD_SIZE_MAX &&
-           attention_shared_bytes(head_size, type, ATTENTION_TALL_COLUMNS) <= shared_bytes_max;
+    return attention_shared_bytes(head_size, type, ATTENTION_TALL_COLUMNS) <= shared_bytes_max;
+}
+
+static inline bool attention_has_chains(uint32_t head_size, enum kv_type type,
+                                        uint32_t shared_bytes_max)
+{
+    return attention_chain_shared_bytes(head_size, type) <= shared_bytes_max;
 }
 
 struct attention_shared {
     uint16_t *q, *k, *v;
     uint8_t *k_codes, *v_codes;
     float *k_scales, *v_scales;
+    float *total; /* [columns * D / threads][threads]: each thread's of the blocks before */
 };
 
-template <uint32_t D, uint32_t COLUMNS>
+template <uint32_t D, enum kv_type T, uint32_t COLUMNS>
 DEVICE_INLINE struct attention_shared attention_share(uint16_t *memory)
 {
     const uint32_t rows = ATTENTION_CHUNK_TOKENS * ATTENTION_STRIDE(D);
@@ -89,6 +125,8 @@ DEVICE_INLINE struct attention_shared attention_share(uint16_t *memory)
     shared.v_codes = shared.k_codes + ATTENTION_CHUNK_TOKENS * D;
     shared.k_scales = (float *)(shared.v_codes + ATTENTION_CHUNK_TOKENS * D);
     shared.v_scales = shared.k_scales + ATTENTION_CHUNK_TOKENS;
+    shared.total =
+        T == KV_TYPE_FP8 ? shared.v_scales + ATTENTION_CHUNK_TOKENS : (float *)shared.k_codes;
     return shared;
 }
 
@@ -96,8 +134,10 @@ DEVICE_INLINE struct attention_shared attention_share(uint16_t *memory)
 struct attention_column {
     uint32_t query; /* row * head_count + head */
     uint32_t seen;  /* how many of the item's positions it attends to; 0: no such column */
-    uint32_t slot;  /* of its partial: partial * head_count + head */
+    uint32_t slot;  /* of its partial: partial * head_count + head; NONE: its output is final */
 };
+
+#define ATTENTION_SLOT_NONE 0xffffffffu
 
 static_assert(sizeof(struct attention_column) <= ATTENTION_PADDING_HALVES * sizeof(uint16_t),
               "a column fits its padding");
@@ -139,7 +179,8 @@ template <uint32_t D>
 DEVICE_INLINE uint32_t attention_seen(const struct attention_shared *shared,
                                       const struct attention_part *part, uint32_t c)
 {
-    return attention_column_of<D>(shared, part->column_first + PRIM_THREAD % 32 / 4 + c * 8)->seen;
+    return attention_column_of<D>(shared, part->column_first + ATTENTION_THREAD % 32 / 4 + c * 8)
+        ->seen;
 }
 
 template <bool IS_BF16>
@@ -157,7 +198,7 @@ template <uint32_t D, enum kv_type T, uint32_t TILES>
 DEVICE_INLINE void attention_score(const struct attention_shared *shared, uint32_t column_first,
                                    uint32_t slot_first, float scores[TILES][4])
 {
-    const uint32_t lane = PRIM_THREAD % 32;
+    const uint32_t lane = ATTENTION_THREAD % 32;
     const uint16_t *q =
         shared->q + (column_first + lane % 16) * ATTENTION_STRIDE(D) + lane / 16 * 8;
     const uint16_t *k = shared->k + (slot_first + lane / 16 * 8 + lane % 8) * ATTENTION_STRIDE(D) +
@@ -195,7 +236,7 @@ DEVICE_INLINE void attention_score(const struct attention_shared *shared, uint32
 template <uint32_t D, enum kv_type T>
 DEVICE_INLINE void attention_score_small(const struct attention_shared *shared)
 {
-    const uint32_t lane = PRIM_THREAD % 32, slot_first = PRIM_THREAD / 32 * 16;
+    const uint32_t lane = ATTENTION_THREAD % 32, slot_first = ATTENTION_THREAD / 32 * 16;
     float scores[2][4];
 
     if (slot_first >= ATTENTION_CHUNK_TOKENS) {
@@ -216,7 +257,7 @@ template <uint32_t D>
 DEVICE_INLINE void attention_gather(const struct attention_shared *shared,
                                     float scores[ATTENTION_SCORE_TILES][4])
 {
-    const uint32_t lane = PRIM_THREAD % 32;
+    const uint32_t lane = ATTENTION_THREAD % 32;
 
     PRIM_UNROLL
     for (uint32_t i = 0; i < ATTENTION_SCORE_TILES * 4; i++) {
@@ -247,7 +288,7 @@ DEVICE_INLINE void attention_weigh(float scores[ATTENTION_SCORE_TILES][4], uint3
                                    uint32_t weights[ATTENTION_SCORE_TILES][2], float *max,
                                    float *sum)
 {
-    const uint32_t first = PRIM_THREAD % 4 * 2;
+    const uint32_t first = ATTENTION_THREAD % 4 * 2;
     float largest = -INFINITY, total = 0.0f;
 
     PRIM_UNROLL
@@ -308,7 +349,7 @@ DEVICE_INLINE void attention_multiply(const struct attention_shared *shared,
                                       const bool takes[2], const float a[2], const float b[2],
                                       bool first, struct attention_total<STEPS> *total)
 {
-    const uint32_t lane = PRIM_THREAD % 32;
+    const uint32_t lane = ATTENTION_THREAD % 32;
     const uint16_t *v = shared->v + lane % 16 * ATTENTION_STRIDE(D) + lane / 16 * 8 +
                         part->step_first * ATTENTION_STEP_DIMENSIONS;
 
@@ -350,6 +391,7 @@ DEVICE_INLINE void attention_take_chunk(const struct attention_shared *shared,
     float a[2] = {1.0f, 1.0f}, b[2] = {1.0f, 1.0f};
     bool takes[2];
     const uint32_t begin = chunk * ATTENTION_CHUNK_TOKENS;
+    const bool is_first = chunk % ATTENTION_BLOCK_CHUNKS == 0;
 
     PRIM_UNROLL
     for (uint32_t c = 0; c < 2; c++) {
@@ -358,14 +400,63 @@ DEVICE_INLINE void attention_take_chunk(const struct attention_shared *shared,
         float max, sum;
         attention_weigh<T>(scores, c, visible, scale_log2, shared->v_scales, weights, &max, &sum);
         takes[c] = visible > 0;
-        if (takes[c] && chunk == 0) {
+        if (takes[c] && is_first) {
             total->max[c] = max;
             total->sum[c] = sum;
         } else if (takes[c]) {
             attention_factors(&total->max[c], &total->sum[c], max, sum, &a[c], &b[c]);
         }
     }
-    attention_multiply<D, T, STEPS>(shared, part, weights, takes, a, b, chunk == 0, total);
+    attention_multiply<D, T, STEPS>(shared, part, weights, takes, a, b, is_first, total);
+}
+
+/* Folds the block that ends with `chunk` into the blocks before it. `total`: of them; where it is
+ * shared its accumulators are in shared memory, no thread touching another's. */
+template <uint32_t D, uint32_t STEPS>
+DEVICE_INLINE void attention_fold_block(const struct attention_shared *shared,
+                                        const struct attention_part *part, uint32_t chunk,
+                                        const struct attention_total<STEPS> *block,
+                                        struct attention_total<STEPS> *total)
+{
+    const uint32_t begin = chunk / ATTENTION_BLOCK_CHUNKS * ATTENTION_BLOCK_TOKENS;
+    float a[2], b[2];
+    bool takes[2];
+
+    PRIM_UNROLL
+    for (uint32_t c = 0; c < 2; c++) {
+        takes[c] = begin > 0 && attention_seen<D>(shared, part, c) > begin;
+        if (begin == 0) {
+            total->max[c] = block->max[c];
+            total->sum[c] = block->sum[c];
+        } else if (takes[c]) {
+            attention_factors(&total->max[c], &total->sum[c], block->max[c], block->sum[c], &a[c],
+                              &b[c]);
+        }
+    }
+    PRIM_UNROLL
+    for (uint32_t i = 0; i < STEPS * 8; i++) {
+        const uint32_t c = i % 4 / 2;
+        const float more = block->acc[i / 4][i % 4];
+        float *acc = ATTENTION_TOTAL_IS_SHARED(D)
+                         ? shared->total + i * ATTENTION_CHAIN_THREADS(D) + ATTENTION_THREAD
+                         : &total->acc[i / 4][i % 4];
+        if (begin == 0) {
+            *acc = more;
+        } else if (takes[c]) {
+            *acc = fmaf(*acc, a[c], more * b[c]);
+        }
+    }
+}
+
+/* The accumulators of a shared total, where the tile ends. */
+template <uint32_t D, uint32_t STEPS>
+DEVICE_INLINE void attention_fetch_total(const struct attention_shared *shared,
+                                         struct attention_total<STEPS> *total)
+{
+    PRIM_UNROLL
+    for (uint32_t i = 0; i < STEPS * 8; i++) {
+        total->acc[i / 4][i % 4] = shared->total[i * ATTENTION_CHAIN_THREADS(D) + ATTENTION_THREAD];
+    }
 }
 
 #endif

@@ -52,6 +52,8 @@ static enum status allocate(struct backend *backend)
                      (void **)&backend->tokens));
     TRY(device_alloc(device, settings->sample_count_max * (uint64_t)sizeof(uint32_t),
                      (void **)&backend->logits_rows));
+    TRY(chain_planner_create(settings->row_count_max, settings->partial_count_max,
+                             &backend->chains));
     TRY(device_clear(device, backend->histories, history_bytes));
     for (uint32_t i = 0; i < BACKEND_STEP_SLOT_COUNT; i++) {
         TRY(slot_allocate(backend, &backend->slots[i]));
@@ -114,6 +116,7 @@ static void destroy(struct backend *backend)
     device_free(backend->device, backend->sums.data);
     device_free(backend->device, backend->workspace.data);
     device_free(backend->device, backend->unpacked.data);
+    chain_planner_destroy(backend->chains);
     cuda_product_forget(backend);
     cublaslt_close(backend->cublaslt);
     for (uint32_t i = 0; i < BACKEND_STEP_SLOT_COUNT; i++) {

@@ -19,6 +19,7 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/bucket.h"
+#include "kernels/cuda/chain.cuh"
 #include "kernels/cuda/device.h"
 #include "kernels/product_trial.h"
 #include "kernels/provider_table.h"
@@ -111,11 +112,12 @@ struct cuda_plan_step {
     uint32_t list_count;
 };
 
-/* Names as in struct plan. The first bytes of a slot's plan. */
+/* Names as in struct plan, items as chain.cuh made them. The first bytes of a slot's plan. */
 struct cuda_plan_view {
     uint32_t row_count, page_entry_count, item_count, item_row_count, row_partial_count;
     uint32_t partial_count;
     uint32_t logits_row_count, sample_count, history_count, kv_copy_count;
+    uint32_t chain_count; /* of the items, the first are chains */
     const struct plan_row *rows;
     const uint32_t *pages;
     const struct plan_item *items;
@@ -172,6 +174,7 @@ struct backend {
     uint32_t *logits_rows;          /* [sample_count_max] */
     uint64_t plan_bytes;            /* room of a slot's plan */
     struct cuda_slot slots[BACKEND_STEP_SLOT_COUNT];
+    struct chain_planner *chains; /* owned */
 
     struct cuda_scratch activations; /* matmul.cuh: bf16 fragments of the rows at hand */
     struct cuda_scratch meeting;     /* matmul_fold.cuh: where there are no clusters */
@@ -216,7 +219,8 @@ struct backend_program {
     uint32_t row_count_max;
     uint32_t op_count;
     uint32_t op_count_max;
-    struct cuda_op *ops;                                                    /* owned, host */
+    struct chain_shape chains; /* of its attention, once it is finished */
+    struct cuda_op *ops;       /* owned, host */
     struct device_graph *graphs[BUCKET_COUNT_MAX][BACKEND_STEP_SLOT_COUNT]; /* NULL: not finished */
 };
 
@@ -289,6 +293,10 @@ static inline struct cuda_kv_view cuda_kv_layer(const struct backend_kv *kv, uin
     view.type = kv->type;
     return view;
 }
+
+/* Of a program whose attention is recorded: tile_columns is 0 where a card has no room for chains,
+ * or attention differs from layer to layer. attention.cu. */
+struct chain_shape cuda_attention_chains(const struct backend_program *program);
 
 extern "C" {
 extern const struct backend_ops backend_cuda_ops;

@@ -327,7 +327,7 @@ static KERNEL void PRIM_BOUNDS(BEGIN_THREADS, 1)
 }
 
 enum status cuda_plan_pack(const struct backend *backend, const struct cuda_slot *slot,
-                           const struct plan *plan, uint64_t *out_bytes)
+                           const struct plan *plan, uint32_t chain_count, uint64_t *out_bytes)
 {
     struct packing packing = {(uint8_t *)slot->plan_host, (const uint8_t *)slot->plan,
                               backend->plan_bytes, 0, false};
@@ -338,6 +338,7 @@ enum status cuda_plan_pack(const struct backend *backend, const struct cuda_slot
     void *first = take(&packing, 1, sizeof(view), &at);
     CHECK(first == slot->plan_host);
     TRY(pack(backend, plan, &packing, &view));
+    view.chain_count = chain_count;
     view.results = (struct sample_result *)slot->answers;
     view.row_faults = (uint8_t *)slot->answers + cuda_row_faults_at(backend);
     memcpy(first, &view, sizeof(view));

@@ -17,10 +17,11 @@ enum {
 /* Bytes that the largest plan takes under these settings. */
 uint64_t cuda_plan_bytes(const struct backend_settings *settings);
 
-/* Into the slot's pinned memory, its view first; out_bytes is what is to be uploaded. LIMIT: a list
- * is longer than the room above. */
+/* Into the slot's pinned memory, its view first; out_bytes is what is to be uploaded. The first
+ * chain_count items are chains. LIMIT: a list is longer than the room above. */
 MUST_USE enum status cuda_plan_pack(const struct backend *backend, const struct cuda_slot *slot,
-                                    const struct plan *plan, uint64_t *out_bytes);
+                                    const struct plan *plan, uint32_t chain_count,
+                                    uint64_t *out_bytes);
 
 /* Launches what comes before the operations. */
 MUST_USE enum status cuda_plan_begin(const struct cuda_step *step);

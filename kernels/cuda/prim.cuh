@@ -68,6 +68,16 @@ DEVICE_INLINE uint32_t prim_shared_address(const void *shared)
 
 #endif
 
+/* Thread. The value, of which the compiler forgets where it comes from: what follows from it is
+ * computed where it is needed, and not kept in registers from an earlier time. */
+DEVICE_INLINE uint32_t prim_anew(uint32_t value)
+{
+#ifdef __CUDACC__
+    asm volatile("" : "+r"(value));
+#endif
+    return value;
+}
+
 /* Block. What any thread wrote to shared or global memory before it, all see after it. */
 DEVICE_INLINE void prim_sync(void)
 {

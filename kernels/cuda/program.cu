@@ -179,6 +179,7 @@ enum status cuda_program_finish(struct backend_program *program, struct error *e
             }
         }
     }
+    program->chains = cuda_attention_chains(program);
     backend->has_graphs = true;
     return STATUS_OK;
 }
@@ -203,6 +204,7 @@ enum status cuda_step_submit(struct backend_program *program, const struct plan 
     const uint32_t bucket = bucket_for(program, plan);
     struct cuda_slot *slot = &backend->slots[slot_index];
     uint64_t plan_bytes = 0;
+    uint32_t chain_count = 0;
 
     CHECK(plan->row_count <= program->row_count_max);
     CHECK(plan->sample_count <= backend->settings.sample_count_max);
@@ -212,7 +214,9 @@ enum status cuda_step_submit(struct backend_program *program, const struct plan 
     if (slot->in_flight) {
         return STATUS_AGAIN;
     }
-    TRY(cuda_plan_pack(backend, slot, plan, &plan_bytes));
+    const struct plan *chained =
+        chain_planner_make(backend->chains, plan, &program->chains, &chain_count);
+    TRY(cuda_plan_pack(backend, slot, chained, chain_count, &plan_bytes));
     TRY(device_event_record(backend->device, slot->begin));
     TRY(device_upload(backend->device, slot->plan, slot->plan_host, plan_bytes));
     TRY(device_graph_launch(backend->device, program->graphs[bucket][slot_index]));

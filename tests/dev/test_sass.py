@@ -16,6 +16,7 @@ _spec.loader.exec_module(sass)
 MATMUL = "_Z13matmul_kernelILi1ELi1EEv4args"
 ATTENTION = "_Z16attention_kernelILj64EEv4args"
 TALL = "_Z21attention_tall_kernelILj64EEv4args"
+CHAIN = "_Z22attention_chain_kernelILj256EEv4args"
 FOLD = "_Z21attention_fold_kernelILj64EEv4args"
 
 # Two loops: one that copies, one that multiplies.
@@ -209,14 +210,14 @@ def run_on(folder, monkeypatch, codes, *arguments):
 
 def test_prints_and_checks(tmp_path, monkeypatch, capsys):
     codes = {MATMUL: MATMUL_CODE, ATTENTION: ATTENTION_CODE, TALL: ATTENTION_CODE,
-             FOLD: FOLD_CODE, WGMMA: WGMMA_CODE}
+             CHAIN: ATTENTION_CODE, FOLD: FOLD_CODE, WGMMA: WGMMA_CODE}
     assert run_on(tmp_path, monkeypatch, codes) == 0
     text = capsys.readouterr().out
     assert "80 registers (25 of 64 warps), 1024 B static shared, 0 B local" in text
     assert "tensor 1 ldsm 1 lds128 1 convert 1 other 1" in text
     assert "2048 products" in text
     assert run_on(tmp_path, monkeypatch, codes, "--check") == 0
-    assert capsys.readouterr().out == "sass: 5 kernels, 0 faults\n"
+    assert capsys.readouterr().out == "sass: 6 kernels, 0 faults\n"
 
 
 def test_check_fails(tmp_path, monkeypatch, capsys):

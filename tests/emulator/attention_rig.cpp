@@ -238,6 +238,32 @@ static void plan_block(struct attention_rig *rig, const struct rig_query *querie
     }
 }
 
+static void make_chains(struct attention_rig *rig)
+{
+    const struct rig_shape *shape = &rig->shape;
+    const struct chain_shape chains = {shape->head_count / shape->kv_head_count,
+                                       shape->kv_head_count, shape->head_size > 128 ? 64u : 128u,
+                                       1};
+    struct chain_planner *planner = NULL;
+    struct plan *plan = &rig->plan;
+
+    plan->rows = rig->rows;
+    plan->pages = rig->pages;
+    plan->items = rig->items;
+    plan->item_rows = rig->item_rows;
+    plan->row_partials = rig->row_partials;
+    assert_int_equal(chain_planner_create(ROWS_MAX, PARTIALS_MAX, &planner), STATUS_OK);
+    const struct plan *made = chain_planner_make(planner, plan, &chains, &rig->chain_count);
+    if (made != plan) {
+        memcpy(rig->rows, made->rows, made->row_count * sizeof rig->rows[0]);
+        memcpy(rig->items, made->items, made->item_count * sizeof rig->items[0]);
+        memcpy(rig->item_rows, made->item_rows, made->item_row_count * sizeof(uint32_t));
+        memcpy(rig->row_partials, made->row_partials, made->row_partial_count * sizeof(uint32_t));
+        *plan = *made;
+    }
+    chain_planner_destroy(planner);
+}
+
 void attention_rig_plan(struct attention_rig *rig, const struct rig_query *queries, uint32_t count,
                         const struct rig_variation *variation)
 {
@@ -264,6 +290,10 @@ void attention_rig_plan(struct attention_rig *rig, const struct rig_query *queri
     }
     assert_true(plan->partial_count <= PARTIALS_MAX);
     plan->row_count = count;
+    rig->chain_count = 0;
+    if (variation->chains) {
+        make_chains(rig);
+    }
 }
 
 const struct cuda_plan_view *attention_rig_give_plan(struct attention_rig *rig, struct card *card)
@@ -277,6 +307,7 @@ const struct cuda_plan_view *attention_rig_give_plan(struct attention_rig *rig, 
     view.item_row_count = rig->plan.item_row_count;
     view.row_partial_count = rig->plan.row_partial_count;
     view.partial_count = rig->plan.partial_count;
+    view.chain_count = rig->chain_count;
     view.rows = card_give<const struct plan_row>(card, rig->rows, plan->row_count);
     view.pages = card_give<const uint32_t>(card, rig->pages, plan->page_entry_count);
     view.items = card_give<const struct plan_item>(card, rig->items, plan->item_count);

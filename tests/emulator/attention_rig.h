@@ -17,8 +17,8 @@
 enum {
     PAGE_COUNT = 160,
     SEQUENCE_PAGES_MAX = 80,
-    ROWS_MAX = 48,
-    PARTIALS_MAX = 160,
+    ROWS_MAX = 80,
+    PARTIALS_MAX = 256,
     LAYERS = 2,
     LAYER = 1,
 };
@@ -45,6 +45,7 @@ struct rig_variation {
     bool descending; /* order inside a list */
     uint32_t poison;
     struct emulator_settings emulator;
+    bool chains = false; /* wherever they pay on a card of one multiprocessor */
 };
 
 struct attention_rig {
@@ -58,6 +59,7 @@ struct attention_rig {
     struct plan_item items[PARTIALS_MAX];
     uint32_t item_rows[PARTIALS_MAX];
     uint32_t row_partials[PARTIALS_MAX];
+    uint32_t chain_count; /* the first of the items */
 };
 
 /* What the card is to hold for the planned queries: owned, of exactly the size, poisoned. */
