@@ -1,5 +1,11 @@
-/* One 64-bit word holds (run number, next task): a worker claims by compare-and-swap, so that one
- * that wakes up late can never take a task of a run that it did not see.
+/* One 64-bit word holds the run number and how many tasks were taken from either end: a worker
+ * claims by compare-and-swap, so that one that wakes up late can never take a task of a run that it
+ * did not see.
+ *
+ * Kept apart, workers of even index take the first tasks, odd ones the last. Where tasks are rows,
+ * what one reads was mostly written by that of the same rows in the run before: each half of them
+ * stays with one half of the workers and in the caches of their cores. Where tasks are parts of the
+ * weights that are read once, side by side is better: memory is then read in one place.
  */
 #include "kernels/cpu/pool.h"
 
@@ -18,6 +24,8 @@ enum {
     /* The gap between two operations is a few microseconds: longer than this and it is idleness. */
     SPIN_COUNT = 2000,
     THREAD_COUNT_MAX = 256,
+    END_BITS = 16, /* of a count of tasks taken from one end */
+    END_TASKS_MAX = (1 << END_BITS) - 1,
 };
 
 struct worker {
@@ -31,11 +39,14 @@ struct pool {
     uint32_t thread_count;
     uint32_t started_count;
     struct worker *workers; /* owned: [thread_count]; 0 is the caller and has no thread */
-    bool is_timed;          /* changes between runs only */
-    uint64_t run_count;     /* while timed */
+    bool is_timed;          /* changes between runs only, as the next */
+    bool is_apart;
+    uint64_t run_count; /* while timed */
     uint64_t run_ns;
 
-    _Alignas(64) _Atomic uint64_t claim; /* run number << 32 | next task */
+    /* run number << 32 | taken, all from the front; from_ends: run number << 32 | taken from the
+     * end << 16 | from the front */
+    _Alignas(64) _Atomic uint64_t claim;
     _Alignas(64) _Atomic uint32_t done_count;
     _Alignas(64) _Atomic uint32_t sleeper_count;
     _Atomic uint32_t caller_sleeps;
@@ -46,6 +57,7 @@ struct pool {
     _Atomic(void (*)(void *, uint32_t, uint32_t)) run_task;
     _Atomic(void *) context;
     _Atomic uint32_t task_count;
+    _Atomic uint32_t from_ends; /* of at most END_TASKS_MAX tasks */
 
     pthread_mutex_t mutex;
     pthread_cond_t work;
@@ -69,6 +81,28 @@ uint64_t pool_now_ns(void)
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+/* The task that a worker takes next, and what the claim becomes by it. False: none is left. */
+static bool next_task(uint64_t claim, uint32_t count, bool from_ends, uint32_t worker,
+                      uint32_t *task, uint64_t *after)
+{
+    const uint32_t taken = (uint32_t)claim;
+    const uint32_t front = taken & END_TASKS_MAX, end = taken >> END_BITS;
+
+    if (!from_ends) {
+        *task = taken;
+        *after = claim + 1;
+        return taken < count;
+    }
+    if (worker % 2 == 0) {
+        *task = front;
+        *after = claim + 1;
+    } else {
+        *task = count - 1 - end;
+        *after = claim + (1u << END_BITS);
+    }
+    return front + end < count;
+}
+
 /* Takes tasks of the run `number` until none is left. */
 static void work_on(struct pool *pool, uint32_t number, uint32_t worker)
 {
@@ -78,13 +112,16 @@ static void work_on(struct pool *pool, uint32_t number, uint32_t worker)
             atomic_load_explicit(&pool->run_task, memory_order_acquire);
         void *const context = atomic_load_explicit(&pool->context, memory_order_acquire);
         const uint32_t count = atomic_load_explicit(&pool->task_count, memory_order_acquire);
-        const uint32_t next = (uint32_t)word;
+        const bool from_ends = atomic_load_explicit(&pool->from_ends, memory_order_acquire) != 0;
+        uint64_t after = 0;
+        uint32_t next = 0;
 
-        if ((uint32_t)(word >> 32) != number || next >= count) {
+        if ((uint32_t)(word >> 32) != number ||
+            !next_task(word, count, from_ends, worker, &next, &after)) {
             return;
         }
-        if (!atomic_compare_exchange_weak_explicit(&pool->claim, &word, word + 1,
-                                                   memory_order_acq_rel, memory_order_relaxed)) {
+        if (!atomic_compare_exchange_weak_explicit(&pool->claim, &word, after, memory_order_acq_rel,
+                                                   memory_order_relaxed)) {
             continue;
         }
         const uint64_t begin_ns = pool->is_timed ? pool_now_ns() : 0;
@@ -273,6 +310,8 @@ void pool_run(struct pool *pool, void (*run_task)(void *context, uint32_t task, 
     atomic_store_explicit(&pool->run_task, run_task, memory_order_release);
     atomic_store_explicit(&pool->context, context, memory_order_release);
     atomic_store_explicit(&pool->task_count, task_count, memory_order_release);
+    atomic_store_explicit(&pool->from_ends, pool->is_apart && task_count <= END_TASKS_MAX,
+                          memory_order_release);
     atomic_store(&pool->done_count, 0);
     atomic_store(&pool->claim, (uint64_t)number << 32);
     if (atomic_load(&pool->sleeper_count) != 0) {
@@ -286,6 +325,11 @@ void pool_run(struct pool *pool, void (*run_task)(void *context, uint32_t task, 
         pool->run_ns += pool_now_ns() - begin_ns;
         pool->run_count++;
     }
+}
+
+void pool_keep_apart(struct pool *pool, bool is_apart)
+{
+    pool->is_apart = is_apart;
 }
 
 void pool_time(struct pool *pool, bool is_timed)

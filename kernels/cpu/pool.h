@@ -24,6 +24,11 @@ uint32_t pool_thread_count(const struct pool *pool);
 void pool_run(struct pool *pool, void (*run_task)(void *context, uint32_t task, uint32_t worker),
               void *context, uint32_t task_count);
 
+/* From now on, between runs: workers with an even index take the first tasks that are left, those
+ * with an odd one the last (of up to 65,535), so that what a run of the same rows wrote is near.
+ * Else, as at first, all take the first. */
+void pool_keep_apart(struct pool *pool, bool is_apart);
+
 /* Nanoseconds on a clock that never steps back: what all times of this backend are read from. */
 uint64_t pool_now_ns(void);
 

@@ -8,6 +8,7 @@ enum {
     FILL_INLINE_FLOATS = 8192,
     FILL_ROWS_A_TASK = 4,
     TASKS_A_THREAD = 4, /* enough that a thread which lost its core does not hold up the rest */
+    TILES_A_TASK_MIN = 4,
 };
 
 struct fill {
@@ -67,13 +68,28 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+static uint32_t tasks_wanted(uint32_t thread_count)
+{
+    return thread_count == 1 ? 1 : thread_count * TASKS_A_THREAD;
+}
+
+bool cpu_shares_by_tiles(uint32_t tile_count, uint32_t thread_count)
+{
+    return tile_count / TILES_A_TASK_MIN >= tasks_wanted(thread_count);
+}
+
 void cpu_shares_init(struct cpu_shares *shares, uint32_t unit_count, uint32_t tile_count,
                      uint32_t thread_count)
 {
-    const uint32_t wanted = thread_count == 1 ? 1 : thread_count * TASKS_A_THREAD;
+    const uint32_t wanted = tasks_wanted(thread_count);
 
     shares->unit_count = unit_count;
     shares->tile_count = tile_count;
+    if (cpu_shares_by_tiles(tile_count, thread_count)) {
+        shares->unit_share_count = 1;
+        shares->tile_share_count = wanted;
+        return;
+    }
     shares->unit_share_count = smaller(unit_count, wanted);
     shares->tile_share_count = smaller(tile_count, (wanted + unit_count - 1) / unit_count);
 }

@@ -29,6 +29,10 @@ struct cpu_row_source {
 void cpu_rows_fill(const struct cpu_step *step, const struct cpu_row_source *source,
                    const struct backend_weight *const *weights, uint32_t weight_count);
 
+/* Whether an operation over so many tiles is cut by them alone. Then rows stay with a core from one
+ * operation to the next, and a step keeps its workers apart (pool.h). */
+bool cpu_shares_by_tiles(uint32_t tile_count, uint32_t thread_count);
+
 struct cpu_shares {
     uint32_t unit_count;
     uint32_t unit_share_count;
@@ -42,7 +46,8 @@ struct cpu_share {
     uint32_t tile_begin, tile_end;
 };
 
-/* Each task gets neighbouring units, so that a thread streams its weights in one piece. */
+/* Of few rows each task gets neighbouring units, so that a thread streams its weights in one piece;
+ * of many, neighbouring tiles and all units. */
 void cpu_shares_init(struct cpu_shares *shares, uint32_t unit_count, uint32_t tile_count,
                      uint32_t thread_count);
 uint32_t cpu_shares_count(const struct cpu_shares *shares);

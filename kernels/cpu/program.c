@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/memory.h"
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/product.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/steps/math.h"
 
@@ -198,6 +199,8 @@ void cpu_program_run(struct backend_program *program, const struct plan *plan)
     for (uint32_t i = 0; i < program->angles_count; i++) {
         fill_angles(&program->angles[i], plan);
     }
+    pool_keep_apart(backend->pool, cpu_shares_by_tiles(plan->row_count / CPU_TILE_ROWS_MAX,
+                                                       backend->thread_count));
     for (uint32_t i = 0; i < program->op_count; i++) {
         if (backend->profile != NULL) {
             run_op_timed(&step, &program->ops[i]);

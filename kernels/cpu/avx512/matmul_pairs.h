@@ -2,7 +2,7 @@
  * any.
  *
  * Included once by each of {avx512,avx512bf16}/matmul_pairs.c, which define MATMUL_PAIRS (the
- * function's name), pair_t (a row's pair of columns in all lanes) and the two functions on it.
+ * function's name), struct pair (a row's pair of columns in all lanes) and the two functions on it.
  *
  * Bound by: for one row the weights' bytes; the panels side by side hide the chain's latency.
  */
@@ -19,11 +19,11 @@
 enum { PANELS_MAX = 4, TALL_PANELS = 2, LOW_ROWS_MAX = 6, PAIR_BYTES = 64 };
 
 /* Row r's pair of columns k and k + 1. */
-static CPU_EXPAND pair_t load_pair(const struct cpu_tile *tile, uint32_t k, uint32_t height,
-                                   uint32_t r);
+static CPU_EXPAND struct pair load_pair(const struct cpu_tile *tile, uint32_t k, uint32_t height,
+                                        uint32_t r);
 
 /* acc + odd columns' product + even columns' product, in this order. */
-static CPU_EXPAND __m512 add_pair(__m512 acc, __m512i w, pair_t x);
+static CPU_EXPAND __m512 add_pair(__m512 acc, __m512i w, struct pair x);
 
 static CPU_EXPAND void multiply(const uint32_t panels, const uint32_t rows,
                                 const struct backend_weight *weight, uint32_t panel,
@@ -52,7 +52,7 @@ static CPU_EXPAND void multiply(const uint32_t panels, const uint32_t rows,
         }
         CPU_UNROLL(12)
         for (uint32_t r = 0; r < rows; r++) {
-            const pair_t x = load_pair(tile, k, rows, r);
+            const struct pair x = load_pair(tile, k, rows, r);
 
             CPU_UNROLL(4)
             for (uint32_t p = 0; p < panels; p++) {

@@ -5,18 +5,21 @@
 
 #include <immintrin.h>
 
-typedef __m512bh pair_t;
+struct pair {
+    __m512bh columns;
+};
 
 #define MATMUL_PAIRS avx512bf16_matmul_pairs
 #include "kernels/cpu/avx512/matmul_pairs.h"
 
-static CPU_EXPAND pair_t load_pair(const struct cpu_tile *tile, uint32_t k, uint32_t height,
-                                   uint32_t r)
+static CPU_EXPAND struct pair load_pair(const struct cpu_tile *tile, uint32_t k, uint32_t height,
+                                        uint32_t r)
 {
-    return (pair_t)_mm512_set1_epi32((int32_t)tile->words[(size_t)(k / 2) * height + r]);
+    return (struct pair){
+        (__m512bh)_mm512_set1_epi32((int32_t)tile->words[(size_t)(k / 2) * height + r])};
 }
 
-static CPU_EXPAND __m512 add_pair(__m512 acc, __m512i w, pair_t x)
+static CPU_EXPAND __m512 add_pair(__m512 acc, __m512i w, struct pair x)
 {
-    return _mm512_dpbf16_ps(acc, (__m512bh)w, x);
+    return _mm512_dpbf16_ps(acc, (__m512bh)w, x.columns);
 }
