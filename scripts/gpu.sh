@@ -90,7 +90,7 @@ make_pack()
     # Two parts, where there is a limit on what travels at once: the archive goes with the second.
     model=$(model_path)
     if [ -f "$model" ]; then
-        split -b $(($(stat -c %s "$model") * 60 / 100 + 1)) -d "$model" "$pack/personad-gpu-model."
+        split -b $(($(stat -c %s "$model") * 66 / 100 + 1)) -d "$model" "$pack/personad-gpu-model."
     else
         say "the default model is not here (./dev model): the pack goes without it"
     fi
