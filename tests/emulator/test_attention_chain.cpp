@@ -34,13 +34,17 @@ enum planted_bug {
     PLANTED_NO_RESET
 };
 static enum planted_bug planted_bug;
-static uint32_t planted_barrier; /* which of a thread's barriers; counted from 0 */
+/* Which of a thread's barriers, counted from 0, in the launch of chains. The others' have several
+ * tiles: without the first barrier of one its queries' addresses are poison, and the process ends.
+ */
+static uint32_t planted_barrier;
+static bool planted_launch;
 static uint32_t planted_count[EMULATOR_BLOCK_THREADS_MAX];
 
 static void planted_sync(void)
 {
     const uint32_t at = planted_count[PRIM_THREAD]++;
-    if (planted_bug != PLANTED_NO_BARRIER || at != planted_barrier) {
+    if (planted_bug != PLANTED_NO_BARRIER || !planted_launch || at != planted_barrier) {
         prim_sync();
     }
 }
@@ -293,6 +297,7 @@ static bool planted_equals(struct attention_rig *rig, const struct rig_query *qu
         card.device, 1, 1, ATTENTION_THREADS(D, chain_planted::ATTENTION_TILE_COLUMNS),
         chain_planted::attention_shared_bytes(D, KV_TYPE_F16, 64), plan, view);
     memset(planted_count, 0, sizeof planted_count);
+    planted_launch = true;
     if (status == STATUS_OK && D <= 128) {
         status = device_launch<chain_planted::attention_tall_kernel<D, KV_TYPE_F16>>(
             card.device, 1, 1, 256, chain_planted::attention_shared_bytes(D, KV_TYPE_F16, 128),
@@ -302,6 +307,7 @@ static bool planted_equals(struct attention_rig *rig, const struct rig_query *qu
             card.device, 1, 1, 256, chain_planted::attention_chain_shared_bytes(D, KV_TYPE_F16),
             plan, view);
     }
+    planted_launch = false;
     if (status == STATUS_OK) {
         status = device_launch<chain_planted::attention_fold_kernel<D>>(
             card.device, rig->plan.row_count, view.head_count, 64, 0, plan, view);
@@ -355,8 +361,8 @@ template <uint32_t D> static void plant_all(void)
     planted_bug = PLANTED_LAX_WAIT;
     assert_true(planted_is_caught<D>(&rig, queries, want));
     planted_bug = PLANTED_NO_BARRIER;
-    /* Without the first the queries' addresses are poison, and the process ends. One behind each
-     * block's end; those in between are test_attention's. */
+    /* Not the first, as above. One behind each block's end; those in between are test_attention's.
+     */
     for (planted_barrier = 1; D <= 64 && planted_barrier < 4 * 16; planted_barrier += 7) {
         assert_true(planted_is_caught<D>(&rig, queries, want));
     }
