@@ -55,8 +55,8 @@ add_custom_target(gpu_rates ALL DEPENDS ${rates})
 
 # The emulator's tests of single kernels, compiled for a card and linked with the library's objects:
 # one program, since each would carry all device code. A file's main() goes by the suite's name.
-set(card_suites prim device_graph kv_copy kv_types attn_in attention attention_chain blocks sample matmul
-  matmul_fold wgmma)
+set(card_suites prim device_graph kv_copy kv_types attn_in attention attention_chain blocks sample
+  matmul matmul_fold wgmma)
 set(card_files card product_rig attention_rig)
 list(TRANSFORM card_suites PREPEND "test_" OUTPUT_VARIABLE card_tests)
 list(APPEND card_files ${card_tests})
