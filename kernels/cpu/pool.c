@@ -4,8 +4,8 @@
  *
  * Kept apart, workers of even index take the first tasks, odd ones the last. Where tasks are rows,
  * what one reads was mostly written by that of the same rows in the run before: each half of them
- * stays with one half of the workers and in the caches of their cores. Where tasks are parts of the
- * weights that are read once, side by side is better: memory is then read in one place.
+ * stays with one half of the workers and in the caches of their cores. Else all
+ * take the first, and weights that are read once are read side by side.
  */
 #include "kernels/cpu/pool.h"
 

@@ -367,7 +367,8 @@ static enum status take_panels(struct backend_weight *weight, struct panel_store
     return weight->panels == NULL ? STATUS_MEMORY : STATUS_OK;
 }
 
-/* Whether each value is 0 or at least CPU_BF16_MIN, so that no sum of products is a denormal. */
+/* Whether each value is 0 or at least 2^-56 (CPU_BF16_MIN_BITS), so that no sum of products is a
+ * denormal. */
 static bool can_be_paired(const struct weight_source *source)
 {
     const uint16_t *values = source->data;
