@@ -217,6 +217,7 @@ static enum status engine_build(struct daemon *daemon, struct error *error)
         .row_count_max = STEP_ROW_COUNT_MAX,
         .running_count_max = daemon->settings->branches,
         .step_budget_ms = daemon->settings->step_ms,
+        .rest_ms = ENGINE_IDLE_MS,
         .context_token_count_max = daemon->context_tokens,
         .partial_count_max = compute->partial_count_max,
         .speculates = is_speculating(daemon),

@@ -1,5 +1,5 @@
 /* The seam between the model and a device: one args struct per operation with its maths above it,
- * one table of entries, all but one required. Operations have the size of blocks so that a backend
+ * one table of entries, all but two required. Operations have the size of blocks so that a backend
  * may fuse.
  *
  * Reads as C11 and as C++17 (the headers_* tests of cmake/tests.cmake hold it to both). Thread:
@@ -409,11 +409,16 @@ struct backend_ops {
     /* Waits for the step; tickets are waited for in the order in which they were given. */
     enum status (*step_wait)(struct backend *backend, uint32_t ticket, struct step_result *out);
 
-    /* The only entry that may be NULL: the backend cannot tell. Steps from now on add to *profile,
+    /* May be NULL: the backend cannot tell. Steps from now on add to *profile,
      * which is borrowed; NULL ends it, and then it costs nothing. No step is in flight. */
     void (*profile)(struct backend *backend, struct backend_profile *profile);
 
     bool checks_drafts; /* runs PLAN_SAMPLE_DRAFT */
+
+    /* May be NULL: the backend has nothing to give back. No step is in flight, and none is expected
+     * soon: what only steps use goes back to the system and is taken anew as steps touch it. Logits
+     * and other results of steps are gone; what was loaded, pages and histories stay. */
+    void (*rest)(struct backend *backend);
 };
 
 extern const struct backend_ops backend_cpu_ops;

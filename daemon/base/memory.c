@@ -51,9 +51,7 @@ static void *count_block(void *block)
     return block;
 }
 
-/* A key-value cache of gigabytes should cost memory when it fills, not when it is allocated: whole
- * pages inside the block are given back, and the kernel hands them out again as zeros.
- */
+/* The whole pages inside the block are given back, and the kernel hands them out again as zeros. */
 static void zero_block(uint8_t *block, size_t total)
 {
     const size_t page_bytes = (size_t)sysconf(_SC_PAGESIZE);
@@ -80,6 +78,7 @@ static void *alloc_zeroed(size_t alignment, size_t total)
     if (posix_memalign(&block, alignment, total) != 0) {
         return NULL;
     }
+    /* A key-value cache of gigabytes costs memory when it fills, not when it is allocated. */
     zero_block(block, total);
     return count_block(block);
 }
@@ -158,6 +157,13 @@ char *memory_copy_text(const char *bytes, size_t size)
         memcpy(copy, bytes, size);
     }
     return copy;
+}
+
+void memory_clear(void *block, size_t count, size_t bytes)
+{
+    if (block != NULL) {
+        zero_block(block, count * bytes);
+    }
 }
 
 void memory_free(void *pointer)

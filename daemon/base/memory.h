@@ -34,6 +34,10 @@ void *memory_alloc_huge(size_t count, size_t bytes);
  */
 void *memory_resize(void *pointer, size_t count, size_t bytes);
 
+/* Zeroes a block of count * bytes, as it came. Where it is large its pages go back to the kernel,
+ * so that it takes physical memory anew as it is touched. NULL is fine. */
+void memory_clear(void *block, size_t count, size_t bytes);
+
 /* A NUL-terminated copy of `size` bytes; NULL when out of memory. */
 char *memory_copy_text(const char *bytes, size_t size);
 

@@ -414,6 +414,13 @@ enum status forward_wait(struct forward *forward, uint32_t ticket, struct step_r
     return forward->ops->step_wait(forward->backend, ticket, out);
 }
 
+void forward_rest(struct forward *forward)
+{
+    if (forward->ops->rest != NULL) {
+        forward->ops->rest(forward->backend);
+    }
+}
+
 uint32_t forward_page_count(const struct forward *forward)
 {
     return forward->page_count;

@@ -59,6 +59,9 @@ MUST_USE enum status forward_submit(struct forward *forward, const struct plan *
 MUST_USE enum status forward_wait(struct forward *forward, uint32_t ticket,
                                   struct step_result *out);
 
+/* With no step in flight: gives back what only steps use (`rest` of kernels/backend.h). */
+void forward_rest(struct forward *forward);
+
 /* Steps that may be in flight. */
 uint32_t forward_step_slot_count(const struct forward *forward);
 

@@ -439,6 +439,17 @@ static void stats_post(struct engine *engine)
     engine->has_posted = false;
 }
 
+/* The first step after a rest touches memory anew, so a pause between two replies is none. */
+static void rest_when_idle(struct engine *engine, uint64_t now_ns)
+{
+    const uint64_t rest_ns = (uint64_t)engine->settings.rest_ms * 1000000;
+
+    if (rest_ns != 0 && engine->step_end_ns != 0 && now_ns - engine->step_end_ns >= rest_ns) {
+        forward_rest(engine->settings.forward);
+        engine->step_end_ns = 0;
+    }
+}
+
 enum status engine_step(struct engine *engine)
 {
     const uint64_t begin_ns = clock_monotonic_ns();
@@ -469,7 +480,10 @@ enum status engine_step(struct engine *engine)
         status = status == STATUS_DEVICE ? status : ended;
     }
     if (status != STATUS_AGAIN) {
-        engine->stats.step_ns += clock_monotonic_ns() - begin_ns;
+        engine->step_end_ns = clock_monotonic_ns();
+        engine->stats.step_ns += engine->step_end_ns - begin_ns;
+    } else {
+        rest_when_idle(engine, begin_ns);
     }
     stats_post(engine);
     return status;

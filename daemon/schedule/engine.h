@@ -37,6 +37,8 @@ struct engine_settings {
                                           its slot_count and sample_count_max are at least this */
     uint32_t partial_count_max;        /* as the backend was made */
     uint32_t step_budget_ms;           /* STEP_BUDGET_MS */
+    uint32_t rest_ms;                  /* with no step for so long, the forward gives back what
+                                          only steps use; 0: never */
     uint32_t context_token_count_max;  /* longest context + reply of one branch */
     bool speculates; /* drafts are checked where that pays (speculate.h); changes no bit */
 
@@ -76,9 +78,9 @@ MUST_USE enum status engine_release_scope(struct engine *engine, uint64_t scope)
 MUST_USE enum status engine_event_take(struct engine *engine, uint32_t *slot,
                                        struct branch_event *event);
 
-/* One step. AGAIN: nothing to do until the inbox wakes it. Anything else but OK is a device failure
- * that has already ended the branches it touched; with settings.restart that is so only once two
- * restarts did not help, and the engine goes on. */
+/* One step. AGAIN: nothing to do until the inbox wakes it, or until rest_ms have passed. Anything
+ * else but OK is a device failure that has already ended the branches it touched; with
+ * settings.restart that is so only once two restarts did not help, and the engine goes on. */
 MUST_USE enum status engine_step(struct engine *engine);
 
 /* Sleeps until there may be work (or timeout_ms passed). engine_wake() ends it from any thread. */

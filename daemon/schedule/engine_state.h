@@ -86,6 +86,7 @@ struct engine {
     /* the rest */
     uint32_t flight_first; /* the oldest step on its way */
     uint32_t flight_count;
+    uint64_t step_end_ns;           /* of the last one; 0: the forward is at rest */
     uint64_t step_number;           /* last one given */
     uint64_t admission_round;       /* one a step */
     struct engine_stats stats;      /* engine thread */

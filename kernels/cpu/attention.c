@@ -180,6 +180,17 @@ void cpu_attention_destroy(struct cpu_attention *attention)
     memory_free(attention);
 }
 
+void cpu_attention_rest(const struct backend *backend)
+{
+    const struct cpu_attention *attention = backend->attention;
+
+    if (attention != NULL) {
+        memory_clear(attention->acc, attention->acc_float_count, sizeof *attention->acc);
+        memory_clear(attention->max, attention->head_float_count, sizeof *attention->max);
+        memory_clear(attention->sum, attention->head_float_count, sizeof *attention->sum);
+    }
+}
+
 static enum status create_scratch(struct backend *backend)
 {
     struct cpu_attention *attention = memory_alloc(1, sizeof *attention);

@@ -9,6 +9,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/program.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/cpu/weight.h"
 
 enum { ALIGNMENT = 64 };
@@ -197,6 +198,7 @@ static enum status cpu_buffer_write(struct backend_buffer *buffer, const float *
 {
     CHECK(float_count <= buffer->float_count);
     memcpy(buffer->data, from, float_count * sizeof(from[0]));
+    buffer->is_given = true;
     return STATUS_OK;
 }
 
@@ -319,6 +321,24 @@ static void cpu_profile(struct backend *backend, struct backend_profile *profile
     }
 }
 
+/* A step of many rows touches far more of its scratch than of all else that is not a weight or a
+ * page: the logits of 64 rows over 49,152 ids are 12 MiB. */
+static void cpu_rest(struct backend *backend)
+{
+    CHECK(!backend->in_flight);
+    for (struct backend_buffer *buffer = backend->buffers; buffer != NULL; buffer = buffer->next) {
+        if (!buffer->is_given) {
+            memory_clear(buffer->data, buffer->float_count, sizeof(buffer->data[0]));
+        }
+    }
+    for (struct backend_program *program = backend->programs; program != NULL;
+         program = program->next) {
+        cpu_rows_clear(program->rows);
+    }
+    cpu_attention_rest(backend);
+    cpu_sample_rest(backend);
+}
+
 #define CPU_OP_ENTRY(op) .op = cpu_##op,
 
 const struct backend_ops backend_cpu_ops = {
@@ -343,4 +363,5 @@ const struct backend_ops backend_cpu_ops = {
     .step_wait = cpu_step_wait,
     .profile = cpu_profile,
     .checks_drafts = true,
+    .rest = cpu_rest,
 };

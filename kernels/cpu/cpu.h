@@ -32,6 +32,7 @@ struct backend_buffer {
     struct backend_buffer *next; /* the backend's list */
     float *data;                 /* owned, 64-byte aligned */
     uint64_t float_count;
+    bool is_given; /* the host wrote it: steps do not make it anew */
 };
 
 /* A page's layers lie together, and a layer's heads: what an operation reads of a page is one run,
@@ -181,9 +182,13 @@ void cpu_kv_append(const struct cpu_kernels *kernels, struct backend_kv *kv, uin
                    uint32_t kv_head, uint32_t page, uint32_t slot, const float *k, const float *v,
                    uint8_t *fault);
 
-/* Give back the scratch of attention.c and sample.c; NULL is fine. */
+/* Free the scratch of attention.c and sample.c; NULL is fine. */
 void cpu_attention_destroy(struct cpu_attention *attention);
 void cpu_sample_destroy(struct cpu_sample *sample);
+
+/* Clear it, as `rest` of backend.h wants. */
+void cpu_attention_rest(const struct backend *backend);
+void cpu_sample_rest(const struct backend *backend);
 
 /* Recorders and runners. */
 #define X(op)                                                                           \

@@ -55,6 +55,21 @@ void cpu_rows_destroy(struct cpu_rows *rows)
     memory_free(rows);
 }
 
+void cpu_rows_clear(struct cpu_rows *rows)
+{
+    const size_t count = (size_t)rows->row_count_max * rows->cols_max;
+    const size_t block_count = count / CPU_BLOCK;
+
+    memory_clear(rows->values, count, sizeof(rows->values[0]));
+    memory_clear(rows->paired, count, sizeof(rows->paired[0]));
+    memory_clear(rows->codes, count, sizeof(rows->codes[0]));
+    memory_clear(rows->low_codes, count, sizeof(rows->low_codes[0]));
+    memory_clear(rows->scales, block_count, sizeof(rows->scales[0]));
+    memory_clear(rows->sums, block_count, sizeof(rows->sums[0]));
+    memory_clear(rows->code_sums, block_count, sizeof(rows->code_sums[0]));
+    memory_clear(rows->half_sums, block_count * 2, sizeof(rows->half_sums[0]));
+}
+
 enum status cpu_rows_reserve(struct cpu_rows *rows, uint32_t cols)
 {
     const size_t count = rows->row_count_max;

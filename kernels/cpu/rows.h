@@ -85,6 +85,9 @@ MUST_USE enum status cpu_rows_create(uint32_t row_count_max, uint32_t thread_cou
                                      bool with_words, struct cpu_rows **out);
 void cpu_rows_destroy(struct cpu_rows *rows);
 
+/* Between steps: what the last one has packed is forgotten, and its memory given back. */
+void cpu_rows_clear(struct cpu_rows *rows);
+
 /* Makes room for rows of `cols` columns; called when an operation is recorded. MEMORY. */
 MUST_USE enum status cpu_rows_reserve(struct cpu_rows *rows, uint32_t cols);
 

@@ -175,6 +175,22 @@ void cpu_sample_destroy(struct cpu_sample *sample)
     memory_free(sample);
 }
 
+void cpu_sample_rest(const struct backend *backend)
+{
+    const size_t count = (size_t)backend->settings.vocabulary_count + SAMPLE_SLACK;
+
+    for (uint32_t i = 0; backend->sample != NULL && i < backend->sample->worker_count; i++) {
+        const struct sample_worker *worker = &backend->sample->workers[i];
+
+        for (uint32_t side = 0; side < 2; side++) {
+            memory_clear(worker->z[side], count, sizeof *worker->z[side]);
+            memory_clear(worker->ids[side], count, sizeof *worker->ids[side]);
+        }
+        memory_clear(worker->weights, count, sizeof *worker->weights);
+        memory_clear(worker->counts, count, sizeof *worker->counts);
+    }
+}
+
 static enum status create_scratch(struct backend *backend)
 {
     struct cpu_sample *sample = memory_alloc(1, sizeof *sample);

@@ -174,6 +174,28 @@ static void test_a_row_takes_the_token_that_its_branch_has_last(void **state)
     layer_finish(&layer);
 }
 
+/* Weights, norms and pages stay; results of steps go; the next step has its bits. */
+static void test_a_backend_that_has_rested_computes_the_same_bits(void **state)
+{
+    float before[4 * 40], after[4 * 40];
+    struct layer layer;
+
+    (void)state;
+    assert_int_equal(layer_init(&layer, &shape, NULL, 2, 1), STATUS_OK);
+    layer_run(&layer, 0, 4, NULL);
+    assert_int_equal(layer.ops->buffer_read(layer.logits, 0, before, 4 * 40), STATUS_OK);
+    layer.ops->rest(layer.backend);
+    assert_int_equal(layer.ops->buffer_read(layer.logits, 0, after, 4 * 40), STATUS_OK);
+    for (uint32_t i = 0; i < 4 * 40; i++) {
+        assert_true(after[i] == 0.0f);
+    }
+    layer.ops->rest(layer.backend);
+    layer_run(&layer, 0, 4, NULL);
+    assert_int_equal(layer.ops->buffer_read(layer.logits, 0, after, 4 * 40), STATUS_OK);
+    assert_memory_equal(before, after, sizeof(after));
+    layer_finish(&layer);
+}
+
 static void test_a_row_that_writes_no_kv_leaves_the_pages_alone(void **state)
 {
     struct layer layer;
@@ -257,6 +279,7 @@ int main(void)
         cmocka_unit_test(test_a_matrix_of_the_wrong_shape_is_refused),
         cmocka_unit_test(test_a_second_step_waits_for_the_first),
         cmocka_unit_test(test_a_row_takes_the_token_that_its_branch_has_last),
+        cmocka_unit_test(test_a_backend_that_has_rested_computes_the_same_bits),
         cmocka_unit_test(test_a_row_that_writes_no_kv_leaves_the_pages_alone),
         cmocka_unit_test(test_a_finished_program_takes_no_more_operations),
         cmocka_unit_test(test_a_failing_allocation_leaves_nothing_behind),

@@ -110,6 +110,7 @@ static void open_engine(struct engine_rig *rig, uint32_t branch_count_max)
         .running_count_max = rig->settings.running_count_max,
         .partial_count_max = partial_count_max(&rig->settings),
         .step_budget_ms = STEP_BUDGET_MS,
+        .rest_ms = rig->settings.rest_ms,
         .context_token_count_max = rig->settings.context_token_count_max,
         .speculates = rig->settings.speculates,
         .restart = rig->settings.restarts ? restart : NULL,

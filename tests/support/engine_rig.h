@@ -29,6 +29,7 @@ struct engine_rig_settings {
     uint32_t context_token_count_max;
     uint32_t step_slot_count;
     uint32_t partial_count_max; /* 0: enough for every row */
+    uint32_t rest_ms;
     bool speculates;
     bool restarts; /* the engine may make the fake anew after it failed */
 };

@@ -10,7 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -144,6 +146,45 @@ static void test_only_huge_blocks_ask_for_huge_pages(void **state)
     }
     assert_true(asks);
     assert_false(plain_asks);
+}
+
+/* Pages of a block that lie in physical memory, of those that are wholly inside. */
+static size_t resident_pages(uint8_t *block, size_t size)
+{
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t head = (page - (uintptr_t)block % page) % page;
+    const size_t count = (size - head) / page;
+    unsigned char *states = calloc(count, 1);
+    size_t resident = 0;
+
+    assert_non_null(states);
+    assert_int_equal(mincore(block + head, count * page, states), 0);
+    for (size_t i = 0; i < count; i++) {
+        resident += states[i] & 1;
+    }
+    free(states);
+    return resident;
+}
+
+static void test_a_cleared_block_is_zero_and_takes_no_memory_until_it_is_touched(void **state)
+{
+    const size_t mib = 1024 * 1024;
+    const size_t sizes[] = {1, 4097, 3 * mib + 12345};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        uint8_t *block = memory_alloc_aligned(64, sizes[i], 1);
+
+        assert_non_null(block);
+        memset(block, 0xA5, sizes[i]);
+        assert_true(sizes[i] < mib || resident_pages(block, sizes[i]) * 4096 > 2 * mib);
+        memory_clear(block, sizes[i], 1);
+        assert_true(sizes[i] < mib || resident_pages(block, sizes[i]) == 0);
+        assert_true(is_zero(block, sizes[i]));
+        memset(block, 0xA5, sizes[i]);
+        memory_free(block);
+    }
+    memory_clear(NULL, 3, 4);
 }
 
 static void test_sizes_that_overflow_give_no_memory(void **state)
@@ -328,6 +369,7 @@ int main(void)
         cmocka_unit_test(test_the_search_for_zeros_sees_one_dirty_byte),
         cmocka_unit_test(test_huge_blocks_come_zeroed_aligned_and_in_huge_pages),
         cmocka_unit_test(test_only_huge_blocks_ask_for_huge_pages),
+        cmocka_unit_test(test_a_cleared_block_is_zero_and_takes_no_memory_until_it_is_touched),
         cmocka_unit_test(test_sizes_that_overflow_give_no_memory),
         cmocka_unit_test(test_a_block_of_nothing_is_a_valid_pointer),
         cmocka_unit_test(test_a_resize_keeps_the_content_and_a_failed_one_keeps_the_block),

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -361,6 +362,50 @@ static void test_a_long_context_is_not_passed_over_for_ever(void **state)
     engine_rig_close(&rig);
 }
 
+static uint32_t rest_count;
+
+static void count_rest(struct backend *backend)
+{
+    (void)backend;
+    rest_count++;
+}
+
+static void test_an_engine_without_work_rests_once(void **state)
+{
+    const struct timespec pause = {.tv_nsec = 5000000};
+    struct engine_rig_settings settings = engine_rig_defaults();
+    struct backend_ops ops = *fake_ops();
+    struct engine_rig rig;
+    uint32_t ids[10];
+
+    (void)state;
+    ops.rest = count_rest;
+    settings.rest_ms = 1;
+    engine_rig_fill(ids, 10, 3);
+    engine_rig_open_changed(&rig, &settings, &ops, 2);
+    const struct engine_rig_request request = {.ids = ids, .count = 10, .ignore_end = true};
+    rest_count = 0;
+    for (uint32_t round = 0; round < 3; round++) {
+        /* Nothing was touched since the last rest. */
+        (void)nanosleep(&pause, NULL);
+        assert_int_equal(engine_rig_step(&rig), STATUS_AGAIN);
+        assert_int_equal(rest_count, round);
+        if (round == 2) {
+            break;
+        }
+        engine_rig_lend(&rig, &request);
+        while (rig.alive_count > 0) {
+            assert_int_equal(engine_rig_step(&rig), STATUS_OK);
+            (void)nanosleep(&pause, NULL);
+            assert_int_equal(rest_count, round);
+        }
+        (void)nanosleep(&pause, NULL);
+        assert_int_equal(engine_rig_step(&rig), STATUS_AGAIN);
+        assert_int_equal(rest_count, round + 1);
+    }
+    engine_rig_close(&rig);
+}
+
 static void test_1000_steps_allocate_nothing(void **state)
 {
     struct engine_rig_settings settings = engine_rig_defaults();
@@ -452,6 +497,7 @@ int main(void)
         cmocka_unit_test(test_an_interactive_branch_gets_the_slot_of_a_batch_one),
         cmocka_unit_test(test_one_user_with_many_branches_does_not_keep_another_out),
         cmocka_unit_test(test_a_long_context_is_not_passed_over_for_ever),
+        cmocka_unit_test(test_an_engine_without_work_rests_once),
         cmocka_unit_test(test_1000_steps_allocate_nothing),
         cmocka_unit_test(test_creation_survives_the_failure_of_every_allocation),
     };
