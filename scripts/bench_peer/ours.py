@@ -13,6 +13,7 @@ import workload
 
 START_SECONDS_MAX = 120
 BENCH_SECONDS_MAX = 300
+REST_SECONDS = 2.5  # after so many without a step the daemon has given scratch back
 PROMPT_WORDS_EXTRA = 3  # the words that `persona bench` puts first, in tokens
 
 
@@ -29,6 +30,7 @@ class Daemon:
 
     def __init__(self, options, model, *arguments):
         self.options = options
+        self.model = model
         self.folder = tempfile.TemporaryDirectory(prefix="personad-bench-")
         self.socket = os.path.join(self.folder.name, "socket")
         self.log = os.path.join(self.folder.name, "log")
@@ -78,6 +80,16 @@ class Daemon:
         )
         return json.loads(out.stdout.strip().splitlines()[-1])
 
+    def held_bytes(self):
+        """Of keys and values: all pages that a branch or the cache holds."""
+        command = [self.options.programs / "bin" / "persona", "info", "--socket", self.socket]
+        out = subprocess.run(
+            [*command, "--json"], check=True, stdout=subprocess.PIPE, text=True, timeout=60
+        )
+        info = json.loads(out.stdout)
+        page_bytes = info["kv_bytes"] // info["kv_pages"]
+        return (info["kv_pages"] - info["stats"]["kv_pages_free"]) * page_bytes
+
     def resident_bytes(self):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as stream:
             for line in stream:
@@ -86,6 +98,12 @@ class Daemon:
         return 0
 
     # ---- one figure each
+
+    def memory(self):
+        """Resident bytes at rest over those of the file and of the pages of keys and values."""
+        time.sleep(REST_SECONDS)
+        whole = os.path.getsize(self.model) + self.held_bytes()
+        return self.resident_bytes() / whole
 
     def decode(self, streams, tokens=0):
         """Tokens a second while all were generating, greedy."""
