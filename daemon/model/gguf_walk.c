@@ -281,6 +281,18 @@ static enum status gguf_walk_start(struct gguf *gguf, struct error *error)
                             "MODEL_TENSOR_COUNT_MAX", MODEL_TENSOR_COUNT_MAX, error);
 }
 
+/* What was read ahead of the header's end, up to half of the block, is not kept. */
+static void gguf_trim(struct gguf *gguf)
+{
+    uint8_t *block = gguf->block == NULL ? NULL : memory_resize(gguf->block, gguf->at, 1);
+
+    if (block != NULL) {
+        gguf->block = block;
+        gguf->bytes = block;
+        gguf->loaded_bytes = gguf->at;
+    }
+}
+
 enum status gguf_walk(struct gguf *gguf, struct error *error)
 {
     TRY(gguf_walk_start(gguf, error));
@@ -296,5 +308,6 @@ enum status gguf_walk(struct gguf *gguf, struct error *error)
     for (uint64_t i = 0; i < gguf->tensor_count; i++) {
         TRY(gguf_walk_tensor(gguf, i, error));
     }
+    gguf_trim(gguf);
     return STATUS_OK;
 }
