@@ -75,17 +75,17 @@ static int load_create(uint32_t dtype, const struct shape *shape, uint32_t row_c
 {
     struct weight_source source = {
         .name = "bench", .dtype = dtype, .rows = shape->rows, .cols = shape->cols};
-    struct cpu_row_forms forms = {false, false, false};
+    struct cpu_row_forms forms = {0};
     uint8_t *bytes;
     uint64_t state = 2;
-    float *row;
+    float *x;
 
     source.size_bytes = (uint64_t)shape->rows * (shape->cols / dtype_block_elements(dtype)) *
                         dtype_block_bytes(dtype);
     bytes = memory_alloc(source.size_bytes, 1);
-    row = memory_alloc(shape->cols, sizeof(row[0]));
+    x = memory_alloc((size_t)row_count * shape->cols, sizeof(x[0]));
     load->out = memory_alloc((size_t)CPU_TILE_ROWS_MAX * GROUP * CPU_PANEL_ROWS, sizeof(float));
-    if (bytes == NULL || row == NULL || load->out == NULL) {
+    if (bytes == NULL || x == NULL || load->out == NULL) {
         return 1;
     }
     fill_weights(dtype, bytes, source.size_bytes);
@@ -105,14 +105,21 @@ static int load_create(uint32_t dtype, const struct shape *shape, uint32_t row_c
     }
     cpu_row_forms_add(&forms, load->copies[0]);
     cpu_rows_begin(load->rows, row_count, shape->cols, forms);
-    for (uint32_t r = 0; r < row_count; r++) {
-        for (uint32_t c = 0; c < shape->cols; c++) {
-            row[c] = (float)(int32_t)(next_random(&state) % 2001) / 1000.0f - 1.0f;
-        }
-        variant->kernels->pack_row(load->rows, r, row);
+    for (uint64_t i = 0; i < (uint64_t)row_count * shape->cols; i++) {
+        x[i] = (float)(int32_t)(next_random(&state) % 2001) / 1000.0f - 1.0f;
+    }
+    for (uint32_t t = 0; t < load->rows->tile_count; t++) {
+        const struct cpu_tile_part part = {
+            .tile = t,
+            .col_count = shape->cols,
+            .x = x + (uint64_t)t * load->rows->tile_rows * shape->cols,
+            .stride = shape->cols,
+        };
+
+        variant->kernels->pack(load->rows, &part);
     }
     memory_free(bytes);
-    memory_free(row);
+    memory_free(x);
     return 0;
 }
 

@@ -18,8 +18,9 @@ struct cpu_kernels {
      * summed by fmaf in 16 lanes (lane = c mod 16) and folded 8, 4, 2, 1. */
     void (*rms_norm)(const float *x, const float *norm, float epsilon, uint32_t cols, float *out);
 
-    /* Packs one row into `rows` (rows.h), into the forms that cpu_rows_begin() asked for. */
-    void (*pack_row)(struct cpu_rows *rows, uint32_t row, const float *x);
+    /* Packs a part of one tile into `rows` (rows.h), into the forms that cpu_rows_begin() asked
+     * for. */
+    void (*pack)(struct cpu_rows *rows, const struct cpu_tile_part *part);
 
     /* out[r][16 p + lane] for the tile's rows r and panels panel_first + p. Quantised, blocks
      * ascending from 0:  s = scale_w * scale_x;  acc = fmaf(s, (float)dot, acc);

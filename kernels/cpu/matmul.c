@@ -130,7 +130,7 @@ static void matmul_scalar(const struct backend_weight *weight, uint32_t panel_fi
 
 const struct cpu_kernels cpu_kernels_scalar = {
     .rms_norm = cpu_rms_norm_scalar,
-    .pack_row = cpu_pack_row_scalar,
+    .pack = cpu_pack_scalar,
     .matmul = matmul_scalar,
     .silu_multiply = cpu_silu_multiply_scalar,
     .rotate = cpu_rotate_scalar,

@@ -6,7 +6,6 @@
 enum {
     /* Below this many floats a second thread's wake-up costs more than it saves. */
     FILL_INLINE_FLOATS = 8192,
-    FILL_ROWS_A_TASK = 4,
     TASKS_A_THREAD = 4, /* enough that a thread which lost its core does not hold up the rest */
     TILES_A_TASK_MIN = 4,
 };
@@ -17,50 +16,50 @@ struct fill {
     struct cpu_rows *rows;
 };
 
-static void fill_row(const struct fill *fill, uint32_t row, uint32_t worker)
-{
-    const struct cpu_row_source *source = fill->source;
-    const uint32_t index = source->row_indices == NULL ? row : source->row_indices[row];
-    const float *x = source->x + (uint64_t)index * source->width;
-    float *normed = fill->rows->rows + (uint64_t)worker * fill->rows->cols_max;
-
-    if (source->norm != NULL) {
-        fill->kernels->rms_norm(x, source->norm, source->epsilon, source->width, normed);
-        x = normed;
-    }
-    fill->kernels->pack_row(fill->rows, row, x);
-}
-
-static void fill_task(void *context, uint32_t task, uint32_t worker)
+/* A whole tile, whose blocks lie row beside row: parts of it would share cache lines. */
+static void fill_tile(void *context, uint32_t task, uint32_t worker)
 {
     const struct fill *fill = context;
-    const uint32_t begin = task * FILL_ROWS_A_TASK;
-    uint32_t end = begin + FILL_ROWS_A_TASK;
+    const struct cpu_row_source *source = fill->source;
+    float *normed = fill->rows->rows + (uint64_t)worker * CPU_TILE_ROWS_MAX * fill->rows->cols_max;
+    struct cpu_tile_part part = {
+        .tile = task,
+        .col_count = source->width,
+        .stride = source->width,
+    };
+    struct cpu_tile tile;
 
-    end = end < fill->rows->row_count ? end : fill->rows->row_count;
-    for (uint32_t row = begin; row < end; row++) {
-        fill_row(fill, row, worker);
+    cpu_rows_tile(fill->rows, task, &tile);
+    part.x = source->x + (uint64_t)tile.row_first * source->width;
+    for (uint32_t r = 0; source->norm != NULL && r < tile.height; r++) {
+        const uint32_t row = tile.row_first + r;
+        const uint64_t index = source->row_indices == NULL ? row : source->row_indices[row];
+
+        fill->kernels->rms_norm(source->x + index * source->width, source->norm, source->epsilon,
+                                source->width, normed + (uint64_t)r * source->width);
+        part.x = normed;
     }
+    fill->kernels->pack(fill->rows, &part);
 }
 
 void cpu_rows_fill(const struct cpu_step *step, const struct cpu_row_source *source,
                    const struct backend_weight *const *weights, uint32_t weight_count)
 {
     struct fill fill = {step->backend->kernels, source, step->program->rows};
-    struct cpu_row_forms forms = {false, false, false};
+    struct cpu_row_forms forms = {0};
 
+    CHECK(source->row_indices == NULL || source->norm != NULL);
     for (uint32_t i = 0; i < weight_count; i++) {
         cpu_row_forms_add(&forms, weights[i]);
     }
     cpu_rows_begin(fill.rows, source->row_count, source->width, forms);
     if ((uint64_t)source->row_count * source->width <= FILL_INLINE_FLOATS) {
-        for (uint32_t row = 0; row < source->row_count; row++) {
-            fill_row(&fill, row, 0);
+        for (uint32_t tile = 0; tile < fill.rows->tile_count; tile++) {
+            fill_tile(&fill, tile, 0);
         }
         return;
     }
-    pool_run(step->backend->pool, fill_task, &fill,
-             (source->row_count + FILL_ROWS_A_TASK - 1) / FILL_ROWS_A_TASK);
+    pool_run(step->backend->pool, fill_tile, &fill, fill.rows->tile_count);
 }
 
 static uint32_t smaller(uint32_t a, uint32_t b)

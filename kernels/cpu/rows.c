@@ -68,6 +68,8 @@ void cpu_rows_clear(struct cpu_rows *rows)
     memory_clear(rows->sums, block_count, sizeof(rows->sums[0]));
     memory_clear(rows->code_sums, block_count, sizeof(rows->code_sums[0]));
     memory_clear(rows->half_sums, block_count * 2, sizeof(rows->half_sums[0]));
+    memory_clear(rows->rows, (size_t)rows->thread_count * CPU_TILE_ROWS_MAX * rows->cols_max,
+                 sizeof(rows->rows[0]));
 }
 
 enum status cpu_rows_reserve(struct cpu_rows *rows, uint32_t cols)
@@ -91,7 +93,8 @@ enum status cpu_rows_reserve(struct cpu_rows *rows, uint32_t cols)
     rows->sums = memory_alloc_aligned(64, count * block_count, sizeof(rows->sums[0]));
     rows->code_sums = memory_alloc_aligned(64, count * block_count, sizeof(rows->code_sums[0]));
     rows->half_sums = memory_alloc_aligned(64, count * block_count * 2, sizeof(rows->half_sums[0]));
-    rows->rows = memory_alloc_aligned(64, rows->thread_count * padded, sizeof(rows->rows[0]));
+    rows->rows = memory_alloc_aligned(64, padded * rows->thread_count * CPU_TILE_ROWS_MAX,
+                                      sizeof(rows->rows[0]));
     if (rows->values == NULL || rows->paired == NULL || rows->codes == NULL ||
         rows->scales == NULL || rows->sums == NULL || rows->code_sums == NULL ||
         rows->half_sums == NULL || rows->rows == NULL ||
@@ -107,6 +110,7 @@ void cpu_row_forms_add(struct cpu_row_forms *forms, const struct backend_weight 
 {
     if (weight->format.code_bits != 0) {
         forms->with_codes = true;
+        forms->with_halves = forms->with_halves || weight->format.scale == SCALE_K6;
     } else if (weight->is_paired) {
         forms->with_pairs = true;
     } else {
@@ -128,6 +132,7 @@ void cpu_rows_begin(struct cpu_rows *rows, uint32_t row_count, uint32_t cols,
     rows->with_floats = forms.with_floats;
     rows->with_pairs = forms.with_pairs;
     rows->with_codes = forms.with_codes;
+    rows->with_halves = forms.with_halves;
 }
 
 void cpu_rows_tile(const struct cpu_rows *rows, uint32_t tile, struct cpu_tile *out)

@@ -20,6 +20,7 @@
 #define PERSONAD_KERNELS_CPU_ROWS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -43,9 +44,10 @@ struct cpu_rows {
     uint32_t tile_count;
     bool is_precise;
     bool with_words;  /* paired rows are words of two BF16: what the instruction set takes */
-    bool with_floats; /* which of the three forms are packed */
+    bool with_floats; /* which forms are packed */
     bool with_pairs;
     bool with_codes;
+    bool with_halves; /* half_sums beside codes */
 
     /* owned; all tiles one after another */
     float *values;      /* tile: [k][h] */
@@ -57,10 +59,19 @@ struct cpu_rows {
     float *sums;        /* tile: [block][h], scale * (sum of the block's codes) */
     int32_t *code_sums; /* tile: [block][h], minus the sum of the block's (whole) codes */
     int32_t *half_sums; /* tile: [block][2][h], the same of each half block */
-    float *rows;        /* [thread][cols_max]: where a worker norms a row before it is packed */
+    float *rows; /* [thread][CPU_TILE_ROWS_MAX][cols_max]: a worker's normed rows of a tile */
     uint32_t row_count_max;
     uint32_t cols_max;
     uint32_t thread_count;
+};
+
+/* Floats to be packed: some columns of all rows of one tile. */
+struct cpu_tile_part {
+    uint32_t tile;
+    uint32_t col_first; /* a multiple of 32 */
+    uint32_t col_count; /* a multiple of 32, or up to the last column */
+    const float *x;     /* column col_first + c of the tile's row r: x[r * stride + c] */
+    size_t stride;
 };
 
 /* The part of `rows` that one tile reads. */
@@ -93,7 +104,7 @@ MUST_USE enum status cpu_rows_reserve(struct cpu_rows *rows, uint32_t cols);
 
 /* Starts a new set of rows. */
 struct cpu_row_forms {
-    bool with_floats, with_pairs, with_codes;
+    bool with_floats, with_pairs, with_codes, with_halves;
 };
 
 /* Also what `weight` reads. */

@@ -110,11 +110,11 @@ static uint16_t nearest_bf16(float value)
 }
 
 static void pack_pairs(const struct cpu_rows *rows, const struct cpu_row_place *place,
-                       const float *x)
+                       const float *x, uint32_t col_count)
 {
-    for (uint32_t k = 0; k < rows->cols; k += 2) {
+    for (uint32_t k = 0; k < col_count; k += 2) {
         const uint16_t even = nearest_bf16(x[k]);
-        const uint16_t odd = k + 1 < rows->cols ? nearest_bf16(x[k + 1]) : 0;
+        const uint16_t odd = k + 1 < col_count ? nearest_bf16(x[k + 1]) : 0;
         const uint64_t at = (uint64_t)k * place->height;
 
         if (rows->with_words) {
@@ -126,24 +126,30 @@ static void pack_pairs(const struct cpu_rows *rows, const struct cpu_row_place *
     }
 }
 
-void cpu_pack_numbers(const struct cpu_rows *rows, const struct cpu_row_place *place,
-                      const float *x)
+void cpu_pack_numbers(const struct cpu_rows *rows, const struct cpu_tile_part *part)
 {
-    if (rows->with_floats) {
-        for (uint32_t k = 0; k < rows->cols; k++) {
-            place->values[(uint64_t)k * place->height] = x[k];
+    struct cpu_tile tile;
+
+    cpu_rows_tile(rows, part->tile, &tile);
+    for (uint32_t r = 0; r < tile.height; r++) {
+        const float *x = part->x + r * part->stride;
+        struct cpu_row_place place;
+
+        cpu_row_place(rows, tile.row_first + r, part->col_first, &place);
+        for (uint32_t k = 0; rows->with_floats && k < part->col_count; k++) {
+            place.values[(uint64_t)k * place.height] = x[k];
         }
-    }
-    if (rows->with_pairs) {
-        pack_pairs(rows, place, x);
+        if (rows->with_pairs) {
+            pack_pairs(rows, &place, x, part->col_count);
+        }
     }
 }
 
-void cpu_pack_blocks(const struct cpu_rows *rows, const struct cpu_row_place *place, const float *x,
-                     void (*quantise)(const float *x, struct cpu_block_codes *out),
-                     void (*quantise_precise)(const float *x, struct cpu_block_codes *out))
+static void pack_blocks(const struct cpu_row_place *place, const float *x, uint32_t block_count,
+                        void (*quantise)(const float *x, struct cpu_block_codes *out),
+                        void (*quantise_precise)(const float *x, struct cpu_block_codes *out))
 {
-    for (uint32_t b = 0; b < rows->block_count; b++) {
+    for (uint32_t b = 0; b < block_count; b++) {
         const uint64_t at = (uint64_t)b * place->height;
         struct cpu_block_codes block;
 
@@ -162,35 +168,46 @@ void cpu_pack_blocks(const struct cpu_rows *rows, const struct cpu_row_place *pl
     }
 }
 
-void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
-                  void (*quantise)(const float *x, struct cpu_block_codes *out),
-                  void (*quantise_precise)(const float *x, struct cpu_block_codes *out))
+void cpu_pack(struct cpu_rows *rows, const struct cpu_tile_part *part,
+              void (*quantise)(const float *x, struct cpu_block_codes *out),
+              void (*quantise_precise)(const float *x, struct cpu_block_codes *out))
 {
-    struct cpu_row_place place;
+    struct cpu_tile tile;
 
-    cpu_row_place(rows, row, &place);
-    cpu_pack_numbers(rows, &place, x);
-    if (rows->with_codes) {
-        cpu_pack_blocks(rows, &place, x, quantise, quantise_precise);
+    if (rows->with_floats || rows->with_pairs) {
+        cpu_pack_numbers(rows, part);
+    }
+    cpu_rows_tile(rows, part->tile, &tile);
+    for (uint32_t r = 0; rows->with_codes && r < tile.height; r++) {
+        struct cpu_row_place place;
+
+        cpu_row_place(rows, tile.row_first + r, part->col_first, &place);
+        pack_blocks(&place, part->x + r * part->stride, part->col_count / CPU_BLOCK, quantise,
+                    quantise_precise);
     }
 }
 
-void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x)
+void cpu_pack_scalar(struct cpu_rows *rows, const struct cpu_tile_part *part)
 {
-    cpu_pack_row(rows, row, x, cpu_quantise_block_scalar, cpu_quantise_precise_scalar);
+    cpu_pack(rows, part, cpu_quantise_block_scalar, cpu_quantise_precise_scalar);
 }
 
-void cpu_row_place(const struct cpu_rows *rows, uint32_t row, struct cpu_row_place *out)
+void cpu_row_place(const struct cpu_rows *rows, uint32_t row, uint32_t col,
+                   struct cpu_row_place *out)
 {
     const uint32_t first = row / rows->tile_rows * rows->tile_rows;
     const uint32_t left = rows->row_count - first;
     const uint32_t within = row - first;
-    const uint64_t block = (uint64_t)first * rows->block_count + within;
-    const uint64_t pair = (uint64_t)first * ((rows->cols + 1) / 2);
+    const uint32_t height = left < rows->tile_rows ? left : rows->tile_rows;
+    const uint64_t block =
+        (uint64_t)first * rows->block_count + (uint64_t)col / CPU_BLOCK * height + within;
+    const uint64_t half =
+        (uint64_t)first * rows->block_count * 2 + (uint64_t)col / CPU_BLOCK * 2 * height + within;
+    const uint64_t pair = (uint64_t)first * ((rows->cols + 1) / 2) + (uint64_t)col / 2 * height;
 
-    CHECK(row < rows->row_count);
-    out->height = left < rows->tile_rows ? left : rows->tile_rows;
-    out->values = rows->values + (uint64_t)first * rows->cols + within;
+    CHECK(row < rows->row_count && col % CPU_BLOCK == 0);
+    out->height = height;
+    out->values = rows->values + (uint64_t)first * rows->cols + (uint64_t)col * height + within;
     out->paired = rows->paired + 2 * pair + within;
     out->words = rows->words + pair + within;
     out->codes = rows->codes + block * CPU_BLOCK;
@@ -198,7 +215,7 @@ void cpu_row_place(const struct cpu_rows *rows, uint32_t row, struct cpu_row_pla
     out->scales = rows->scales + block;
     out->sums = rows->sums + block;
     out->code_sums = rows->code_sums + block;
-    out->half_sums = rows->half_sums + (uint64_t)first * rows->block_count * 2 + within;
+    out->half_sums = rows->half_sums + half;
 }
 
 void cpu_silu_multiply_scalar(float *gate, const float *up, uint32_t count)

@@ -22,7 +22,8 @@ struct cpu_block_codes {
     int32_t half_sums[2];
 };
 
-/* Where one row lies inside its tile: the next k, or the next block, is `height` further on. */
+/* Where one row lies inside its tile, from some column on: the next k, or the next block, is
+ * `height` further on. */
 struct cpu_row_place {
     uint32_t height;
     float *values;
@@ -36,25 +37,23 @@ struct cpu_row_place {
     int32_t *half_sums; /* block b, half j: [(2 b + j) * height] */
 };
 
-void cpu_row_place(const struct cpu_rows *rows, uint32_t row, struct cpu_row_place *out);
+/* col: a multiple of 32. */
+void cpu_row_place(const struct cpu_rows *rows, uint32_t row, uint32_t col,
+                   struct cpu_row_place *out);
 
 void cpu_rms_norm_scalar(const float *x, const float *norm, float epsilon, uint32_t cols,
                          float *out);
 void cpu_quantise_block_scalar(const float *x, struct cpu_block_codes *out);
 void cpu_quantise_precise_scalar(const float *x, struct cpu_block_codes *out);
 
-/* Packs a row (rows.h), its blocks quantised by one of the given functions. */
-void cpu_pack_row(struct cpu_rows *rows, uint32_t row, const float *x,
-                  void (*quantise)(const float *x, struct cpu_block_codes *out),
-                  void (*quantise_precise)(const float *x, struct cpu_block_codes *out));
+/* Packs a part of a tile, its blocks quantised by one of the given functions. */
+void cpu_pack(struct cpu_rows *rows, const struct cpu_tile_part *part,
+              void (*quantise)(const float *x, struct cpu_block_codes *out),
+              void (*quantise_precise)(const float *x, struct cpu_block_codes *out));
 
-/* The parts of it: floats and pairs, and blocks. */
-void cpu_pack_numbers(const struct cpu_rows *rows, const struct cpu_row_place *place,
-                      const float *x);
-void cpu_pack_blocks(const struct cpu_rows *rows, const struct cpu_row_place *place, const float *x,
-                     void (*quantise)(const float *x, struct cpu_block_codes *out),
-                     void (*quantise_precise)(const float *x, struct cpu_block_codes *out));
-void cpu_pack_row_scalar(struct cpu_rows *rows, uint32_t row, const float *x);
+/* What it does first: floats and pairs. */
+void cpu_pack_numbers(const struct cpu_rows *rows, const struct cpu_tile_part *part);
+void cpu_pack_scalar(struct cpu_rows *rows, const struct cpu_tile_part *part);
 void cpu_silu_multiply_scalar(float *gate, const float *up, uint32_t count);
 void cpu_rotate_scalar(float *head, const float *cosines, const float *sines, uint32_t pair_count,
                        enum rope_style style);

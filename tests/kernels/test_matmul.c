@@ -85,7 +85,7 @@ static void run(const struct cpu_kernels *kernels, const struct product *product
     const struct backend_weight *weight = product->weight;
     const uint32_t stride = weight->panel_count * CPU_PANEL_ROWS;
     float part[CPU_TILE_ROWS_MAX * OUTPUT_COUNT_MAX];
-    struct cpu_row_forms forms = {false, false, false};
+    struct cpu_row_forms forms = {0};
     struct cpu_rows *rows;
 
     assert_true(stride <= OUTPUT_COUNT_MAX);
@@ -94,12 +94,16 @@ static void run(const struct cpu_kernels *kernels, const struct product *product
     assert_int_equal(cpu_rows_reserve(rows, weight->cols), STATUS_OK);
     cpu_row_forms_add(&forms, weight);
     cpu_rows_begin(rows, count, weight->cols, forms);
-    for (uint32_t r = 0; r < count; r++) {
-        kernels->pack_row(rows, r, product->x + (size_t)(first + r) * weight->cols);
-    }
     for (uint32_t t = 0; t < rows->tile_count; t++) {
+        const struct cpu_tile_part from = {
+            .tile = t,
+            .col_count = weight->cols,
+            .x = product->x + (size_t)(first + t * rows->tile_rows) * weight->cols,
+            .stride = weight->cols,
+        };
         struct cpu_tile tile;
 
+        kernels->pack(rows, &from);
         cpu_rows_tile(rows, t, &tile);
         kernels->matmul(weight, 0, weight->panel_count, &tile, part);
         for (uint32_t r = 0; r < tile.height; r++) {

@@ -183,15 +183,15 @@ struct packed {
     int32_t code_sum, half_sums[2];
 };
 
-static void pack(void (*pack_row)(struct cpu_rows *rows, uint32_t row, const float *x),
+static void pack(void (*kernel)(struct cpu_rows *rows, const struct cpu_tile_part *part),
                  bool precise, const float *x, struct packed *out)
 {
     struct cpu_rows *rows;
 
     assert_int_equal(cpu_rows_create(1, 1, precise, false, &rows), STATUS_OK);
     assert_int_equal(cpu_rows_reserve(rows, CPU_BLOCK), STATUS_OK);
-    cpu_rows_begin(rows, 1, CPU_BLOCK, (struct cpu_row_forms){true, false, true});
-    pack_row(rows, 0, x);
+    cpu_rows_begin(rows, 1, CPU_BLOCK, (struct cpu_row_forms){true, false, true, true});
+    kernel(rows, &(struct cpu_tile_part){0, 0, CPU_BLOCK, x, CPU_BLOCK});
     assert_memory_equal(rows->values, x, CPU_BLOCK * sizeof(float));
     memset(out, 0, sizeof(*out));
     memcpy(out->codes, rows->codes, CPU_BLOCK);
@@ -210,9 +210,9 @@ static void pack_on_all(bool precise, const float *x, struct packed *out)
 {
     struct packed other;
 
-    pack(cpu_pack_row_scalar, precise, x, out);
+    pack(cpu_pack_scalar, precise, x, out);
     for (size_t k = 1; k < ISA_NAME_COUNT && kernels_of(k) != NULL; k++) {
-        pack(kernels_of(k)->pack_row, precise, x, &other);
+        pack(kernels_of(k)->pack, precise, x, &other);
         assert_memory_equal(&other, out, sizeof(other));
     }
 }
@@ -342,74 +342,108 @@ static void test_a_nan_or_an_infinity_makes_the_scale_a_nan(void **state)
     }
 }
 
-enum { WIDE_BLOCKS = 19, WIDE_ROWS = 3, WIDE_COLS = WIDE_BLOCKS * CPU_BLOCK };
+/* Two tiles, the second lower. */
+enum { WIDE_BLOCKS = 19, WIDE_ROWS = 13, WIDE_COLS = WIDE_BLOCKS * CPU_BLOCK };
 
-/* Whether all that is packed of rows of many blocks equals what the scalar kernel packs. Some
- * blocks are zero, too small, or not finite. */
-static bool packs_as_scalar(void (*pack_row)(struct cpu_rows *rows, uint32_t row, const float *x),
-                            bool precise)
+typedef void pack_kernel(struct cpu_rows *rows, const struct cpu_tile_part *part);
+
+/* Some blocks are zero, too small, or not finite. */
+static void fill_wide(float x[WIDE_ROWS][WIDE_COLS])
 {
-    static float x[WIDE_ROWS][WIDE_COLS];
-    const size_t count = (size_t)WIDE_ROWS * WIDE_BLOCKS;
-    struct cpu_rows *rows[2];
     uint64_t seed = 21;
-    bool same;
 
     random_floats(&seed, x[0], (size_t)WIDE_ROWS * WIDE_COLS);
     memset(x[0] + (size_t)2 * CPU_BLOCK, 0, CPU_BLOCK * sizeof(float));
     x[1][7 * CPU_BLOCK + 31] = NAN;
     x[1][8 * CPU_BLOCK] = -INFINITY;
-    x[2][18 * CPU_BLOCK + 5] = INFINITY;
+    x[12][18 * CPU_BLOCK + 5] = INFINITY;
     for (uint32_t i = 0; i < CPU_BLOCK; i++) {
         x[2][16 * CPU_BLOCK + i] *= 0x1p-90f;
     }
-    for (uint32_t i = 0; i < 2; i++) {
-        assert_int_equal(cpu_rows_create(WIDE_ROWS, 1, precise, false, &rows[i]), STATUS_OK);
-        assert_int_equal(cpu_rows_reserve(rows[i], WIDE_COLS), STATUS_OK);
-        cpu_rows_begin(rows[i], WIDE_ROWS, WIDE_COLS, (struct cpu_row_forms){false, false, true});
-        for (uint32_t r = 0; r < WIDE_ROWS; r++) {
-            (i == 0 ? cpu_pack_row_scalar : pack_row)(rows[i], r, x[r]);
+}
+
+/* Rows of many blocks, packed in parts of so many blocks. */
+static struct cpu_rows *pack_wide(pack_kernel *kernel, bool precise, uint32_t block_count)
+{
+    static float x[WIDE_ROWS][WIDE_COLS];
+    struct cpu_rows *rows;
+
+    fill_wide(x);
+    assert_int_equal(cpu_rows_create(WIDE_ROWS, 1, precise, false, &rows), STATUS_OK);
+    assert_int_equal(cpu_rows_reserve(rows, WIDE_COLS), STATUS_OK);
+    cpu_rows_begin(rows, WIDE_ROWS, WIDE_COLS, (struct cpu_row_forms){true, true, true, true});
+    for (uint32_t t = 0; t < rows->tile_count; t++) {
+        for (uint32_t b = 0; b < WIDE_BLOCKS; b += block_count) {
+            const uint32_t left = WIDE_BLOCKS - b;
+            const struct cpu_tile_part part = {
+                .tile = t,
+                .col_first = b * CPU_BLOCK,
+                .col_count = (block_count < left ? block_count : left) * CPU_BLOCK,
+                .x = x[t * rows->tile_rows] + (size_t)b * CPU_BLOCK,
+                .stride = WIDE_COLS,
+            };
+
+            kernel(rows, &part);
         }
     }
-    same = memcmp(rows[0]->codes, rows[1]->codes, count * CPU_BLOCK) == 0 &&
-           memcmp(rows[0]->scales, rows[1]->scales, count * sizeof(float)) == 0 &&
-           memcmp(rows[0]->sums, rows[1]->sums, count * sizeof(float)) == 0 &&
-           memcmp(rows[0]->code_sums, rows[1]->code_sums, count * sizeof(int32_t)) == 0 &&
-           memcmp(rows[0]->half_sums, rows[1]->half_sums, 2 * count * sizeof(int32_t)) == 0 &&
-           (!precise || memcmp(rows[0]->low_codes, rows[1]->low_codes, count * CPU_BLOCK) == 0);
-    cpu_rows_destroy(rows[0]);
-    cpu_rows_destroy(rows[1]);
+    return rows;
+}
+
+/* Whether all that is packed equals what the scalar kernel packs of whole rows. */
+static bool packs_as_scalar(pack_kernel *kernel, bool precise, uint32_t block_count)
+{
+    const size_t count = (size_t)WIDE_ROWS * WIDE_BLOCKS;
+    struct cpu_rows *expected = pack_wide(cpu_pack_scalar, precise, WIDE_BLOCKS);
+    struct cpu_rows *got = pack_wide(kernel, precise, block_count);
+    const bool same =
+        memcmp(expected->values, got->values, count * CPU_BLOCK * sizeof(float)) == 0 &&
+        memcmp(expected->paired, got->paired, count * CPU_BLOCK * sizeof(float)) == 0 &&
+        memcmp(expected->codes, got->codes, count * CPU_BLOCK) == 0 &&
+        memcmp(expected->scales, got->scales, count * sizeof(float)) == 0 &&
+        memcmp(expected->sums, got->sums, count * sizeof(float)) == 0 &&
+        memcmp(expected->code_sums, got->code_sums, count * sizeof(int32_t)) == 0 &&
+        memcmp(expected->half_sums, got->half_sums, 2 * count * sizeof(int32_t)) == 0 &&
+        (!precise || memcmp(expected->low_codes, got->low_codes, count * CPU_BLOCK) == 0);
+
+    cpu_rows_destroy(expected);
+    cpu_rows_destroy(got);
     return same;
 }
 
-static void test_rows_of_many_blocks_pack_as_the_scalar_kernel_packs_them(void **state)
+static void test_parts_of_rows_pack_as_the_scalar_kernel_packs_whole_rows(void **state)
 {
+    static const uint32_t block_counts[] = {1, 2, 5, 8, WIDE_BLOCKS};
+
     (void)state;
-    for (size_t k = 1; k < ISA_NAME_COUNT; k++) {
-        if (kernels_of(k) != NULL) {
-            assert_true(packs_as_scalar(kernels_of(k)->pack_row, false));
-            assert_true(packs_as_scalar(kernels_of(k)->pack_row, true));
+    for (size_t i = 0; i < 2 * ISA_NAME_COUNT; i++) {
+        const struct cpu_kernels *kernels = kernels_of(i / 2);
+
+        for (size_t b = 0; kernels != NULL && b < 5; b++) {
+            assert_true(packs_as_scalar(kernels->pack, i % 2 == 0, block_counts[b]));
         }
     }
 }
 
 /* Wrong on purpose: the half sums of one block are exchanged. */
-static void pack_row_halves_exchanged(struct cpu_rows *rows, uint32_t row, const float *x)
+static void pack_halves_exchanged(struct cpu_rows *rows, const struct cpu_tile_part *part)
 {
-    int32_t *half_sums = rows->half_sums + (size_t)2 * 9 * WIDE_ROWS + row;
+    const uint32_t height = rows->tile_rows;
+    int32_t *half_sums = rows->half_sums + (size_t)2 * 9 * height + 2;
     int32_t first;
 
-    cpu_pack_row_scalar(rows, row, x);
-    first = half_sums[0];
-    half_sums[0] = half_sums[WIDE_ROWS];
-    half_sums[WIDE_ROWS] = first;
+    cpu_pack_scalar(rows, part);
+    if (part->tile == 0 && part->col_first == 9 * CPU_BLOCK) {
+        first = half_sums[0];
+        half_sums[0] = half_sums[height];
+        half_sums[height] = first;
+    }
 }
 
 static void test_sums_of_the_wrong_half_are_caught(void **state)
 {
     (void)state;
-    assert_true(packs_as_scalar(cpu_pack_row_scalar, false));
-    assert_false(packs_as_scalar(pack_row_halves_exchanged, false));
+    assert_true(packs_as_scalar(cpu_pack_scalar, false, 1));
+    assert_false(packs_as_scalar(pack_halves_exchanged, false, 1));
 }
 
 int main(void)
@@ -425,7 +459,7 @@ int main(void)
         cmocka_unit_test(test_ties_go_to_even),
         cmocka_unit_test(test_nothing_and_less_than_nothing_quantise_to_zero),
         cmocka_unit_test(test_a_nan_or_an_infinity_makes_the_scale_a_nan),
-        cmocka_unit_test(test_rows_of_many_blocks_pack_as_the_scalar_kernel_packs_them),
+        cmocka_unit_test(test_parts_of_rows_pack_as_the_scalar_kernel_packs_whole_rows),
         cmocka_unit_test(test_sums_of_the_wrong_half_are_caught),
     };
 

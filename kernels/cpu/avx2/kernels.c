@@ -15,7 +15,7 @@ static void matmul(const struct backend_weight *weight, uint32_t panel_first, ui
 
 const struct cpu_kernels cpu_kernels_avx2 = {
     .rms_norm = avx2_rms_norm,
-    .pack_row = avx2_pack_row,
+    .pack = avx2_pack,
     .matmul = matmul,
     .silu_multiply = avx2_silu_multiply,
     .rotate = avx2_rotate,

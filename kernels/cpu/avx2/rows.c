@@ -139,9 +139,9 @@ static void quantise_precise(const float *x, struct cpu_block_codes *out)
     set_sums(codes, out);
 }
 
-void avx2_pack_row(struct cpu_rows *rows, uint32_t row, const float *x)
+void avx2_pack(struct cpu_rows *rows, const struct cpu_tile_part *part)
 {
-    cpu_pack_row(rows, row, x, quantise_block, quantise_precise);
+    cpu_pack(rows, part, quantise_block, quantise_precise);
 }
 
 void avx2_silu_multiply(float *gate, const float *up, uint32_t count)

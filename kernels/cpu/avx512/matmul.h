@@ -22,10 +22,10 @@ void avx512_matmul_pairs(const struct backend_weight *weight, uint32_t panel_fir
 
 /* rows.c */
 void avx512_rms_norm(const float *x, const float *norm, float epsilon, uint32_t cols, float *out);
-void avx512_pack_row(struct cpu_rows *rows, uint32_t row, const float *x);
-/* quantise.c: all blocks of a row in 8 bits; false, and nothing done, where they are less than 8.
+void avx512_pack(struct cpu_rows *rows, const struct cpu_tile_part *part);
+/* quantise.c: all blocks of a part in 8 bits; false, and nothing done, where they are less than 8.
  */
-bool avx512_pack_eights(const struct cpu_row_place *place, uint32_t block_count, const float *x);
+bool avx512_pack_eights(const struct cpu_rows *rows, const struct cpu_tile_part *part);
 void avx512_silu_multiply(float *gate, const float *up, uint32_t count);
 void avx512_rotate(float *head, const float *cosines, const float *sines, uint32_t pair_count,
                    enum rope_style style);

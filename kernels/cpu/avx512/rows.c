@@ -112,17 +112,13 @@ static void quantise_precise(const float *x, struct cpu_block_codes *out)
     out->half_sums[1] = -sums[1];
 }
 
-void avx512_pack_row(struct cpu_rows *rows, uint32_t row, const float *x)
+void avx512_pack(struct cpu_rows *rows, const struct cpu_tile_part *part)
 {
-    struct cpu_row_place place;
-
-    cpu_row_place(rows, row, &place);
-    cpu_pack_numbers(rows, &place, x);
-    if (!rows->with_codes ||
-        (place.low_codes == NULL && avx512_pack_eights(&place, rows->block_count, x))) {
-        return;
+    if (!rows->with_codes || rows->is_precise || !avx512_pack_eights(rows, part)) {
+        cpu_pack(rows, part, quantise_block, quantise_precise);
+    } else if (rows->with_floats || rows->with_pairs) {
+        cpu_pack_numbers(rows, part);
     }
-    cpu_pack_blocks(rows, &place, x, quantise_block, quantise_precise);
 }
 
 void avx512_silu_multiply(float *gate, const float *up, uint32_t count)

@@ -17,7 +17,7 @@ static void matmul(const struct backend_weight *weight, uint32_t panel_first, ui
 const struct cpu_kernels cpu_kernels_avx512bf16 = {
     .with_words = true,
     .rms_norm = avx512_rms_norm,
-    .pack_row = avx512_pack_row,
+    .pack = avx512_pack,
     .matmul = matmul,
     .silu_multiply = avx512_silu_multiply,
     .rotate = avx512_rotate,

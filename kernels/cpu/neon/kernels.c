@@ -15,7 +15,7 @@
     }                                                                                        \
     const struct cpu_kernels cpu_kernels_##name = {                                          \
         .rms_norm = neon_rms_norm,                                                           \
-        .pack_row = neon_pack_row,                                                           \
+        .pack = neon_pack,                                                                   \
         .matmul = name##_matmul,                                                             \
         .silu_multiply = neon_silu_multiply,                                                 \
         .rotate = neon_rotate,                                                               \

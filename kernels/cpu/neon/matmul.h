@@ -23,7 +23,7 @@ void neon_matmul_floats(const struct backend_weight *weight, uint32_t panel_firs
 
 /* rows.c */
 void neon_rms_norm(const float *x, const float *norm, float epsilon, uint32_t cols, float *out);
-void neon_pack_row(struct cpu_rows *rows, uint32_t row, const float *x);
+void neon_pack(struct cpu_rows *rows, const struct cpu_tile_part *part);
 void neon_silu_multiply(float *gate, const float *up, uint32_t count);
 void neon_rotate(float *head, const float *cosines, const float *sines, uint32_t pair_count,
                  enum rope_style style);
