@@ -273,7 +273,9 @@ struct attn_out_args {
 
 enum activation { ACTIVATION_SILU, ACTIVATION_GELU_TANH };
 
-/* n = rms_norm(x) * norm;  h = activation(Wg n) * (Wu n).  silu(z) = z / (1 + exp(-z)) */
+/* n = rms_norm(x) * norm;  h = activation(Wg n) * (Wu n).  silu(z) = z / (1 + exp(-z)). Where the
+ * operation right behind it is an ffn_out of this h, a backend may hand h over in a form of its
+ * own: the buffer then holds nothing that anybody could read. */
 struct ffn_in_args {
     const struct backend_buffer *x;
     struct backend_buffer *h; /* [rows, hidden] */

@@ -63,11 +63,11 @@ enum status cpu_attn_in(struct backend_program *program, const struct attn_in_ar
     CHECK(args->kv->shape.kv_head_count == args->kv_head_count);
     CHECK(args->layer < args->kv->shape.layer_count);
     TRY(check_shape(args, error));
-    TRY(cpu_product_check(program, "the query matrix", args->wq, args->head_count * args->head_size,
-                          width, error));
-    TRY(cpu_product_check(program, "the key matrix", args->wk,
+    TRY(cpu_product_check(program->rows, "the query matrix", args->wq,
+                          args->head_count * args->head_size, width, error));
+    TRY(cpu_product_check(program->rows, "the key matrix", args->wk,
                           args->kv_head_count * args->head_size, width, error));
-    TRY(cpu_product_check(program, "the value matrix", args->wv,
+    TRY(cpu_product_check(program->rows, "the value matrix", args->wv,
                           args->kv_head_count * args->head_size, width, error));
     if (args->norm->float_count != width) {
         return error_set(error, STATUS_UNSUPPORTED,

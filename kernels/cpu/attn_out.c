@@ -8,7 +8,7 @@ enum status cpu_attn_out(struct backend_program *program, const struct attn_out_
     struct cpu_op *op;
 
     CHECK(args->x != NULL && args->a != NULL && args->wo != NULL);
-    TRY(cpu_product_check(program, "the attention output matrix", args->wo, args->wo->rows,
+    TRY(cpu_product_check(program->rows, "the attention output matrix", args->wo, args->wo->rows,
                           args->wo->cols, error));
     TRY(cpu_program_push(program, CPU_OP_attn_out, error, &op));
     op->args.attn_out = *args;
@@ -27,5 +27,6 @@ void cpu_attn_out_run(const struct cpu_step *step, const struct attn_out_args *a
         return;
     }
     cpu_rows_fill(step, &source, &args->wo, 1);
-    cpu_product_add(step, args->wo, args->bo == NULL ? NULL : args->bo->data, args->x->data);
+    cpu_product_add(step, step->program->rows, args->wo, args->bo == NULL ? NULL : args->bo->data,
+                    args->x->data);
 }

@@ -334,6 +334,7 @@ static void cpu_rest(struct backend *backend)
     for (struct backend_program *program = backend->programs; program != NULL;
          program = program->next) {
         cpu_rows_clear(program->rows);
+        cpu_rows_clear(program->hidden);
     }
     cpu_attention_rest(backend);
     cpu_sample_rest(backend);

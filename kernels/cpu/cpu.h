@@ -132,6 +132,10 @@ enum cpu_op_kind {
 
 struct cpu_op {
     enum cpu_op_kind kind;
+    /* Of ffn_in and the ffn_out right behind it, the latter's weight: in steps of enough rows h
+     * goes between them packed (backend_program.hidden) and is never stored as floats. Else NULL.
+     */
+    const struct backend_weight *joined;
     union {
 #define X(op) struct op##_args op;
         BACKEND_OP_MAP(X)
@@ -153,8 +157,9 @@ struct backend_program {
     uint32_t row_count_max;
     uint32_t op_count;
     uint32_t op_count_max;
-    struct cpu_op *ops;    /* owned */
-    struct cpu_rows *rows; /* owned */
+    struct cpu_op *ops;      /* owned */
+    struct cpu_rows *rows;   /* owned: what an operation multiplies */
+    struct cpu_rows *hidden; /* owned: what an ffn_in has packed for the next operation */
     struct cpu_angles angles[CPU_ANGLE_TABLE_COUNT_MAX];
     uint32_t angles_count;
     bool is_finished;
@@ -165,6 +170,7 @@ struct cpu_step {
     struct backend *backend;
     struct backend_program *program;
     const struct plan *plan;
+    const struct cpu_op *op; /* that runs */
 };
 
 /* A new entry at the end of the program, for the recorder to fill; MEMORY. */

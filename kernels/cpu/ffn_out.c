@@ -2,16 +2,34 @@
 #include "base/check.h"
 #include "kernels/cpu/product.h"
 
+/* The operation before, if it makes this h. */
+static struct cpu_op *find_maker(struct backend_program *program, const struct ffn_out_args *args)
+{
+    struct cpu_op *last = program->op_count == 0 ? NULL : &program->ops[program->op_count - 1];
+
+    return last != NULL && last->kind == CPU_OP_ffn_in && last->args.ffn_in.h == args->h &&
+                   last->args.ffn_in.wg->rows == args->wd->cols
+               ? last
+               : NULL;
+}
+
 enum status cpu_ffn_out(struct backend_program *program, const struct ffn_out_args *args,
                         struct error *error)
 {
-    struct cpu_op *op;
+    struct cpu_op *maker, *op;
 
     CHECK(args->x != NULL && args->h != NULL && args->wd != NULL);
-    TRY(cpu_product_check(program, "the feed-forward output matrix", args->wd, args->wd->rows,
+    TRY(cpu_product_check(program->rows, "the feed-forward output matrix", args->wd, args->wd->rows,
                           args->wd->cols, error));
+    maker = find_maker(program, args);
+    if (maker != NULL) {
+        TRY(cpu_product_check(program->hidden, "the feed-forward output matrix", args->wd,
+                              args->wd->rows, args->wd->cols, error));
+        maker->joined = args->wd;
+    }
     TRY(cpu_program_push(program, CPU_OP_ffn_out, error, &op));
     op->args.ffn_out = *args;
+    op->joined = maker != NULL ? args->wd : NULL;
     return STATUS_OK;
 }
 
@@ -22,10 +40,14 @@ void cpu_ffn_out_run(const struct cpu_step *step, const struct ffn_out_args *arg
         .width = args->wd->cols,
         .row_count = step->plan->row_count,
     };
+    const struct cpu_rows *rows = step->program->hidden;
 
     if (source.row_count == 0) {
         return;
     }
-    cpu_rows_fill(step, &source, &args->wd, 1);
-    cpu_product_add(step, args->wd, NULL, args->x->data);
+    if (!cpu_hidden_is_packed(step)) {
+        cpu_rows_fill(step, &source, &args->wd, 1);
+        rows = step->program->rows;
+    }
+    cpu_product_add(step, rows, args->wd, NULL, args->x->data);
 }

@@ -15,7 +15,7 @@ enum status cpu_logits(struct backend_program *program, const struct logits_args
     if (args->soft_cap != 0.0f) {
         return error_set(error, STATUS_UNSUPPORTED, "the CPU backend does not cap logits");
     }
-    TRY(cpu_product_check(program, "the output matrix", args->table,
+    TRY(cpu_product_check(program->rows, "the output matrix", args->table,
                           program->backend->settings.vocabulary_count,
                           (uint32_t)args->norm->float_count, error));
     TRY(cpu_program_push(program, CPU_OP_logits, error, &op));

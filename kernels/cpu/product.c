@@ -62,6 +62,11 @@ void cpu_rows_fill(const struct cpu_step *step, const struct cpu_row_source *sou
     pool_run(step->backend->pool, fill_tile, &fill, fill.rows->tile_count);
 }
 
+bool cpu_hidden_is_packed(const struct cpu_step *step)
+{
+    return step->op->joined != NULL && step->plan->row_count >= CPU_JOINED_ROWS_MIN;
+}
+
 static uint32_t smaller(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
@@ -111,6 +116,7 @@ void cpu_shares_get(const struct cpu_shares *shares, uint32_t task, struct cpu_s
 
 struct add {
     const struct cpu_step *step;
+    const struct cpu_rows *rows;
     const struct backend_weight *weight;
     const float *bias;
     float *x;
@@ -126,7 +132,7 @@ static void add_group(const struct add *add, uint32_t panel, uint32_t panel_coun
     const uint32_t count = smaller(stride, width - first);
     struct cpu_tile rows;
 
-    cpu_rows_tile(add->step->program->rows, tile, &rows);
+    cpu_rows_tile(add->rows, tile, &rows);
     add->step->backend->kernels->matmul(add->weight, panel, panel_count, &rows, out);
     for (uint32_t r = 0; r < rows.height; r++) {
         const float *from = out + (uint64_t)r * stride;
@@ -152,17 +158,17 @@ static void add_task(void *context, uint32_t task, uint32_t worker)
     }
 }
 
-void cpu_product_add(const struct cpu_step *step, const struct backend_weight *weight,
-                     const float *bias, float *x)
+void cpu_product_add(const struct cpu_step *step, const struct cpu_rows *rows,
+                     const struct backend_weight *weight, const float *bias, float *x)
 {
-    struct add add = {.step = step, .weight = weight, .bias = bias, .x = x};
+    struct add add = {.step = step, .rows = rows, .weight = weight, .bias = bias, .x = x};
 
-    cpu_shares_init(&add.shares, weight->panel_count, step->program->rows->tile_count,
+    cpu_shares_init(&add.shares, weight->panel_count, rows->tile_count,
                     step->backend->thread_count);
     pool_run(step->backend->pool, add_task, &add, cpu_shares_count(&add.shares));
 }
 
-enum status cpu_product_check(struct backend_program *program, const char *what,
+enum status cpu_product_check(struct cpu_rows *packed, const char *what,
                               const struct backend_weight *weight, uint32_t rows, uint32_t cols,
                               struct error *error)
 {
@@ -172,7 +178,7 @@ enum status cpu_product_check(struct backend_program *program, const char *what,
                          "%s has %u rows of %u columns where the model needs %u of %u", what,
                          weight->rows, weight->cols, rows, cols);
     }
-    if (cpu_rows_reserve(program->rows, cols) != STATUS_OK) {
+    if (cpu_rows_reserve(packed, cols) != STATUS_OK) {
         return error_set(error, STATUS_MEMORY, "out of memory for the rows of %s", what);
     }
     return STATUS_OK;

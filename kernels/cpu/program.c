@@ -15,14 +15,18 @@ enum { OP_COUNT_FIRST = 64 };
 enum status cpu_program_make(struct backend *backend, uint32_t row_count_max, struct error *error,
                              struct backend_program **out)
 {
+    const struct backend_settings *settings = &backend->settings;
+    const bool with_words = backend->kernels->with_words;
     /* The output matrix may be given more rows than the layers: one a sample item. */
-    const uint32_t sample_count = backend->settings.sample_count_max;
+    const uint32_t sample_count = settings->sample_count_max;
     const uint32_t packed_max = row_count_max > sample_count ? row_count_max : sample_count;
     struct backend_program *program = memory_alloc(1, sizeof(*program));
 
     if (program == NULL ||
-        cpu_rows_create(packed_max, backend->thread_count, backend->settings.precise,
-                        backend->kernels->with_words, &program->rows) != STATUS_OK) {
+        cpu_rows_create(packed_max, backend->thread_count, settings->precise, with_words,
+                        &program->rows) != STATUS_OK ||
+        cpu_rows_create(row_count_max, backend->thread_count, settings->precise, with_words,
+                        &program->hidden) != STATUS_OK) {
         cpu_program_destroy(program);
         return error_set(error, STATUS_MEMORY, "out of memory for a program");
     }
@@ -42,6 +46,7 @@ void cpu_program_destroy(struct backend_program *program)
         memory_free(program->angles[i].sines);
     }
     cpu_rows_destroy(program->rows);
+    cpu_rows_destroy(program->hidden);
     memory_free(program->ops);
     memory_free(program);
 }
@@ -152,27 +157,27 @@ static void gather_faults(struct backend *backend, const struct plan *plan)
     }
 }
 
-static void run_op(const struct cpu_step *step, const struct cpu_op *op)
+static void run_op(const struct cpu_step *step)
 {
-    switch (op->kind) {
-#define X(name)                                 \
-    case CPU_OP_##name:                         \
-        cpu_##name##_run(step, &op->args.name); \
+    switch (step->op->kind) {
+#define X(name)                                       \
+    case CPU_OP_##name:                               \
+        cpu_##name##_run(step, &step->op->args.name); \
         break;
         BACKEND_OP_MAP(X)
 #undef X
     }
 }
 
-static void run_op_timed(const struct cpu_step *step, const struct cpu_op *op)
+static void run_op_timed(const struct cpu_step *step)
 {
     struct backend_profile *profile = step->backend->profile;
-    struct backend_op_time *time = &profile->ops[op->kind];
+    struct backend_op_time *time = &profile->ops[step->op->kind];
     const uint32_t thread_count = step->backend->thread_count;
     const struct pool_times before = pool_times(step->backend->pool);
     const uint64_t begin_ns = pool_now_ns();
 
-    run_op(step, op);
+    run_op(step);
     const uint64_t ns = pool_now_ns() - begin_ns;
     const struct pool_times after = pool_times(step->backend->pool);
     const uint64_t shared_ns = after.run_ns - before.run_ns;
@@ -188,7 +193,7 @@ static void run_op_timed(const struct cpu_step *step, const struct cpu_op *op)
 void cpu_program_run(struct backend_program *program, const struct plan *plan)
 {
     struct backend *backend = program->backend;
-    const struct cpu_step step = {backend, program, plan};
+    struct cpu_step step = {backend, program, plan, NULL};
 
     CHECK(plan->row_count <= program->row_count_max);
     CHECK(plan->sample_count <= backend->settings.sample_count_max);
@@ -202,10 +207,11 @@ void cpu_program_run(struct backend_program *program, const struct plan *plan)
     pool_keep_apart(backend->pool, cpu_shares_by_tiles(plan->row_count / CPU_TILE_ROWS_MAX,
                                                        backend->thread_count));
     for (uint32_t i = 0; i < program->op_count; i++) {
+        step.op = &program->ops[i];
         if (backend->profile != NULL) {
-            run_op_timed(&step, &program->ops[i]);
+            run_op_timed(&step);
         } else {
-            run_op(&step, &program->ops[i]);
+            run_op(&step);
         }
     }
     gather_faults(backend, plan);

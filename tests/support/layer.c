@@ -90,8 +90,12 @@ static void record_attention(struct layer *layer, uint64_t *state)
         in.q_norm = add_vector(layer, state, shape->head_size, 1.0f, &layer->head_norms[0]);
         in.k_norm = add_vector(layer, state, shape->head_size, 1.0f, &layer->head_norms[1]);
     }
-    CHECK(layer->ops->op.attn_in(layer->program, &in, NULL) == STATUS_OK);
-    CHECK(layer->ops->op.attn_out(layer->program, &out, NULL) == STATUS_OK);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct backend_program *program = i == 0 ? layer->until_h : layer->program;
+
+        CHECK(layer->ops->op.attn_in(program, &in, NULL) == STATUS_OK);
+        CHECK(layer->ops->op.attn_out(program, &out, NULL) == STATUS_OK);
+    }
 }
 
 static void record_all(struct layer *layer, uint64_t *state)
@@ -104,6 +108,7 @@ static void record_all(struct layer *layer, uint64_t *state)
     struct logits_args logits = {.x = layer->x, .logits = layer->logits, .epsilon = LAYER_EPSILON};
 
     embed.table = add_weight(layer, state, LAYER_TABLE, shape->vocabulary, width);
+    CHECK(layer->ops->op.embed(layer->until_h, &embed, NULL) == STATUS_OK);
     CHECK(layer->ops->op.embed(layer->program, &embed, NULL) == STATUS_OK);
     record_attention(layer, state);
     in.norm = add_vector(layer, state, width, 1.0f, &layer->norms[1]);
@@ -112,6 +117,7 @@ static void record_all(struct layer *layer, uint64_t *state)
     out.wd = add_weight(layer, state, LAYER_WD, width, shape->hidden);
     logits.norm = add_vector(layer, state, width, 1.0f, &layer->norms[2]);
     logits.table = embed.table;
+    CHECK(layer->ops->op.ffn_in(layer->until_h, &in, NULL) == STATUS_OK);
     CHECK(layer->ops->op.ffn_in(layer->program, &in, NULL) == STATUS_OK);
     CHECK(layer->ops->op.ffn_out(layer->program, &out, NULL) == STATUS_OK);
     CHECK(layer->ops->op.logits(layer->program, &logits, NULL) == STATUS_OK);
@@ -141,6 +147,7 @@ enum status layer_init(struct layer *layer, const struct layer_shape *shape, con
     TRY(layer->ops->create(&settings, NULL, &layer->backend));
     CHECK(layer->ops->kv_create(layer->backend, &kv, NULL, &layer->kv) == STATUS_OK);
     CHECK(layer->ops->program_create(layer->backend, rows, NULL, &layer->program) == STATUS_OK);
+    CHECK(layer->ops->program_create(layer->backend, rows, NULL, &layer->until_h) == STATUS_OK);
     layer->x = add_buffer(layer, (uint64_t)rows * layer_width(shape));
     layer->q = add_buffer(layer, (uint64_t)rows * layer_width(shape));
     layer->h = add_buffer(layer, (uint64_t)rows * shape->hidden);
@@ -196,6 +203,8 @@ void layer_run(struct layer *layer, uint32_t first, uint32_t count, uint8_t *fau
         rows[i].writes_kv = 1;
         logits_rows[i] = i;
     }
+    CHECK(layer->ops->step_submit(layer->until_h, &plan, &ticket) == STATUS_OK);
+    CHECK(layer->ops->step_wait(layer->backend, ticket, &result) == STATUS_OK);
     CHECK(layer->ops->step_submit(layer->program, &plan, &ticket) == STATUS_OK);
     CHECK(layer->ops->step_wait(layer->backend, ticket, &result) == STATUS_OK);
     if (faults != NULL) {

@@ -29,6 +29,7 @@ struct layer {
     struct layer_shape shape;
     struct backend *backend;
     struct backend_program *program;
+    struct backend_program *until_h; /* the same up to ffn_in, which then leaves h to be read */
     struct backend_buffer *x, *q, *h, *logits;
     struct backend_kv *kv;
     float *dense[8];      /* table, wq, wk, wv, wo, wg, wu, wd, dequantised: [rows][cols] */
