@@ -77,7 +77,8 @@ static uint32_t tasks_wanted(uint32_t thread_count)
     return thread_count == 1 ? 1 : thread_count * TASKS_A_THREAD;
 }
 
-bool cpu_shares_by_tiles(uint32_t tile_count, uint32_t thread_count)
+/* Whether tiles alone are enough to cut. */
+static bool shares_by_tiles(uint32_t tile_count, uint32_t thread_count)
 {
     return tile_count / TILES_A_TASK_MIN >= tasks_wanted(thread_count);
 }
@@ -89,7 +90,7 @@ void cpu_shares_init(struct cpu_shares *shares, uint32_t unit_count, uint32_t ti
 
     shares->unit_count = unit_count;
     shares->tile_count = tile_count;
-    if (cpu_shares_by_tiles(tile_count, thread_count)) {
+    if (shares_by_tiles(tile_count, thread_count)) {
         shares->unit_share_count = 1;
         shares->tile_share_count = wanted;
         return;

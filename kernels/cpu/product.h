@@ -33,10 +33,6 @@ void cpu_rows_fill(const struct cpu_step *step, const struct cpu_row_source *sou
 /* Whether this ffn_in or ffn_out hands over, or takes, h as packed rows. */
 bool cpu_hidden_is_packed(const struct cpu_step *step);
 
-/* Whether an operation over so many tiles is cut by them alone. Then rows stay with a core from one
- * operation to the next, and a step keeps its workers apart (pool.h). */
-bool cpu_shares_by_tiles(uint32_t tile_count, uint32_t thread_count);
-
 struct cpu_shares {
     uint32_t unit_count;
     uint32_t unit_share_count;
@@ -51,7 +47,8 @@ struct cpu_share {
 };
 
 /* Of few rows each task gets neighbouring units, so that a thread streams its weights in one piece;
- * of many, neighbouring tiles and all units. */
+ * of many, neighbouring tiles and all units, so that rows stay with a core from one operation to
+ * the next where a step keeps its workers apart (pool.h). */
 void cpu_shares_init(struct cpu_shares *shares, uint32_t unit_count, uint32_t tile_count,
                      uint32_t thread_count);
 uint32_t cpu_shares_count(const struct cpu_shares *shares);

@@ -204,8 +204,8 @@ void cpu_program_run(struct backend_program *program, const struct plan *plan)
     for (uint32_t i = 0; i < program->angles_count; i++) {
         fill_angles(&program->angles[i], plan);
     }
-    pool_keep_apart(backend->pool, cpu_shares_by_tiles(plan->row_count / CPU_TILE_ROWS_MAX,
-                                                       backend->thread_count));
+    /* One tile of rows is read by all workers alike; then weights are better read side by side. */
+    pool_keep_apart(backend->pool, plan->row_count > CPU_TILE_ROWS_MAX);
     for (uint32_t i = 0; i < program->op_count; i++) {
         step.op = &program->ops[i];
         if (backend->profile != NULL) {
