@@ -65,17 +65,6 @@ static enum status card_find(const struct settings *settings, struct error *erro
 
 /* ---- the backend and its pool ---- */
 
-/* settings_parse has refused other names. */
-static enum kv_type kv_type_of(const struct settings *settings)
-{
-    const char *name = settings->kv_type;
-
-    if (name == NULL || strcmp(name, "f16") == 0) {
-        return KV_TYPE_F16;
-    }
-    return strcmp(name, "bf16") == 0 ? KV_TYPE_BF16 : KV_TYPE_FP8;
-}
-
 static bool weights_fp8_of(const struct settings *settings)
 {
     return settings->weights != NULL && strcmp(settings->weights, "fp8") == 0;
@@ -84,6 +73,19 @@ static bool weights_fp8_of(const struct settings *settings)
 static bool is_precise(const struct settings *settings)
 {
     return settings->numerics != NULL && strcmp(settings->numerics, "precise") == 0;
+}
+
+/* settings_parse has refused other names. */
+static enum kv_type kv_type_of(const struct compute *compute, const struct backend_ops *ops)
+{
+    const char *name = compute->settings->kv_type;
+
+    if (name == NULL) {
+        return forward_kv_type(compute->model, ops, is_precise(compute->settings));
+    }
+    return strcmp(name, "f16") == 0    ? KV_TYPE_F16
+           : strcmp(name, "bf16") == 0 ? KV_TYPE_BF16
+                                       : KV_TYPE_FP8;
 }
 
 static enum status backend_open(struct compute *compute, const struct backend_ops *ops,
@@ -98,7 +100,7 @@ static enum status backend_open(struct compute *compute, const struct backend_op
         .history_tokens_max = compute->context_tokens,
         .vocabulary_count = model_config(compute->model)->vocabulary_count,
         .partial_count_max = compute->partial_count_max,
-        .kv_type = kv_type_of(settings),
+        .kv_type = kv_type_of(compute, ops),
         .isa = settings->isa,
         .device = settings->device,
         .memory_bytes_max = (uint64_t)settings->gpu_memory << 20,

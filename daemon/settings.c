@@ -45,7 +45,9 @@ static const struct setting table[] = {
     {"gpu-providers", "FILE",
      "what multiplies by which matrices on a card, as ./dev gpu measured it (none: mma alone)",
      TEXT(gpu_providers)},
-    {"kv-type", "NAME", "how keys and values are kept: f16, or on a card bf16 or fp8",
+    {"kv-type", "NAME",
+     "how keys and values are kept: f16, bf16, or on a card fp8 (bf16 on the CPU where products "
+     "round what they multiply, else f16)",
      TEXT(kv_type)},
     {"weights", "NAME", "how float weights are kept: as-is, or on a card fp8", TEXT(weights)},
     {"speculation", "NAME",

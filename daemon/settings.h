@@ -21,7 +21,7 @@ struct settings {
     char *personas;       /* folder of cards; NULL: those that ship with the daemon */
     char *persona;        /* name of the default persona; NULL: see default_persona() */
     char *backend;        /* "auto", "cpu", "cuda"; NULL: auto */
-    char *kv_type;        /* "f16", "bf16", "fp8"; NULL: f16 */
+    char *kv_type;        /* "f16", "bf16", "fp8"; NULL: forward_kv_type() */
     char *weights;        /* "as-is", "fp8"; NULL: as-is */
     char *speculation;    /* "auto", "off"; NULL: auto */
     char *numerics;       /* "fast", "precise"; NULL: fast */

@@ -85,7 +85,7 @@ struct backend_settings {
     uint32_t history_tokens_max; /* tokens of history a slot */
     uint32_t vocabulary_count;
     uint32_t partial_count_max; /* attention partials of one plan (row x block) */
-    enum kv_type kv_type;       /* UNSUPPORTED where the backend has another only; CPU: F16 */
+    enum kv_type kv_type;       /* UNSUPPORTED where the backend has not got it; CPU: no FP8 */
     const char *isa;            /* CPU: NULL or "auto", or a name of kernels/cpu/isa.h */
     uint32_t device;            /* a card's number, as the driver counts */
     uint64_t memory_bytes_max;  /* of the card; 0: nine tenths of what is free */
@@ -416,6 +416,9 @@ struct backend_ops {
     void (*profile)(struct backend *backend, struct backend_profile *profile);
 
     bool checks_drafts; /* runs PLAN_SAMPLE_DRAFT */
+
+    /* What keys and values are best kept in where products round what they multiply. */
+    enum kv_type kv_type_fast;
 
     /* May be NULL: the backend has nothing to give back. No step is in flight, and none is expected
      * soon: what only steps use goes back to the system and is taken anew as steps touch it. Logits

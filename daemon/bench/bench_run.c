@@ -16,6 +16,7 @@ enum status bench_run_open(struct bench_run *run, const struct bench_settings *s
         .history_tokens_max = position_max + 1,
         .vocabulary_count = model_config(model)->vocabulary_count,
         .partial_count_max = row_count_max * (position_max / ATTENTION_BLOCK_TOKENS + 1),
+        .kv_type = forward_kv_type(model, settings->ops, false),
         .providers = settings->providers,
         .weights_fp8 = settings->weights_fp8,
     };

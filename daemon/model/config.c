@@ -95,6 +95,7 @@ static void config_measure(const struct model_file *file, struct model_config *c
         most = bytes[tensor->dtype] > bytes[most] ? tensor->dtype : most;
     }
     config->weights = bytes_of_text(dtype_name(most));
+    config->rounds_rows = most != DTYPE_F32 && most != DTYPE_F16;
 }
 
 enum status config_check_tensors(const struct model_file *file,

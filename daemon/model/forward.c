@@ -441,6 +441,12 @@ const char *forward_fault_text(const struct forward *forward)
     return forward->ops->fault_text(forward->backend);
 }
 
+enum kv_type forward_kv_type(const struct model *model, const struct backend_ops *ops,
+                             bool is_precise)
+{
+    return model_config(model)->rounds_rows && !is_precise ? ops->kv_type_fast : KV_TYPE_F16;
+}
+
 const char *forward_numerics_id(const struct forward *forward)
 {
     return forward->ops->numerics_id(forward->backend);

@@ -39,6 +39,11 @@ uint32_t forward_page_count(const struct forward *forward);
 uint64_t forward_kv_page_bytes(const struct model *model, const struct backend_ops *ops,
                                const struct backend *backend);
 
+/* What keys and values are kept in unless somebody asks: what is fastest on the device where
+ * products round what they multiply, else halves, which are closer. */
+enum kv_type forward_kv_type(const struct model *model, const struct backend_ops *ops,
+                             bool is_precise);
+
 /* UNSUPPORTED names what the device cannot hold, MEMORY that it does not fit, BAD_INPUT or IO a
  * tensor that could not be read. */
 MUST_USE enum status forward_create(const struct model *model, const struct backend_ops *ops,
@@ -71,7 +76,7 @@ bool forward_checks_drafts(const struct forward *forward);
 /* What the device says of its last failure, "" if there was none. Borrowed. */
 const char *forward_fault_text(const struct forward *forward);
 
-/* Borrowed: "cpu/1/kv-f16". */
+/* Borrowed: "cpu/1/kv-bf16". */
 const char *forward_numerics_id(const struct forward *forward);
 
 /* The logits of the last step's logits_rows[row], vocabulary_count floats: for tests and tools. */

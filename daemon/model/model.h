@@ -29,6 +29,7 @@ struct model_config {
     const char *architecture; /* "llama"; static */
     struct bytes name;        /* general.name, "" when absent */
     struct bytes weights;     /* the type most weights have, for people: "Q4_1" */
+    bool rounds_rows;         /* products by that type round what it is multiplied with */
     uint32_t layer_count;
     uint32_t width; /* of the residual stream */
     uint32_t head_count;

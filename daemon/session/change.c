@@ -21,8 +21,8 @@ enum status change_init(struct change *change, struct store *store, struct sessi
     if (session->is_elsewhere) {
         return error_set(error, STATUS_CONFLICT,
                          "session %llu was made with other arithmetic than this daemon's (%s): it "
-                         "can be read and looked into, not continued; start the daemon as it was, "
-                         "or export the session and import it",
+                         "can be read and looked into, not continued; start the daemon as it was "
+                         "(--backend, --kv-type, --numerics), or export the session and import it",
                          (unsigned long long)session->id, store->settings.numerics_id);
     }
     change->nodes = memory_alloc(count_max, sizeof(struct node *));

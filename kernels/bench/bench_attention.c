@@ -1,6 +1,6 @@
 /* How fast attention runs: one line a case, for one thread.
  *
- *   bench_attention [isa [repeats]]
+ *   bench_attention [isa [repeats [f16 or bf16]]]
  *
  * Time is processor time, the smallest of the repeats. GFLOP/s counts four operations a position,
  * head and dimension; GB/s counts K and V of each item once. Four layers are run in turn, so that
@@ -8,6 +8,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "kernels/cpu/cpu.h"
@@ -150,11 +151,14 @@ static enum status record(struct backend *backend, const struct line *line, stru
     for (args.layer = 0; args.layer < LAYERS; args.layer++) {
         TRY(ops->op.attention(*out, &args, error));
     }
+    /* From a quarter on: 2 to the 0 to 8 as large (BF16), or 2 to the 1 (F16). */
+    const uint32_t first = kv->is_paired ? 0x3e80 : 0x3400;
+    const uint32_t span = 0x0400;
     const uint64_t half_count = (uint64_t)LAYERS * shape.kv_head_count * shape.page_count *
                                 shape.head_size * KV_PAGE_TOKEN_COUNT;
     for (uint64_t i = 0; i < half_count; i++) {
-        kv->k[i] = (uint16_t)(0x3000 + next_random(&state) % 0x0c00);
-        kv->v[i] = (uint16_t)(0x3000 + next_random(&state) % 0x0c00);
+        kv->k[i] = (uint16_t)(first + next_random(&state) % span);
+        kv->v[i] = (uint16_t)(first + next_random(&state) % span);
     }
     for (uint64_t i = 0; i < float_count; i++) {
         q->data[i] = (float)next_random(&state) * 0x1p-31f - 0.5f;
@@ -163,7 +167,7 @@ static enum status record(struct backend *backend, const struct line *line, stru
 }
 
 static enum status bench(const struct line *line, const char *isa, uint32_t repeat_count,
-                         struct error *error)
+                         enum kv_type kv_type, struct error *error)
 {
     const struct backend_settings settings = {
         .thread_count = 1,
@@ -173,6 +177,7 @@ static enum status bench(const struct line *line, const char *isa, uint32_t repe
         .history_tokens_max = 1,
         .vocabulary_count = 1,
         .partial_count_max = line->row_count * BLOCKS_MAX,
+        .kv_type = kv_type,
         .isa = isa,
     };
     struct backend *backend = NULL;
@@ -214,11 +219,13 @@ static enum status bench(const struct line *line, const char *isa, uint32_t repe
 int main(int argc, char **argv)
 {
     const long repeat_count = argc > 2 ? strtol(argv[2], NULL, 10) : 7;
+    const bool is_bf16 = argc > 3 && strcmp(argv[3], "bf16") == 0;
     struct error error = {0};
 
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
         if (bench(&lines[i], argc > 1 ? argv[1] : NULL,
-                  repeat_count > 0 ? (uint32_t)repeat_count : 1, &error) != STATUS_OK) {
+                  repeat_count > 0 ? (uint32_t)repeat_count : 1,
+                  is_bf16 ? KV_TYPE_BF16 : KV_TYPE_F16, &error) != STATUS_OK) {
             fprintf(stderr, "bench_attention: %s\n", error.text);
             return 1;
         }

@@ -44,127 +44,36 @@ static uint32_t stride_of(uint32_t head_size)
     return (head_size + ATTENTION_LANES - 1) / ATTENTION_LANES * ATTENTION_LANES;
 }
 
+/* K, V, products and queries; scores. */
 static uint64_t work_float_count(uint32_t stride)
 {
-    return (uint64_t)stride * (2 * ATTENTION_CHUNK_TOKENS + ATTENTION_TILE_MAX) +
+    return (uint64_t)stride *
+               (2 * ATTENTION_CHUNK_TOKENS + ATTENTION_TILE_MAX + ATTENTION_COLUMN_MAX) +
            (uint64_t)ATTENTION_TILE_MAX * ATTENTION_CHUNK_TOKENS;
 }
 
-/* ---- the scalar definition ---- */
-
-static void scalar_load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_count,
-                        const uint16_t *k_page, const uint16_t *v_page)
-{
-    const uint32_t first = quarter * KV_PAGE_TOKEN_COUNT;
-
-    for (uint32_t d = 0; d < chunk->head_size; d++) {
-        for (uint32_t slot = 0; slot < KV_PAGE_TOKEN_COUNT; slot++) {
-            chunk->k[d * ATTENTION_CHUNK_TOKENS + first + slot] =
-                steps_float_from_half(k_page[d * KV_PAGE_TOKEN_COUNT + slot]);
-        }
-    }
-    for (uint32_t slot = 0; slot < slot_count; slot++) {
-        float *v = chunk->v + (size_t)(first + slot) * chunk->stride;
-        for (uint32_t d = 0; d < chunk->stride; d++) {
-            v[d] = d < chunk->head_size ? steps_float_from_half(v_page[slot * chunk->head_size + d])
-                                        : 0.0f;
-        }
-    }
-}
-
-static float lane_tree(float *lanes)
-{
-    for (uint32_t width = ATTENTION_LANES / 2; width > 0; width /= 2) {
-        for (uint32_t i = 0; i < width; i++) {
-            lanes[i] = lanes[i] + lanes[i + width];
-        }
-    }
-    return lanes[0];
-}
-
-/* Scores to weights; the largest score and the sum of the weights. */
-static void scalar_softmax(float *scores, uint32_t visible, float *max, float *sum)
-{
-    float lanes[ATTENTION_LANES] = {0};
-    float largest = -INFINITY;
-
-    for (uint32_t j = 0; j < visible; j++) {
-        largest = scores[j] > largest ? scores[j] : largest;
-    }
-    for (uint32_t j = 0; j < visible; j++) {
-        scores[j] = steps_exp(scores[j] - largest);
-        lanes[j % ATTENTION_LANES] = lanes[j % ATTENTION_LANES] + scores[j];
-    }
-    *max = largest;
-    *sum = lane_tree(lanes);
-}
-
-static void scalar_column(const struct attention_chunk *chunk,
-                          const struct attention_column *column)
-{
-    float *scores = chunk->scores;
-    float *product = chunk->products;
-    float max, sum;
-
-    for (uint32_t j = 0; j < column->visible; j++) {
-        scores[j] = 0.0f;
-    }
-    for (uint32_t d = 0; d < chunk->head_size; d++) {
-        const float *k = chunk->k + (size_t)d * ATTENTION_CHUNK_TOKENS;
-        for (uint32_t j = 0; j < column->visible; j++) {
-            scores[j] = fmaf(column->q[d], k[j], scores[j]);
-        }
-    }
-    for (uint32_t j = 0; j < column->visible; j++) {
-        scores[j] = scores[j] * chunk->scale;
-    }
-    scalar_softmax(scores, column->visible, &max, &sum);
-    for (uint32_t d = 0; d < chunk->stride; d++) {
-        product[d] = 0.0f;
-    }
-    for (uint32_t j = 0; j < column->visible; j++) {
-        const float *v = chunk->v + (size_t)j * chunk->stride;
-        for (uint32_t d = 0; d < chunk->stride; d++) {
-            product[d] = fmaf(scores[j], v[d], product[d]);
-        }
-    }
-    attention_accept(chunk, column, max, sum, product);
-}
-
-static void scalar_tile(const struct attention_chunk *chunk, const struct attention_column *columns,
-                        uint32_t column_count)
-{
-    for (uint32_t i = 0; i < column_count; i++) {
-        scalar_column(chunk, &columns[i]);
-    }
-}
-
-const struct attention_kernels attention_kernels_scalar = {
-    .load = scalar_load,
-    .tile = scalar_tile,
-    .fold = attention_fold,
-    .divide = attention_divide,
-};
-
 /* ---- recording ---- */
 
-static const struct attention_kernels *kernels_of(enum cpu_isa isa)
+static const struct attention_kernels *kernels_of(enum cpu_isa isa, bool is_paired)
 {
 #if defined(__x86_64__)
+    if (isa == CPU_AVX512BF16 && is_paired) {
+        return &attention_pairs_avx512bf16;
+    }
     if (cpu_isa_is_avx512(isa)) {
-        return &attention_kernels_avx512;
+        return is_paired ? &attention_pairs_avx512 : &attention_kernels_avx512;
     }
     if (isa == CPU_AVX2) {
-        return &attention_kernels_avx2;
+        return is_paired ? &attention_pairs_avx2 : &attention_kernels_avx2;
     }
 #elif defined(__aarch64__)
     if (isa != CPU_SCALAR) {
-        return &attention_kernels_neon;
+        return is_paired ? &attention_pairs_neon : &attention_kernels_neon;
     }
 #else
     (void)isa;
 #endif
-    return &attention_kernels_scalar;
+    return is_paired ? &attention_pairs_scalar : &attention_kernels_scalar;
 }
 
 void cpu_attention_destroy(struct cpu_attention *attention)
@@ -198,7 +107,7 @@ static enum status create_scratch(struct backend *backend)
     if (attention == NULL) {
         return STATUS_MEMORY;
     }
-    attention->kernels = kernels_of(backend->isa);
+    attention->kernels = kernels_of(backend->isa, backend->settings.kv_type == KV_TYPE_BF16);
     attention->item_tasks = memory_alloc((size_t)backend->settings.partial_count_max + 1,
                                          sizeof *attention->item_tasks);
     if (attention->item_tasks == NULL) {
@@ -301,6 +210,7 @@ struct attention_task {
     uint32_t row_count;
     uint32_t kv_head;
     struct attention_chunk chunk;
+    float *queries; /* BF16: [row_count][group][stride] */
     struct attention_column columns[ATTENTION_COLUMN_MAX];
 };
 
@@ -360,7 +270,9 @@ static uint32_t gather_columns(const struct attention_run *run, struct attention
                 head;
             const uint64_t query = (uint64_t)row_index * args->head_count + head;
             task->columns[count] = (struct attention_column){
-                .q = args->q->data + query * args->head_size,
+                .q = run->attention->kernels->query == NULL
+                         ? args->q->data + query * args->head_size
+                         : task->queries + (size_t)(j * run->group + g) * run->stride,
                 .acc = run->attention->acc + slot * run->stride,
                 .max = run->attention->max + slot,
                 .sum = run->attention->sum + slot,
@@ -428,15 +340,28 @@ static void prefetch_pages(const struct attention_pages *pages, uint32_t head_si
     }
 }
 
+/* Every tile straight from the pages. */
+static void attend_pages(const struct attention_run *run, struct attention_task *task,
+                         const struct attention_pages *pages, const struct attention_pages *ahead,
+                         uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i += ATTENTION_TILE_MAX) {
+        const uint32_t left = count - i;
+
+        run->attention->kernels->few(&task->chunk, pages, i == 0 ? ahead : NULL, &task->columns[i],
+                                     left < ATTENTION_TILE_MAX ? left : ATTENTION_TILE_MAX);
+    }
+}
+
 static void attend_chunk(const struct attention_run *run, struct attention_task *task,
                          const struct attention_pages *pages, const struct attention_pages *ahead,
                          uint32_t visible_max, uint32_t count)
 {
     const struct attention_kernels *kernels = run->attention->kernels;
 
-    if (kernels->few != NULL && count <= ATTENTION_TILE_MAX &&
-        task->chunk.head_size % ATTENTION_CHUNK_TOKENS == 0) {
-        kernels->few(&task->chunk, pages, ahead, task->columns, count);
+    if (kernels->load == NULL || (kernels->few != NULL && count <= ATTENTION_TILE_MAX &&
+                                  task->chunk.head_size % ATTENTION_CHUNK_TOKENS == 0)) {
+        attend_pages(run, task, pages, ahead, count);
         return;
     }
     prefetch_pages(ahead, task->chunk.head_size);
@@ -479,6 +404,27 @@ static void finish_rows(const struct attention_run *run, const struct attention_
     }
 }
 
+/* The task's queries as BF16 keys are multiplied with. */
+static void round_queries(const struct attention_run *run, const struct attention_task *task)
+{
+    const struct attention_args *args = run->args;
+    const float factor = (float)((double)args->scale * 1.4426950408889634); /* log2(e) */
+
+    for (uint32_t j = 0; j < task->row_count; j++) {
+        uint32_t row_index;
+
+        task_row(run, task, j, &row_index);
+        for (uint32_t g = 0; g < run->group; g++) {
+            const uint64_t query =
+                (uint64_t)row_index * args->head_count + task->kv_head * run->group + g;
+
+            run->attention->kernels->query(
+                args->q->data + query * args->head_size, factor, args->head_size,
+                task->queries + (size_t)(j * run->group + g) * run->stride);
+        }
+    }
+}
+
 static void attend(void *context, uint32_t index, uint32_t worker)
 {
     const struct attention_run *run = context;
@@ -498,7 +444,12 @@ static void attend(void *context, uint32_t index, uint32_t worker)
         .stride = run->stride,
         .scale = args->scale,
         .first = true,
+        .is_paired = args->kv->is_paired,
     };
+    task.queries = task.chunk.scores + (size_t)ATTENTION_TILE_MAX * ATTENTION_CHUNK_TOKENS;
+    if (run->attention->kernels->query != NULL) {
+        round_queries(run, &task);
+    }
     for (uint32_t begin = task.item->begin; begin < task.item->end;
          begin += ATTENTION_CHUNK_TOKENS) {
         const uint32_t count = gather_columns(run, &task, begin, &visible_max);
@@ -535,8 +486,8 @@ static void fold_row(void *context, uint32_t row_index, uint32_t worker)
         for (uint32_t i = 1; i < row->partial_count; i++) {
             const uint64_t more = (uint64_t)partials[i] * args->head_count + head;
             float a, b;
-            attention_factors(&attention->max[slot], &attention->sum[slot], attention->max[more],
-                              attention->sum[more], &a, &b);
+            attention_factors(args->kv->is_paired, &attention->max[slot], &attention->sum[slot],
+                              attention->max[more], attention->sum[more], &a, &b);
             attention->kernels->fold(acc, attention->acc + more * run->stride, a, b, run->stride);
         }
         const uint64_t query = (uint64_t)row_index * args->head_count + head;

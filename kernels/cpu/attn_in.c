@@ -186,7 +186,9 @@ static void prefetch_head(const struct run *run, uint32_t head, const struct cpu
 {
     const struct plan *plan = run->step->plan;
     const size_t k_bytes = (size_t)run->args->head_size * KV_PAGE_TOKEN_COUNT * sizeof(uint16_t);
-    const size_t v_bytes = run->args->head_size * sizeof(uint16_t);
+    /* A line of values is a position's, or a pair of positions'. */
+    const uint32_t v_slots = run->args->kv->is_paired ? 2 : 1;
+    const size_t v_bytes = v_slots * run->args->head_size * sizeof(uint16_t);
     uint32_t last_page = UINT32_MAX;
 
     for (uint32_t r = 0; r < rows->height; r++) {
@@ -207,7 +209,8 @@ static void prefetch_head(const struct run *run, uint32_t head, const struct cpu
         last_page = page;
         const char *v =
             (const char *)(cpu_kv_v(run->args->kv, run->args->layer, head, page) +
-                           (size_t)(at->position % KV_PAGE_TOKEN_COUNT) * run->args->head_size);
+                           (size_t)(at->position % KV_PAGE_TOKEN_COUNT) / v_slots * v_slots *
+                               run->args->head_size);
         for (size_t i = 0; i < v_bytes; i += CACHE_LINE_BYTES) {
             __builtin_prefetch(v + i, 1, 2);
         }

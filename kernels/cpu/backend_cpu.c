@@ -97,10 +97,10 @@ static enum status cpu_create(const struct backend_settings *settings, struct er
         return error_set(error, STATUS_LIMIT, "%u threads are wanted; the most is %d",
                          settings->thread_count, CPU_THREAD_COUNT_MAX);
     }
-    if (settings->kv_type != KV_TYPE_F16) {
+    if (settings->kv_type != KV_TYPE_F16 && settings->kv_type != KV_TYPE_BF16) {
         return error_set(error, STATUS_UNSUPPORTED,
-                         "the cpu backend keeps keys and values in half precision (f16) only; "
-                         "other types need a card");
+                         "the cpu backend keeps keys and values as f16 or bf16; other types need "
+                         "a card");
     }
     if (settings->weights_fp8) {
         return error_set(error, STATUS_UNSUPPORTED,
@@ -140,16 +140,18 @@ static const char *cpu_describe(const struct backend *backend)
 
 static const char *cpu_numerics_id(const struct backend *backend)
 {
+    const bool is_bf16 = backend->settings.kv_type == KV_TYPE_BF16;
+
     if (backend->settings.precise) {
-        return "cpu/1/kv-f16/x-i16";
+        return is_bf16 ? "cpu/1/kv-bf16/x-i16" : "cpu/1/kv-f16/x-i16";
     }
     for (const struct backend_weight *weight = backend->weights; weight != NULL;
          weight = weight->next) {
         if (weight->is_paired) {
-            return "cpu/1/kv-f16/x-bf16";
+            return is_bf16 ? "cpu/1/kv-bf16/x-bf16" : "cpu/1/kv-f16/x-bf16";
         }
     }
-    return "cpu/1/kv-f16";
+    return is_bf16 ? "cpu/1/kv-bf16" : "cpu/1/kv-f16";
 }
 
 static uint32_t cpu_step_slot_count(const struct backend *backend)
@@ -251,6 +253,7 @@ static enum status cpu_kv_create(struct backend *backend, const struct kv_shape 
                          shape->page_count, (unsigned long long)(2 * page_bytes));
     }
     kv->shape = *shape;
+    kv->is_paired = backend->settings.kv_type == KV_TYPE_BF16;
     kv->backend = backend;
     kv->next = backend->kvs;
     backend->kvs = kv;
@@ -364,5 +367,6 @@ const struct backend_ops backend_cpu_ops = {
     .step_wait = cpu_step_wait,
     .profile = cpu_profile,
     .checks_drafts = true,
+    .kv_type_fast = KV_TYPE_BF16,
     .rest = cpu_rest,
 };

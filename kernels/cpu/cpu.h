@@ -38,14 +38,15 @@ struct backend_buffer {
 /* A page's layers lie together, and a layer's heads: what an operation reads of a page is one run,
  * and pages in use fill huge pages of memory. Large pages are an odd number of CPU_KV_GAP_HALVES
  * apart: at a power of two, one head's parts of all pages would share a few sets of a cache.
- * K of a head: [head_size][16] half (head dimension outermost, a lane a key); V: [16][head_size]
- * half. */
+ * F16: K of a head is [head_size][16] (head dimension outermost, a lane a key), V [16][head_size].
+ * BF16, in pairs: K [head_size / 2][16][2], of dimensions; V [8][head_size][2], of positions. */
 struct backend_kv {
     struct backend *backend;
     struct backend_kv *next; /* the backend's list */
     struct kv_shape shape;
-    uint16_t *k; /* owned: [page][layer][kv_head][head_size][16] */
-    uint16_t *v; /* owned: [page][layer][kv_head][16][head_size] */
+    bool is_paired; /* BF16 */
+    uint16_t *k;    /* owned: [page][layer][kv_head], of 16 positions each */
+    uint16_t *v;    /* owned, as k */
 };
 
 enum {
@@ -80,6 +81,17 @@ static inline uint16_t *cpu_kv_v(const struct backend_kv *kv, uint32_t layer, ui
                                  uint32_t page)
 {
     return kv->v + cpu_kv_place(&kv->shape, layer, head, page);
+}
+
+/* Where a page in pairs has dimension d of a position's key, and of its value. */
+static inline size_t cpu_kv_pairs_k(uint32_t d, uint32_t slot)
+{
+    return ((size_t)(d / 2) * KV_PAGE_TOKEN_COUNT + slot) * 2 + d % 2;
+}
+
+static inline size_t cpu_kv_pairs_v(uint32_t head_size, uint32_t d, uint32_t slot)
+{
+    return ((size_t)(slot / 2) * head_size + d) * 2 + slot % 2;
 }
 
 /* One branch's token history, for penalties. */
@@ -182,8 +194,9 @@ MUST_USE enum status cpu_angles_create(struct backend_program *program,
                                        const double *inverse_frequency, uint32_t pair_count,
                                        struct error *error);
 
-/* Rounds k and v of one row and KV head to half and stores them in slot `slot` of `page`. Sets
- * *fault to 1 when one of the 2 * head_size values is a NaN, else leaves it. Called by workers. */
+/* Rounds k and v of one row and KV head to the pool's type, finite values to finite ones, and
+ * stores them in slot `slot` of `page`. Sets *fault to 1 when one of the 2 * head_size values is a
+ * NaN, else leaves it. Called by workers. */
 void cpu_kv_append(const struct cpu_kernels *kernels, struct backend_kv *kv, uint32_t layer,
                    uint32_t kv_head, uint32_t page, uint32_t slot, const float *k, const float *v,
                    uint8_t *fault);

@@ -42,6 +42,10 @@ struct cpu_kernels {
 
     /* out[i] = steps_half_from_float(x[i]), 0 for a NaN; answers whether there was one. */
     bool (*round_to_half)(const float *x, uint32_t count, uint16_t *out);
+
+    /* The same to BF16: what is then smaller than 2^-56 is 0 (rows.h), what is larger than all
+     * finite numbers the largest of them. */
+    bool (*round_to_bf16)(const float *x, uint32_t count, uint16_t *out);
 };
 
 extern const struct cpu_kernels cpu_kernels_scalar;

@@ -135,4 +135,5 @@ const struct cpu_kernels cpu_kernels_scalar = {
     .silu_multiply = cpu_silu_multiply_scalar,
     .rotate = cpu_rotate_scalar,
     .round_to_half = cpu_round_to_half_scalar,
+    .round_to_bf16 = cpu_round_to_bf16_scalar,
 };

@@ -30,6 +30,7 @@ struct backend_weight;
 enum {
     CPU_TILE_ROWS_MAX = 12,
     CPU_BF16_MIN_BITS = (127 - 56) << 7, /* 2^-56 */
+    CPU_BF16_MAX_BITS = 0x7f7f,          /* the largest finite one */
     CPU_CODE_MAX = 127,
     CPU_CODE_RADIX = 255, /* of precise codes */
     CPU_PRECISE_CODE_MAX = CPU_CODE_RADIX * CPU_CODE_MAX + CPU_CODE_MAX,

@@ -257,3 +257,8 @@ bool cpu_round_to_half_scalar(const float *x, uint32_t count, uint16_t *out)
     }
     return has_nan;
 }
+
+bool cpu_round_to_bf16_scalar(const float *x, uint32_t count, uint16_t *out)
+{
+    return cpu_round_to_bf16(x, count, out);
+}

@@ -9,6 +9,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/weight.h"
+#include "kernels/steps/math.h"
 
 #define CPU_INFINITY_BITS 0x7f800000u
 #define CPU_QUANTISE_MIN 0x1p-80f /* below it a block is 0, so that no scale is a denormal */
@@ -58,5 +59,26 @@ void cpu_silu_multiply_scalar(float *gate, const float *up, uint32_t count);
 void cpu_rotate_scalar(float *head, const float *cosines, const float *sines, uint32_t pair_count,
                        enum rope_style style);
 bool cpu_round_to_half_scalar(const float *x, uint32_t count, uint16_t *out);
+bool cpu_round_to_bf16_scalar(const float *x, uint32_t count, uint16_t *out);
+
+/* round_to_bf16 of kernels.h, in integers alone, so that compilers make vectors of it wherever it
+ * is expanded. */
+static inline bool cpu_round_to_bf16(const float *x, uint32_t count, uint16_t *out)
+{
+    uint32_t nan_count = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        const uint32_t bits = steps_bits_from_float(x[i]);
+        const uint32_t magnitude = bits & 0x7fffffffu;
+        const uint32_t is_nan = magnitude > CPU_INFINITY_BITS ? 1 : 0;
+        uint32_t rounded = (magnitude + 0x7fffu + (magnitude >> 16 & 1u)) >> 16;
+
+        rounded = rounded > CPU_BF16_MAX_BITS ? CPU_BF16_MAX_BITS : rounded;
+        rounded = rounded < CPU_BF16_MIN_BITS || is_nan != 0 ? 0 : rounded | (bits >> 16 & 0x8000u);
+        out[i] = (uint16_t)rounded;
+        nan_count += is_nan;
+    }
+    return nan_count != 0;
+}
 
 #endif

@@ -8,6 +8,7 @@
  *
  *   function           argument            error against the true value
  *   steps_exp          any float           at most 1 ulp; 0 below 2^-60, never a denormal
+ *   steps_exp2         float <= 0          at most 3 ulp; 0 below 2^-56
  *   steps_log          normal double > 0   at most 2 ulp, absolute 2^-52 close to 1
  *   steps_sincos       |angle| <= 2^20     at most 1 ulp of a float
  */
@@ -37,6 +38,14 @@
 #define STEPS_EXP_C4 0.0416665561f
 #define STEPS_EXP_C5 0.00836320315f
 #define STEPS_EXP_C6 0.00139262131f
+
+/* 2^x = 2^n 2^r, n the integer nearest to x, |r| <= 1/2:  1 + r (C1 + C2 r + ... C5 r^4). */
+#define STEPS_EXP2_LOW (-56.0f) /* the smallest argument that does not give 0 */
+#define STEPS_EXP2_C1 0.693147004f
+#define STEPS_EXP2_C2 0.240222424f
+#define STEPS_EXP2_C3 0.0555073358f
+#define STEPS_EXP2_C4 0.00967151299f
+#define STEPS_EXP2_C5 0.00132647273f
 
 #define STEPS_HALF_MAX 65504.0f
 
@@ -74,6 +83,22 @@ STEPS_FUNCTION float steps_exp(float x)
     q = fmaf(q, r, 1.0f);
     const float p = fmaf(q, r, 1.0f);
     /* The low bits of `shifted` are n; no result is a denormal, so n adds to the exponent. */
+    return steps_float_from_bits(steps_bits_from_float(p) + (steps_bits_from_float(shifted) << 23));
+}
+
+/* Of what is not above 0. A NaN gives 0, as in steps_exp. */
+STEPS_FUNCTION float steps_exp2(float x)
+{
+    if (!(x >= STEPS_EXP2_LOW)) {
+        return 0.0f;
+    }
+    const float shifted = x + STEPS_EXP_ROUND;
+    const float r = x - (shifted - STEPS_EXP_ROUND);
+    float q = fmaf(STEPS_EXP2_C5, r, STEPS_EXP2_C4);
+    q = fmaf(q, r, STEPS_EXP2_C3);
+    q = fmaf(q, r, STEPS_EXP2_C2);
+    q = fmaf(q, r, STEPS_EXP2_C1);
+    const float p = fmaf(q, r, 1.0f);
     return steps_float_from_bits(steps_bits_from_float(p) + (steps_bits_from_float(shifted) << 23));
 }
 

@@ -14,7 +14,8 @@ from test_look import verify
 
 pytestmark = pytest.mark.skipif(flow_backend() != "cpu", reason="precise products are the CPU's")
 
-FAST, PRECISE = b"cpu/1/kv-f16", b"cpu/1/kv-f16/x-i16"
+FAST, PRECISE = b"cpu/1/kv-bf16", b"cpu/1/kv-f16/x-i16"
+HALVES = b"cpu/1/kv-f16"
 
 
 def info_of(daemon):
@@ -51,6 +52,46 @@ def test_both_arithmetics_have_ids_and_replies_of_their_own(folder, start):
     assert replies["default"] == replies["fast"] != replies["precise"]
     assert replies["precise"] == replies["file"] == replies["threads"] == replies["scalar"]
     assert all(finish == FINISHES["LENGTH"] for finish, _, _ in replies["precise"])
+
+
+def test_keys_are_kept_in_what_suits_the_weights_or_is_asked_for(folder, start):
+    replies = {}
+    for name, model, options, numerics_id in (
+            ("default", "Q4_1-bpe", (), FAST),
+            ("bf16", "Q4_1-bpe", ("--kv-type", "bf16"), FAST),
+            ("f16", "Q4_1-bpe", ("--kv-type", "f16"), HALVES),
+            ("f16-scalar", "Q4_1-bpe", ("--kv-type", "f16", "--isa", "scalar"), HALVES),
+            ("bf16-scalar", "Q4_1-bpe", ("--isa", "scalar", "--threads", "3"), FAST),
+            ("float", "F16-bpe", (), HALVES),
+            ("float-bf16", "F16-bpe", ("--kv-type", "bf16"), FAST),
+            ("precise-bf16", "Q4_1-bpe", ("--kv-type", "bf16", "--numerics", "precise"),
+             b"cpu/1/kv-bf16/x-i16")):
+        daemon = start(*options, "--data", os.path.join(folder, name), model=tiny_model(model),
+                       socket=os.path.join(folder, "s" + name))
+        assert info_of(daemon).numerics_id == numerics_id
+        with daemon.client() as client:
+            replies[name] = conversation(client)[1]
+        daemon.end()
+    assert replies["default"] == replies["bf16"] == replies["bf16-scalar"] != replies["f16"]
+    assert replies["f16"] == replies["f16-scalar"]
+    assert replies["float"] != replies["float-bf16"]
+
+
+def test_what_was_kept_in_halves_goes_on_in_halves(start):
+    daemon = start("--kv-type", "f16")
+    with daemon.client() as client:
+        session, _ = conversation(client)
+    daemon.end()
+    daemon = start()
+    with daemon.client() as client:
+        with pytest.raises(Refused) as refused:
+            client.generate(session)
+        assert refused.value.code == CODES["CONFLICT"] and "--kv-type" in refused.value.text
+    daemon.end()
+    with start("--kv-type", "f16").client() as client:
+        assert client.generate(session, max_tokens=4, ignore_end=True).replies()
+        last, _ = verify(client, session=session)
+        assert last.equal_count == 3
 
 
 def test_float_weights_have_the_same_bits_either_way(folder, start):

@@ -19,10 +19,19 @@
 #include "tests/support/attention_setup.h"
 #include "tests/support/isa_names.h"
 
+#define LOG2_E 1.4426950408889634
+
 enum { WIDTH_MAX = 16 * 256, ROWS = 14 };
 
-static const struct attention_shape shapes[] = {
-    {9, 3, 64}, {4, 4, 80}, {6, 2, 96}, {2, 1, 128}, {1, 1, 256}, {16, 1, 8}, {10, 2, 40},
+enum { SHAPES = 7 };
+
+/* The same for each type. */
+static const struct attention_shape shapes[2 * SHAPES] = {
+    {9, 3, 64, KV_TYPE_F16},  {4, 4, 80, KV_TYPE_F16},   {6, 2, 96, KV_TYPE_F16},
+    {2, 1, 128, KV_TYPE_F16}, {1, 1, 256, KV_TYPE_F16},  {16, 1, 8, KV_TYPE_F16},
+    {10, 2, 40, KV_TYPE_F16}, {9, 3, 64, KV_TYPE_BF16},  {4, 4, 80, KV_TYPE_BF16},
+    {6, 2, 96, KV_TYPE_BF16}, {2, 1, 128, KV_TYPE_BF16}, {1, 1, 256, KV_TYPE_BF16},
+    {16, 1, 8, KV_TYPE_BF16}, {10, 2, 40, KV_TYPE_BF16},
 };
 
 static const struct attention_grouping alone = {.shared = false, .list_max = 1};
@@ -89,14 +98,29 @@ struct double_head {
     double bound[BACKEND_HEAD_SIZE_MAX];
 };
 
-/* With e = 2^-24: a score of D products is off by (D + 1) e sum|q k| scale at most, exp by 2 e, a
- * chunk's chain by 64 e, each of n folds by 4 e; numerator and denominator both carry it. */
+static double kept(const struct attention_shape *shape, float value)
+{
+    return shape->kv_type == KV_TYPE_BF16 ? attention_bf16(value)
+                                          : steps_float_from_half(steps_half_from_float(value));
+}
+
+/* A query's number as it is multiplied, times the scale; BF16: for powers of 2. */
+static double asked(const struct attention_shape *shape, float value)
+{
+    return shape->kv_type == KV_TYPE_BF16 ? attention_bf16(value * (float)(0.125 * LOG2_E))
+                                          : (double)value * 0.125;
+}
+
+/* With e = 2^-24: a score of D products is off by (D + 1) e sum|q k| scale at most, exp and exp2 by
+ * 2 e to 4 e, a chunk's chain by 64 e, each of n folds by 6 e; numerator and denominator both carry
+ * it. BF16 rounds the numerator's weights by another 2^-9 at most. */
 static void double_head(const struct attention_shape *shape, const struct attention_query *query,
                         uint32_t head, struct double_head *result)
 {
     static double weights[2048];
     float q[WIDTH_MAX], k[BACKEND_HEAD_SIZE_MAX], v[BACKEND_HEAD_SIZE_MAX];
     const uint32_t kv_head = head / (shape->head_count / shape->kv_head_count);
+    const bool is_bf16 = shape->kv_type == KV_TYPE_BF16;
     double max = -INFINITY, sum = 0, score_error = 0;
 
     attention_setup_query(shape, query->sequence->content, query->position, q);
@@ -104,25 +128,26 @@ static void double_head(const struct attention_shape *shape, const struct attent
         double dot = 0, magnitude = 0;
         attention_setup_values(shape, query->sequence->content, j, kv_head, k, v);
         for (uint32_t d = 0; d < shape->head_size; d++) {
-            const double key = steps_float_from_half(steps_half_from_float(k[d]));
-            dot += (double)q[head * shape->head_size + d] * key;
-            magnitude += fabs((double)q[head * shape->head_size + d] * key);
+            const double product = asked(shape, q[head * shape->head_size + d]) * kept(shape, k[d]);
+            dot += product;
+            magnitude += fabs(product);
         }
-        weights[j] = dot * 0.125;
+        weights[j] = dot;
         max = fmax(max, weights[j]);
-        score_error = fmax(score_error, (shape->head_size + 1) * 0x1p-24 * magnitude * 0.125);
+        score_error = fmax(score_error, (shape->head_size + 1) * 0x1p-24 * magnitude);
     }
     memset(result, 0, sizeof *result);
     for (uint32_t j = 0; j <= query->position; j++) {
-        weights[j] = exp(weights[j] - max);
+        weights[j] = is_bf16 ? exp2(weights[j] - max) : exp(weights[j] - max);
         sum += weights[j];
     }
     const uint32_t folds = query->position / ATTENTION_CHUNK_TOKENS + 2;
-    const double relative = 2 * (2 * score_error + (66 + 4 * folds) * 0x1p-24);
+    const double relative =
+        2 * (2 * score_error + (66 + (is_bf16 ? 6 : 4) * folds) * 0x1p-24) + (is_bf16 ? 0x1p-9 : 0);
     for (uint32_t j = 0; j <= query->position; j++) {
         attention_setup_values(shape, query->sequence->content, j, kv_head, k, v);
         for (uint32_t d = 0; d < shape->head_size; d++) {
-            const double value = steps_float_from_half(steps_half_from_float(v[d]));
+            const double value = kept(shape, v[d]);
             result->out[d] += weights[j] / sum * value;
             result->bound[d] += weights[j] / sum * fabs(value) * relative;
         }
@@ -189,22 +214,31 @@ static void test_a_row_has_the_same_bits_alone_and_in_every_batch(void **state)
     }
 }
 
-static void test_all_builds_give_the_same_bits(void **state)
+static uint64_t hash_of_shapes(const struct attention_shape *of, uint64_t hash)
 {
-    (void)state;
     static float out[ROWS * WIDTH_MAX];
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
 
-    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
-        const size_t count = (size_t)ROWS * shapes[s].head_count * shapes[s].head_size;
-        reference_rows(shapes[s], out);
+    for (size_t s = 0; s < SHAPES; s++) {
+        const size_t count = (size_t)ROWS * of[s].head_count * of[s].head_size;
+        reference_rows(of[s], out);
         for (size_t i = 0; i < count; i++) {
             hash = (hash ^ steps_bits_from_float(out[i])) * UINT64_C(0x100000001b3);
         }
     }
-    print_message("attention: hash %016llx\n", (unsigned long long)hash);
+    return hash;
+}
+
+static void test_all_builds_give_the_same_bits(void **state)
+{
+    (void)state;
+    const uint64_t halves = hash_of_shapes(shapes, UINT64_C(0xcbf29ce484222325));
+    const uint64_t pairs = hash_of_shapes(shapes + SHAPES, UINT64_C(0xcbf29ce484222325));
+
+    print_message("attention: hashes %016llx %016llx\n", (unsigned long long)halves,
+                  (unsigned long long)pairs);
     /* Another value is another arithmetic: it raises the generation in the numerics id. */
-    assert_true(hash == UINT64_C(0xe099e61718725861));
+    assert_true(halves == UINT64_C(0xe099e61718725861));
+    assert_true(pairs == UINT64_C(0x6d48e2aae627ba2d));
 }
 
 static void test_threads_change_no_bit(void **state)
@@ -232,25 +266,25 @@ static void test_a_tall_prefill_equals_its_rows_alone(void **state)
     (void)state;
     enum { COUNT = 96 };
     static float got[COUNT * 9 * 64];
-    const struct attention_shape shape = {9, 3, 64};
 
-    for (size_t isa = 0; isa < ISA_NAME_COUNT; isa++) {
+    for (size_t i = 0; i < 2 * ISA_NAME_COUNT; i++) {
+        const char *isa = isa_names[i / 2];
         struct attention_setup setup;
         struct attention_query queries[COUNT];
-        if (!attention_setup_has(isa_names[isa])) {
+        if (!attention_setup_has(isa)) {
             continue;
         }
-        attention_setup_init(&setup, shape, isa_names[isa], 2, 0);
+        attention_setup_init(&setup, shapes[i % 2 * SHAPES], isa, 2, 0);
         const struct attention_sequence sequence = sequence_of(8, 560, 1, 1);
         attention_setup_write(&setup, &sequence, 0, sequence.length);
-        for (uint32_t i = 0; i < COUNT; i++) {
-            queries[i] = (struct attention_query){&sequence, 560 - COUNT + i};
+        for (uint32_t q = 0; q < COUNT; q++) {
+            queries[q] = (struct attention_query){&sequence, 560 - COUNT + q};
         }
         attention_setup_run(&setup, queries, COUNT, groupings[1], got);
-        for (uint32_t i = 0; i < COUNT; i += 5) {
+        for (uint32_t q = 0; q < COUNT; q += 5) {
             float want[9 * 64];
-            attention_setup_run(&setup, &queries[i], 1, alone, want);
-            assert_memory_equal(got + (size_t)i * 576, want, sizeof want);
+            attention_setup_run(&setup, &queries[q], 1, alone, want);
+            assert_memory_equal(got + (size_t)q * 576, want, sizeof want);
         }
         attention_setup_finish(&setup);
     }
@@ -322,13 +356,15 @@ static void test_twin_one_bit_of_one_key_is_caught(void **state)
     struct scene scene;
     float want[9 * 64], got[9 * 64];
 
-    attention_setup_init(&setup, shapes[0], NULL, 1, 0);
-    scene_init(&scene, &setup);
-    attention_setup_run(&setup, &scene.queries[0], 1, alone, want);
-    cpu_kv_k(setup.kv, SETUP_LAYER, 0, scene.a.pages[7])[5 * KV_PAGE_TOKEN_COUNT + 3] ^= 1;
-    attention_setup_run(&setup, &scene.queries[0], 1, alone, got);
-    assert_memory_not_equal(got, want, sizeof want);
-    attention_setup_finish(&setup);
+    for (int type = 0; type < 2; type++) {
+        attention_setup_init(&setup, shapes[type * SHAPES], NULL, 1, 0);
+        scene_init(&scene, &setup);
+        attention_setup_run(&setup, &scene.queries[8], 1, alone, want);
+        cpu_kv_k(setup.kv, SETUP_LAYER, 0, scene.c.pages[2])[6 * KV_PAGE_TOKEN_COUNT + 3] ^= 1;
+        attention_setup_run(&setup, &scene.queries[8], 1, alone, got);
+        assert_memory_not_equal(got, want, sizeof want);
+        attention_setup_finish(&setup);
+    }
 }
 
 static void test_twin_a_nan_in_front_of_the_length_is_seen(void **state)
@@ -338,11 +374,56 @@ static void test_twin_a_nan_in_front_of_the_length_is_seen(void **state)
     struct scene scene;
     float got[9 * 64];
 
-    attention_setup_init(&setup, shapes[0], NULL, 1, 0);
+    for (int type = 0; type < 2; type++) {
+        attention_setup_init(&setup, shapes[type * SHAPES], NULL, 1, 0);
+        scene_init(&scene, &setup);
+        cpu_kv_v(setup.kv, SETUP_LAYER, 0, scene.a.pages[0])[0] = type == 0 ? 0x7e00 : 0x7fc0;
+        attention_setup_run(&setup, &scene.queries[0], 1, alone, got);
+        assert_true(isnan(got[0]));
+        attention_setup_finish(&setup);
+    }
+}
+
+/* The same sums with the even one of each pair first: what a kernel of pairs must not do. Products
+ * of two BF16 are exact, so that only some sums tell. */
+static void test_twin_the_other_order_of_a_pair_is_caught(void **state)
+{
+    (void)state;
+    enum { POSITIONS = 64 };
+    static float want[POSITIONS][9 * 64], got[9 * 64];
+    struct attention_setup setup;
+    struct scene scene;
+    uint32_t differing = 0;
+
+    attention_setup_init(&setup, shapes[SHAPES], NULL, 1, 0);
     scene_init(&scene, &setup);
-    cpu_kv_v(setup.kv, SETUP_LAYER, 0, scene.a.pages[0])[0] = 0x7e00;
-    attention_setup_run(&setup, &scene.queries[0], 1, alone, got);
-    assert_true(isnan(got[0]));
+    for (uint32_t i = 0; i < POSITIONS; i++) {
+        const struct attention_query query = {&scene.c, i};
+
+        attention_setup_run(&setup, &query, 1, alone, want[i]);
+    }
+    for (uint32_t page = 0; page <= (scene.c.length - 1) / KV_PAGE_TOKEN_COUNT; page++) {
+        uint16_t *k = cpu_kv_k(setup.kv, SETUP_LAYER, 0, scene.c.pages[page]);
+
+        for (uint32_t i = 0; i < 64 * KV_PAGE_TOKEN_COUNT; i += 2) {
+            const uint16_t even = k[i];
+
+            k[i] = k[i + 1];
+            k[i + 1] = even;
+        }
+    }
+    setup.swaps_pairs = true;
+    for (uint32_t i = 0; i < POSITIONS; i++) {
+        const struct attention_query query = {&scene.c, i};
+
+        attention_setup_run(&setup, &query, 1, alone, got);
+        for (uint32_t d = 0; d < 64; d++) {
+            assert_true(fabsf(got[d] - want[i][d]) < 0.01f);
+        }
+        differing += memcmp(got, want[i], 64 * sizeof got[0]) != 0;
+    }
+    print_message("the other order gives other bits for %u of %d rows\n", differing, POSITIONS);
+    assert_true(differing > 0);
     attention_setup_finish(&setup);
 }
 
@@ -422,6 +503,7 @@ int main(void)
         cmocka_unit_test(test_twin_an_order_that_depends_on_the_batch_is_caught),
         cmocka_unit_test(test_twin_one_bit_of_one_key_is_caught),
         cmocka_unit_test(test_twin_a_nan_in_front_of_the_length_is_seen),
+        cmocka_unit_test(test_twin_the_other_order_of_a_pair_is_caught),
         cmocka_unit_test(test_unsupported_shapes_are_refused_with_a_reason),
         cmocka_unit_test(test_every_failed_allocation_of_the_recorder_is_an_error),
     };

@@ -22,7 +22,7 @@ struct setup {
     uint16_t want_k[POOL], want_v[POOL];
 };
 
-static void setup_init(struct setup *setup)
+static void setup_init(struct setup *setup, enum kv_type kv_type)
 {
     const struct backend_settings settings = {
         .thread_count = 1,
@@ -32,6 +32,7 @@ static void setup_init(struct setup *setup)
         .history_tokens_max = 1,
         .vocabulary_count = 1,
         .partial_count_max = 1,
+        .kv_type = kv_type,
     };
     const struct kv_shape shape = {
         .layer_count = LAYERS, .kv_head_count = HEADS, .head_size = HEAD_SIZE, .page_count = PAGES};
@@ -60,7 +61,10 @@ static void expect_copy(struct setup *setup, const struct plan_kv_copy *copy)
         const uint32_t to = (copy->to * LAYERS * HEADS + head) * HEAD_SIZE * KV_PAGE_TOKEN_COUNT;
         const uint32_t from =
             (copy->from * LAYERS * HEADS + head) * HEAD_SIZE * KV_PAGE_TOKEN_COUNT;
-        const uint32_t k = d * KV_PAGE_TOKEN_COUNT + slot, v = slot * HEAD_SIZE + d;
+        const uint32_t k = setup->kv->is_paired ? (d / 2 * KV_PAGE_TOKEN_COUNT + slot) * 2 + d % 2
+                                                : d * KV_PAGE_TOKEN_COUNT + slot;
+        const uint32_t v =
+            setup->kv->is_paired ? (slot / 2 * HEAD_SIZE + d) * 2 + slot % 2 : slot * HEAD_SIZE + d;
         setup->want_k[to + k] = setup->want_k[from + k];
         setup->want_v[to + v] = setup->want_v[from + v];
     }
@@ -81,8 +85,10 @@ static void test_the_first_positions_are_copied_in_all_layers_and_nothing_else(v
     (void)state;
     static struct setup setup;
 
-    for (uint32_t count = 0; count <= KV_PAGE_TOKEN_COUNT; count++) {
-        setup_init(&setup);
+    for (uint32_t i = 0; i < 2 * (KV_PAGE_TOKEN_COUNT + 1); i++) {
+        const uint32_t count = i / 2;
+
+        setup_init(&setup, i % 2 == 0 ? KV_TYPE_F16 : KV_TYPE_BF16);
         const struct plan_kv_copy copies[] = {{1, 3, count}, {3, 4, count / 2}};
         expect_copy(&setup, &copies[0]);
         expect_copy(&setup, &copies[1]);
@@ -99,12 +105,14 @@ static void test_twin_one_position_too_many_is_caught(void **state)
     static struct setup setup;
     const struct plan_kv_copy right = {0, 2, 7}, wrong = {0, 2, 8};
 
-    setup_init(&setup);
-    expect_copy(&setup, &right);
-    run(&setup, &wrong, 1);
-    assert_memory_not_equal(setup.kv->k, setup.want_k, sizeof setup.want_k);
-    assert_memory_not_equal(setup.kv->v, setup.want_v, sizeof setup.want_v);
-    backend_cpu_ops.destroy(setup.backend);
+    for (int type = KV_TYPE_F16; type <= KV_TYPE_BF16; type++) {
+        setup_init(&setup, (enum kv_type)type);
+        expect_copy(&setup, &right);
+        run(&setup, &wrong, 1);
+        assert_memory_not_equal(setup.kv->k, setup.want_k, sizeof setup.want_k);
+        assert_memory_not_equal(setup.kv->v, setup.want_v, sizeof setup.want_v);
+        backend_cpu_ops.destroy(setup.backend);
+    }
 }
 
 int main(void)

@@ -94,6 +94,31 @@ static void test_exp_has_defined_edges_and_no_denormals(void **state)
     assert_true(steps_exp(nextafterf(STEPS_EXP_HIGH, 100.0f)) == INFINITY);
 }
 
+static void test_exp2_is_within_three_units_and_has_defined_edges(void **state)
+{
+    (void)state;
+    uint64_t seed = 21;
+    double worst = 0;
+
+    for (uint32_t i = 0; i < 2000000; i++) {
+        const float x = (float)(-56.0 * random_unit(&seed)) * (i % 3 == 0 ? 0x1p-6f : 1.0f);
+        const double want = exp2((double)x);
+
+        worst = fmax(worst, fabs((double)steps_exp2(x) - want) / ulp_of_float(want));
+    }
+    print_message("exp2: largest error %.3f ulp\n", worst);
+    assert_true(worst <= 3);
+    assert_true(steps_exp2(0.0f) == 1.0f);
+    assert_true(steps_exp2(-0.0f) == 1.0f);
+    assert_true(steps_exp2(STEPS_EXP2_LOW) == 0x1p-56f);
+    assert_true(steps_exp2(nextafterf(STEPS_EXP2_LOW, -100.0f)) == 0.0f);
+    assert_true(steps_exp2(-INFINITY) == 0.0f);
+    assert_true(steps_exp2(NAN) == 0.0f);
+    for (int n = 0; n <= 56; n++) {
+        assert_true(steps_exp2((float)-n) == ldexpf(1.0f, -n));
+    }
+}
+
 static void test_exp_never_falls_as_its_argument_grows(void **state)
 {
     (void)state;
@@ -288,6 +313,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_exp_is_within_one_unit_of_the_last_place),
         cmocka_unit_test(test_exp_has_defined_edges_and_no_denormals),
+        cmocka_unit_test(test_exp2_is_within_three_units_and_has_defined_edges),
         cmocka_unit_test(test_exp_never_falls_as_its_argument_grows),
         cmocka_unit_test(test_log_is_within_two_units_of_the_last_place),
         cmocka_unit_test(test_sine_and_cosine_are_right_to_one_unit_up_to_a_million_radians),

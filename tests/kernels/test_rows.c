@@ -176,6 +176,36 @@ static void test_halves_saturate_and_a_nan_is_told_in_every_lane(void **state)
     }
 }
 
+/* Every upper half of a float's bits, with lower halves around a tie; the definition spelt out. */
+static void test_bf16_is_rounded_clipped_and_told_in_every_lane(void **state)
+{
+    static const uint32_t lower[] = {0, 1, 0x7fff, 0x8000, 0x8001, 0xffff};
+
+    (void)state;
+    for (size_t k = 0; k < ISA_NAME_COUNT && kernels_of(k) != NULL; k++) {
+        for (uint32_t at = 0; at < 6u << 16; at += LONGEST) {
+            float x[LONGEST];
+            uint16_t want[LONGEST], got[LONGEST];
+            bool has_nan = false;
+
+            for (uint32_t i = 0; i < LONGEST; i++) {
+                const uint32_t bits = ((at + i) / 6 % 0x10000) << 16 | lower[(at + i) % 6];
+                uint16_t nearest;
+
+                x[i] = steps_float_from_bits(bits);
+                nearest = steps_bf16_from_float(x[i]);
+                want[i] = fabsf(steps_float_from_bf16(nearest)) < 0x1p-56f ? 0 : nearest;
+                want[i] =
+                    isinf(steps_float_from_bf16(nearest)) ? (nearest & 0x8000) | 0x7f7f : want[i];
+                want[i] = isnan(x[i]) ? 0 : want[i];
+                has_nan = has_nan || isnan(x[i]);
+            }
+            assert_int_equal(kernels_of(k)->round_to_bf16(x, LONGEST, got), has_nan);
+            assert_memory_equal(got, want, sizeof want);
+        }
+    }
+}
+
 /* All that packing one row of one block writes. */
 struct packed {
     int8_t codes[CPU_BLOCK], low_codes[CPU_BLOCK];
@@ -454,6 +484,7 @@ int main(void)
         cmocka_unit_test(test_rotations_are_equal_in_both_styles),
         cmocka_unit_test(test_halves_are_equal_at_and_beside_every_tie),
         cmocka_unit_test(test_halves_saturate_and_a_nan_is_told_in_every_lane),
+        cmocka_unit_test(test_bf16_is_rounded_clipped_and_told_in_every_lane),
         cmocka_unit_test(test_blocks_quantise_to_the_nearest_code),
         cmocka_unit_test(test_every_precise_code_has_one_pair),
         cmocka_unit_test(test_ties_go_to_even),

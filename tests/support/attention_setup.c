@@ -55,7 +55,8 @@ void attention_setup_query(const struct attention_shape *shape, uint32_t content
     }
 }
 
-static struct backend_settings settings_of(const char *isa, uint32_t thread_count)
+static struct backend_settings settings_of(const char *isa, uint32_t thread_count,
+                                           enum kv_type kv_type)
 {
     return (struct backend_settings){
         .thread_count = thread_count,
@@ -65,13 +66,14 @@ static struct backend_settings settings_of(const char *isa, uint32_t thread_coun
         .history_tokens_max = 1,
         .vocabulary_count = 1,
         .partial_count_max = SETUP_PARTIAL_COUNT_MAX,
+        .kv_type = kv_type,
         .isa = isa,
     };
 }
 
 bool attention_setup_has(const char *isa)
 {
-    const struct backend_settings settings = settings_of(isa, 1);
+    const struct backend_settings settings = settings_of(isa, 1, KV_TYPE_F16);
     struct backend *backend = NULL;
     const enum status status = backend_cpu_ops.create(&settings, NULL, &backend);
 
@@ -81,7 +83,10 @@ bool attention_setup_has(const char *isa)
 
 static void poison_pages(struct backend_kv *kv, uint32_t poison)
 {
-    static const uint16_t bad[] = {0x7e00, 0x7c00, 0xfc00, 0x7bff, 0xfe01, 0x3c00};
+    /* Not numbers, infinities, the largest, one. */
+    static const uint16_t bad_halves[] = {0x7e00, 0x7c00, 0xfc00, 0x7bff, 0xfe01, 0x3c00};
+    static const uint16_t bad_pairs[] = {0x7fc0, 0x7f80, 0xff80, 0x7f7f, 0xffc1, 0x3f80};
+    const uint16_t *bad = kv->is_paired ? bad_pairs : bad_halves;
     const uint64_t count = (uint64_t)kv->shape.layer_count * kv->shape.kv_head_count *
                            kv->shape.page_count * kv->shape.head_size * KV_PAGE_TOKEN_COUNT;
 
@@ -94,7 +99,7 @@ static void poison_pages(struct backend_kv *kv, uint32_t poison)
 void attention_setup_init(struct attention_setup *setup, struct attention_shape shape,
                           const char *isa, uint32_t thread_count, uint32_t poison)
 {
-    const struct backend_settings settings = settings_of(isa, thread_count);
+    const struct backend_settings settings = settings_of(isa, thread_count, shape.kv_type);
     const struct kv_shape kv_shape = {
         .layer_count = SETUP_LAYER + 1,
         .kv_head_count = shape.kv_head_count,
@@ -281,6 +286,13 @@ void attention_setup_run(struct attention_setup *setup, const struct attention_q
     for (uint32_t i = 0; i < count; i++) {
         attention_setup_query(&setup->shape, queries[i].sequence->content, queries[i].position,
                               setup->q->data + (size_t)i * width);
+    }
+    for (uint32_t d = 0; d < setup->shape.head_size && setup->swaps_pairs; d += 2) {
+        float *pair = setup->q->data + d;
+        const float even = pair[0];
+
+        pair[0] = pair[1];
+        pair[1] = even;
     }
     memset(setup->out->data, 0xff, (size_t)count * width * sizeof(float));
     assert_int_equal(backend_cpu_ops.step_submit(setup->program, &planned->plan, &ticket),

@@ -23,6 +23,7 @@ struct attention_shape {
     uint32_t head_count;
     uint32_t kv_head_count;
     uint32_t head_size;
+    enum kv_type kv_type;
 };
 
 struct attention_setup {
@@ -32,6 +33,7 @@ struct attention_setup {
     struct backend_buffer *q;
     struct backend_buffer *out;
     struct backend_program *program;
+    bool swaps_pairs; /* even and odd dimensions of the first head's queries change places */
 };
 
 struct attention_sequence {
@@ -68,7 +70,7 @@ void attention_setup_write(struct attention_setup *setup, const struct attention
 void attention_setup_run(struct attention_setup *setup, const struct attention_query *queries,
                          uint32_t count, struct attention_grouping grouping, float *out);
 
-/* The values that write and run use, before they are rounded to half. */
+/* The values that write and run use, before they are rounded to the pool's type. */
 void attention_setup_values(const struct attention_shape *shape, uint32_t content,
                             uint32_t position, uint32_t kv_head, float *k, float *v);
 void attention_setup_query(const struct attention_shape *shape, uint32_t content, uint32_t position,

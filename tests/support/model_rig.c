@@ -35,6 +35,7 @@ void rig_open(struct rig *rig, struct model *model, const struct rig_settings *s
         .partial_count_max = settings->row_count_max * blocks,
         .isa = settings->isa,
         .precise = settings->precise,
+        .kv_type = settings->kv_type,
         .providers = settings->providers,
         .weights_fp8 = settings->weights_fp8,
     };

@@ -23,6 +23,7 @@ struct rig_settings {
     const char *isa;
     const struct backend_ops *ops;          /* NULL: the CPU's */
     bool precise;                           /* as the backend's setting */
+    enum kv_type kv_type;                   /* as the backend's setting */
     const struct provider_table *providers; /* as the backend's setting; borrowed by rig_open */
     bool weights_fp8;                       /* as the backend's setting */
 };

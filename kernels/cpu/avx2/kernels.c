@@ -20,4 +20,5 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .silu_multiply = avx2_silu_multiply,
     .rotate = avx2_rotate,
     .round_to_half = avx2_round_to_half,
+    .round_to_bf16 = avx2_round_to_bf16,
 };

@@ -21,5 +21,6 @@ void avx2_silu_multiply(float *gate, const float *up, uint32_t count);
 void avx2_rotate(float *head, const float *cosines, const float *sines, uint32_t pair_count,
                  enum rope_style style);
 bool avx2_round_to_half(const float *x, uint32_t count, uint16_t *out);
+bool avx2_round_to_bf16(const float *x, uint32_t count, uint16_t *out);
 
 #endif

@@ -199,3 +199,8 @@ bool avx2_round_to_half(const float *x, uint32_t count, uint16_t *out)
     return cpu_round_to_half_scalar(x + whole, count - whole, out + whole) ||
            _mm256_movemask_ps(nans) != 0;
 }
+
+bool avx2_round_to_bf16(const float *x, uint32_t count, uint16_t *out)
+{
+    return cpu_round_to_bf16(x, count, out);
+}

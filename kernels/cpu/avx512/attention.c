@@ -7,11 +7,9 @@
  */
 #include <immintrin.h>
 
-#include "kernels/cpu/attention.h"
+#include "kernels/cpu/avx512/attention_sums.h"
 #include "kernels/cpu/avx512/math.h"
 #include "kernels/cpu/expand.h"
-
-enum { VECTOR_MAX = ATTENTION_CHUNK_TOKENS / 16 };
 
 static void load(struct attention_chunk *chunk, uint32_t quarter, uint32_t slot_count,
                  const uint16_t *k_page, const uint16_t *v_page)
@@ -41,18 +39,23 @@ static CPU_EXPAND void product(int tile, int vectors, const float *const *a, con
                                size_t b_stride, uint32_t n,
                                __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
 {
+    CPU_UNROLL(6)
     for (int t = 0; t < tile; t++) {
+        CPU_UNROLL(4)
         for (int v = 0; v < vectors; v++) {
             sums[t][v] = _mm512_setzero_ps();
         }
     }
     for (uint32_t i = 0; i < n; i++) {
         __m512 row[VECTOR_MAX];
+        CPU_UNROLL(4)
         for (int v = 0; v < vectors; v++) {
             row[v] = _mm512_load_ps(b + i * b_stride + 16 * (size_t)v);
         }
+        CPU_UNROLL(6)
         for (int t = 0; t < tile; t++) {
             const __m512 factor = _mm512_set1_ps(a[t][i]);
+            CPU_UNROLL(4)
             for (int v = 0; v < vectors; v++) {
                 sums[t][v] = _mm512_fmadd_ps(factor, row[v], sums[t][v]);
             }
@@ -71,27 +74,19 @@ static CPU_EXPAND void product_halves(int tile, int vectors, const float *const 
 {
     for (uint32_t i = first; i < end; i++) {
         __m512 row[VECTOR_MAX];
+        CPU_UNROLL(4)
         for (int v = 0; v < vectors; v++) {
             row[v] = _mm512_cvtph_ps(
                 _mm256_load_si256((const __m256i *)(b[v] + (i - first) * b_stride)));
             _mm_prefetch((const char *)(ahead[v] + (i - first) * b_stride), _MM_HINT_T1);
         }
+        CPU_UNROLL(6)
         for (int t = 0; t < tile; t++) {
             const __m512 factor = _mm512_set1_ps(a[t][i]);
+            CPU_UNROLL(4)
             for (int v = 0; v < vectors; v++) {
                 sums[t][v] = _mm512_fmadd_ps(factor, row[v], sums[t][v]);
             }
-        }
-    }
-}
-
-static CPU_EXPAND void store_scores(int tile, const struct attention_chunk *chunk,
-                                    __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
-{
-    for (int t = 0; t < tile; t++) {
-        for (int v = 0; v < VECTOR_MAX; v++) {
-            _mm512_store_ps(chunk->scores + (size_t)t * ATTENTION_CHUNK_TOKENS + 16 * (size_t)v,
-                            sums[t][v]);
         }
     }
 }
@@ -105,6 +100,7 @@ static CPU_EXPAND void softmax(float *scores, uint32_t visible, float scale, flo
     __m512 largest = nothing;
     __m512 lanes = _mm512_setzero_ps();
 
+    CPU_UNROLL(4)
     for (int v = 0; v < VECTOR_MAX; v++) {
         const __mmask16 mask = (__mmask16)(seen >> (16 * v));
         const __m512 raw = _mm512_load_ps(scores + 16 * (size_t)v);
@@ -112,6 +108,7 @@ static CPU_EXPAND void softmax(float *scores, uint32_t visible, float scale, flo
         largest = _mm512_max_ps(value[v], largest); /* the second operand where not ordered */
     }
     *max = avx512_max(largest);
+    CPU_UNROLL(4)
     for (int v = 0; v < VECTOR_MAX; v++) {
         const __mmask16 mask = (__mmask16)(seen >> (16 * v));
         const __m512 weight = avx512_exp(_mm512_sub_ps(value[v], _mm512_set1_ps(*max)));
@@ -122,93 +119,20 @@ static CPU_EXPAND void softmax(float *scores, uint32_t visible, float scale, flo
     *sum = avx512_sum(lanes);
 }
 
-/* What a tile's columns and the chunk are to be multiplied by: attention_factors of each column. */
-struct factors {
-    float old[16], more[16];
-};
-
-static CPU_EXPAND void take_factors(int tile, const struct attention_chunk *chunk,
-                                    const struct attention_column *columns, const float *max,
-                                    const float *sum, struct factors *out)
-{
-    float old_max[16] = {0}, old_sum[16] = {0};
-
-    if (chunk->first) {
-        for (int t = 0; t < tile; t++) {
-            *columns[t].max = max[t];
-            *columns[t].sum = sum[t];
-        }
-        return;
-    }
-    for (int t = 0; t < tile; t++) {
-        old_max[t] = *columns[t].max;
-        old_sum[t] = *columns[t].sum;
-    }
-    const __m512 one = _mm512_set1_ps(1.0f);
-    const __m512 before = _mm512_loadu_ps(old_max);
-    const __m512 now = _mm512_loadu_ps(max);
-    const __mmask16 above = _mm512_cmp_ps_mask(now, before, _CMP_GT_OQ);
-    const __m512 less = _mm512_mask_sub_ps(_mm512_sub_ps(now, before), above, before, now);
-    const __m512 weight = avx512_exp(less);
-    const __m512 old = _mm512_mask_mov_ps(one, above, weight);
-    const __m512 more = _mm512_mask_mov_ps(weight, above, one);
-    const __m512 total =
-        _mm512_fmadd_ps(_mm512_loadu_ps(old_sum), old, _mm512_mul_ps(_mm512_loadu_ps(sum), more));
-
-    _mm512_storeu_ps(out->old, old);
-    _mm512_storeu_ps(out->more, more);
-    _mm512_storeu_ps(old_max, _mm512_mask_mov_ps(before, above, now));
-    _mm512_storeu_ps(old_sum, total);
-    for (int t = 0; t < tile; t++) {
-        *columns[t].max = old_max[t];
-        *columns[t].sum = old_sum[t];
-    }
-}
-
-/* The chunk's part of dimensions d to d + 16 vectors, into the columns' partials. */
-static CPU_EXPAND void accept(int tile, int vectors, const struct attention_chunk *chunk,
-                              const struct attention_column *columns, const struct factors *factors,
-                              uint32_t d, __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX])
-{
-    for (int t = 0; t < tile; t++) {
-        float *acc = columns[t].acc + d;
-
-        for (int v = 0; v < vectors; v++) {
-            __m512 value = sums[t][v];
-
-            if (!chunk->first) {
-                value = _mm512_fmadd_ps(_mm512_load_ps(acc + 16 * (size_t)v),
-                                        _mm512_set1_ps(factors->old[t]),
-                                        _mm512_mul_ps(value, _mm512_set1_ps(factors->more[t])));
-            }
-            _mm512_store_ps(acc + 16 * (size_t)v, value);
-        }
-    }
-}
-
 static CPU_EXPAND void weigh(int tile, const struct attention_chunk *chunk,
                              const struct attention_column *columns, const float **weights,
                              struct factors *factors)
 {
     float max[16] = {0}, sum[16] = {0};
 
+    CPU_UNROLL(6)
     for (int t = 0; t < tile; t++) {
         float *scores = chunk->scores + (size_t)t * ATTENTION_CHUNK_TOKENS;
 
         softmax(scores, columns[t].visible, chunk->scale, &max[t], &sum[t]);
         weights[t] = scores;
     }
-    take_factors(tile, chunk, columns, max, sum, factors);
-}
-
-static CPU_EXPAND uint32_t most_visible(int tile, const struct attention_column *columns)
-{
-    uint32_t most = 0;
-
-    for (int t = 0; t < tile; t++) {
-        most = columns[t].visible > most ? columns[t].visible : most;
-    }
-    return most;
+    take_factors(tile, false, chunk, columns, max, sum, factors);
 }
 
 static CPU_EXPAND void tile_of(int tile, const struct attention_chunk *chunk,
@@ -220,6 +144,7 @@ static CPU_EXPAND void tile_of(int tile, const struct attention_chunk *chunk,
     struct factors factors;
     uint32_t d = 0;
 
+    CPU_UNROLL(6)
     for (int t = 0; t < tile; t++) {
         a[t] = columns[t].q;
     }
@@ -246,8 +171,10 @@ static CPU_EXPAND void few_of(int tile, const struct attention_chunk *chunk,
     __m512 sums[ATTENTION_TILE_MAX][VECTOR_MAX];
     struct factors factors;
 
+    CPU_UNROLL(6)
     for (int t = 0; t < tile; t++) {
         a[t] = columns[t].q;
+        CPU_UNROLL(4)
         for (int v = 0; v < VECTOR_MAX; v++) {
             sums[t][v] = _mm512_setzero_ps();
         }
@@ -257,7 +184,9 @@ static CPU_EXPAND void few_of(int tile, const struct attention_chunk *chunk,
     store_scores(tile, chunk, sums);
     weigh(tile, chunk, columns, a, &factors);
     for (uint32_t d = 0; d < chunk->stride; d += 64) {
+        CPU_UNROLL(6)
         for (int t = 0; t < tile; t++) {
+            CPU_UNROLL(4)
             for (int v = 0; v < VECTOR_MAX; v++) {
                 sums[t][v] = _mm512_setzero_ps();
             }

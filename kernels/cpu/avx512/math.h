@@ -1,4 +1,5 @@
-/* steps_exp over 16 lanes, and fixed-order reductions: the same bits as the scalar C.
+/* steps_exp and steps_exp2 over 16 lanes, and fixed-order reductions: the same bits as the scalar
+ * C.
  *
  * Thread: any; pure functions. Only for files compiled with AVX-512F.
  */
@@ -29,6 +30,23 @@ static inline __m512 avx512_exp(__m512 x)
                                             _mm512_slli_epi32(_mm512_castps_si512(shifted), 23));
     const __m512 value = _mm512_maskz_mov_ps(above, _mm512_castsi512_ps(scaled));
     return _mm512_mask_mov_ps(value, huge, _mm512_set1_ps(INFINITY));
+}
+
+/* steps_exp2 of each lane. */
+static inline __m512 avx512_exp2(__m512 x)
+{
+    const __m512 round = _mm512_set1_ps(STEPS_EXP_ROUND);
+    const __mmask16 above = _mm512_cmp_ps_mask(x, _mm512_set1_ps(STEPS_EXP2_LOW), _CMP_GE_OQ);
+    const __m512 shifted = _mm512_add_ps(x, round);
+    const __m512 r = _mm512_sub_ps(x, _mm512_sub_ps(shifted, round));
+    __m512 q = _mm512_fmadd_ps(_mm512_set1_ps(STEPS_EXP2_C5), r, _mm512_set1_ps(STEPS_EXP2_C4));
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(STEPS_EXP2_C3));
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(STEPS_EXP2_C2));
+    q = _mm512_fmadd_ps(q, r, _mm512_set1_ps(STEPS_EXP2_C1));
+    const __m512 p = _mm512_fmadd_ps(q, r, _mm512_set1_ps(1.0f));
+    const __m512i scaled = _mm512_maskz_add_epi32(
+        above, _mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(shifted), 23));
+    return _mm512_castsi512_ps(scaled);
 }
 
 /* Lanes i and i + 8, then i + 4, i + 2, i + 1: the one tree of all sums over 16 lanes. */

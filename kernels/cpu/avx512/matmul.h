@@ -30,5 +30,6 @@ void avx512_silu_multiply(float *gate, const float *up, uint32_t count);
 void avx512_rotate(float *head, const float *cosines, const float *sines, uint32_t pair_count,
                    enum rope_style style);
 bool avx512_round_to_half(const float *x, uint32_t count, uint16_t *out);
+bool avx512_round_to_bf16(const float *x, uint32_t count, uint16_t *out);
 
 #endif

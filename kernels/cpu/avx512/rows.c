@@ -206,3 +206,8 @@ bool avx512_round_to_half(const float *x, uint32_t count, uint16_t *out)
     }
     return nans != 0;
 }
+
+bool avx512_round_to_bf16(const float *x, uint32_t count, uint16_t *out)
+{
+    return cpu_round_to_bf16(x, count, out);
+}

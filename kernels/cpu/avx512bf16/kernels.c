@@ -22,4 +22,5 @@ const struct cpu_kernels cpu_kernels_avx512bf16 = {
     .silu_multiply = avx512_silu_multiply,
     .rotate = avx512_rotate,
     .round_to_half = avx512_round_to_half,
+    .round_to_bf16 = avx512_round_to_bf16,
 };

@@ -20,6 +20,7 @@
         .silu_multiply = neon_silu_multiply,                                                 \
         .rotate = neon_rotate,                                                               \
         .round_to_half = neon_round_to_half,                                                 \
+        .round_to_bf16 = neon_round_to_bf16,                                                 \
     };
 
 TABLE(neon)

@@ -1,4 +1,4 @@
-/* steps_exp over 4 lanes, and fixed-order reductions: the same bits as the scalar C.
+/* steps_exp and steps_exp2 over 4 lanes, and fixed-order reductions: the same bits as the scalar C.
  *
  * Thread: any; pure functions. Only for ARM's 64-bit processors, all of which have NEON with fused
  * multiply-add and conversion from half precision. Sixteen virtual lanes are four registers.
@@ -38,6 +38,23 @@ static inline float32x4_t neon_exp(float32x4_t x)
         vaddq_u32(vreinterpretq_u32_f32(p), vshlq_n_u32(vreinterpretq_u32_f32(shifted), 23));
     const float32x4_t value = vreinterpretq_f32_u32(vandq_u32(above, scaled));
     return vbslq_f32(huge, vdupq_n_f32(INFINITY), value);
+}
+
+/* steps_exp2 of each lane. */
+static inline float32x4_t neon_exp2(float32x4_t x)
+{
+    const float32x4_t round = vdupq_n_f32(STEPS_EXP_ROUND);
+    const uint32x4_t above = vcgeq_f32(x, vdupq_n_f32(STEPS_EXP2_LOW));
+    const float32x4_t shifted = vaddq_f32(x, round);
+    const float32x4_t r = vsubq_f32(x, vsubq_f32(shifted, round));
+    float32x4_t q = neon_fma(vdupq_n_f32(STEPS_EXP2_C5), r, vdupq_n_f32(STEPS_EXP2_C4));
+    q = neon_fma(q, r, vdupq_n_f32(STEPS_EXP2_C3));
+    q = neon_fma(q, r, vdupq_n_f32(STEPS_EXP2_C2));
+    q = neon_fma(q, r, vdupq_n_f32(STEPS_EXP2_C1));
+    const float32x4_t p = neon_fma(q, r, vdupq_n_f32(1.0f));
+    const uint32x4_t scaled =
+        vaddq_u32(vreinterpretq_u32_f32(p), vshlq_n_u32(vreinterpretq_u32_f32(shifted), 23));
+    return vreinterpretq_f32_u32(vandq_u32(above, scaled));
 }
 
 /* Lanes i and i + 8, then i + 4, i + 2, i + 1: the one tree of all sums over 16 lanes. */

@@ -28,5 +28,6 @@ void neon_silu_multiply(float *gate, const float *up, uint32_t count);
 void neon_rotate(float *head, const float *cosines, const float *sines, uint32_t pair_count,
                  enum rope_style style);
 bool neon_round_to_half(const float *x, uint32_t count, uint16_t *out);
+bool neon_round_to_bf16(const float *x, uint32_t count, uint16_t *out);
 
 #endif

@@ -193,3 +193,8 @@ bool neon_round_to_half(const float *x, uint32_t count, uint16_t *out)
     return cpu_round_to_half_scalar(x + whole, count - whole, out + whole) ||
            vminvq_u32(all_numbers) == 0;
 }
+
+bool neon_round_to_bf16(const float *x, uint32_t count, uint16_t *out)
+{
+    return cpu_round_to_bf16(x, count, out);
+}

@@ -73,7 +73,8 @@ static void a_prefill_is_the_plain_one(void **state)
                                        .row_count_max = 128,
                                        .sample_count_max = 1,
                                        .position_max = 255,
-                                       .page_count = 16};
+                                       .page_count = 16,
+                                       .kv_type = forward_kv_type(model, &backend_cpu_ops, false)};
 
     (void)state;
     open_run(&run, model);

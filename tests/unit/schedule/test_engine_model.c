@@ -66,6 +66,7 @@ static void world_open_with(struct world *world, uint32_t thread_count,
         .history_tokens_max = CONTEXT_MAX + 1,
         .vocabulary_count = model_vocabulary(world->model)->token_count,
         .partial_count_max = ROWS * 3,
+        .kv_type = forward_kv_type(world->model, &backend_cpu_ops, false),
     };
     const struct forward_settings forward = {
         .row_count_max = ROWS, .sample_count_max = RUNNING, .page_count = 128};

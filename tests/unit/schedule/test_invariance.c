@@ -87,6 +87,7 @@ static void world_open(struct world *world, uint32_t thread_count, enum bent ben
         .history_tokens_max = CONTEXT_MAX + 1,
         .vocabulary_count = model_vocabulary(world->model)->token_count,
         .partial_count_max = ROWS_MAX * 2,
+        .kv_type = forward_kv_type(world->model, &backend_cpu_ops, false),
     };
     const struct forward_settings forward = {
         .row_count_max = ROWS_MAX, .sample_count_max = RUNNING_MAX, .page_count = PAGES};
