@@ -63,7 +63,7 @@ bits()
 look bits-i8mm bits max scalar,neon,dotprod,i8mm dotprod,i8mm,neon,scalar
 look bits-neon bits cortex-a72 scalar,neon neon,scalar
 if [ -z "$long" ]; then
-    for test in matmul rows sample; do
+    for test in attention matmul rows sample; do
         look "$test-i8mm" qemu-aarch64 -cpu max "$arm/kernels_test_$test"
     done
     exit $failed
