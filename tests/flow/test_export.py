@@ -22,7 +22,7 @@ from client import CODES, FINISHES, MESSAGES, SUBTREE, Client, Refused, bits, po
 from conftest import tiny_model
 from test_cast import JOINT, SEPARATE, converse, open_group
 from test_expand import EXPANDED, expand, keep
-from test_golden_journal import place, verify
+from test_golden_journal import options, place, verify
 
 
 def export(client, session, **fields):
@@ -142,7 +142,7 @@ def test_a_changed_number_is_caught(client):
 
 def test_all_of_the_golden_journal_comes_back(start, folder):
     place(folder, 1)
-    with start().client() as client:
+    with start(*options(1)).client() as client:
         sessions = [info.id for info in client.call("session_list").session_list.sessions]
         assert len(sessions) >= 6
         for session in sessions:
