@@ -5,6 +5,7 @@ import pty
 import select
 import signal
 import subprocess
+import termios
 import time
 
 from conftest import bin_folder
@@ -78,7 +79,16 @@ class Terminal:
     def type(self, text):
         os.write(self.fd, text if isinstance(text, bytes) else text.encode())
 
+    def wait_until_reading(self):
+        """A prompt is shown before the line editor takes the keys; until then the terminal itself makes
+        something else of Ctrl-C and Ctrl-D."""
+        deadline = time.monotonic() + SECONDS_MAX
+        while termios.tcgetattr(self.fd)[3] & termios.ICANON:
+            assert time.monotonic() < deadline, self.seen[-2000:]
+            self.read(0.001)
+
     def say(self, line):
+        self.wait_until_reading()
         self.type(line + "\r")
         return self.wait_for(line.encode())
 

@@ -69,6 +69,7 @@ def test_ctrl_c_stops_the_reply_and_not_the_program(daemon, chat, endless):
     assert terminal.is_alive()
     reply, = sampled_of(daemon, session_of(terminal))
     assert reply["finish"] == "cut" and reply["content_tokens"] < 3000
+    terminal.wait_until_reading()
     terminal.type("half a li" + CTRL_C.decode())
     terminal.wait_for(b"User: ")
     assert terminal.is_alive()
@@ -103,6 +104,7 @@ def test_again_gives_a_sibling_and_the_tree_shows_both(daemon, chat):
     terminal.wait_for(b"say something first")
     terminal.say("/nonsense")
     terminal.wait_for(b"/help lists them")
+    terminal.wait_until_reading()
     terminal.type(CTRL_D)
     assert terminal.end() == 0
     assert len(sampled_of(daemon, session_of(terminal))) == 3, "nothing was lost"
