@@ -207,10 +207,9 @@ static void prefetch_head(const struct run *run, uint32_t head, const struct cpu
             }
         }
         last_page = page;
-        const char *v =
-            (const char *)(cpu_kv_v(run->args->kv, run->args->layer, head, page) +
-                           (size_t)(at->position % KV_PAGE_TOKEN_COUNT) / v_slots * v_slots *
-                               run->args->head_size);
+        const char *v = (const char *)(cpu_kv_v(run->args->kv, run->args->layer, head, page) +
+                                       (size_t)(at->position % KV_PAGE_TOKEN_COUNT) / v_slots *
+                                           v_slots * run->args->head_size);
         for (size_t i = 0; i < v_bytes; i += CACHE_LINE_BYTES) {
             __builtin_prefetch(v + i, 1, 2);
         }

@@ -425,9 +425,9 @@ const struct backend_ops backend_cuda_ops = {
     cuda_program_finish,
     cuda_step_submit,
     cuda_step_wait,
-    nullptr, /* profile: a step is one graph, its kernels are timed by the card's own tools */
-    false,   /* checks_drafts */
-    KV_TYPE_F16,
-    nullptr, /* rest: a card's memory is taken for good */
+    nullptr,     /* profile: a step is one graph, its kernels are timed by the card's own tools */
+    false,       /* checks_drafts */
+    KV_TYPE_F16, /* kv_type_fast */
+    nullptr,     /* rest: a card's memory is taken for good */
 };
 }
