@@ -187,7 +187,7 @@ static void prefetch_head(const struct run *run, uint32_t head, const struct cpu
     const struct plan *plan = run->step->plan;
     const size_t k_bytes = (size_t)run->args->head_size * KV_PAGE_TOKEN_COUNT * sizeof(uint16_t);
     /* A line of values is a position's, or a pair of positions'. */
-    const uint32_t v_slots = run->args->kv->is_paired ? 2 : 1;
+    const size_t v_slots = run->args->kv->is_paired ? 2 : 1;
     const size_t v_bytes = v_slots * run->args->head_size * sizeof(uint16_t);
     uint32_t last_page = UINT32_MAX;
 
