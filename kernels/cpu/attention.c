@@ -416,7 +416,7 @@ static void round_queries(const struct attention_run *run, const struct attentio
         task_row(run, task, j, &row_index);
         for (uint32_t g = 0; g < run->group; g++) {
             const uint64_t query =
-                (uint64_t)row_index * args->head_count + task->kv_head * run->group + g;
+                (uint64_t)row_index * args->head_count + (uint64_t)task->kv_head * run->group + g;
 
             run->attention->kernels->query(
                 args->q->data + query * args->head_size, factor, args->head_size,
