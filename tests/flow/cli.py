@@ -80,8 +80,8 @@ class Terminal:
         os.write(self.fd, text if isinstance(text, bytes) else text.encode())
 
     def wait_until_reading(self):
-        """A prompt is shown before the line editor takes the keys; until then the terminal itself makes
-        something else of Ctrl-C and Ctrl-D."""
+        """A prompt is shown before the line editor takes the keys; until then the terminal
+        itself makes something else of Ctrl-C and Ctrl-D."""
         deadline = time.monotonic() + SECONDS_MAX
         while termios.tcgetattr(self.fd)[3] & termios.ICANON:
             assert time.monotonic() < deadline, self.seen[-2000:]
