@@ -79,6 +79,8 @@ static void fill_step(struct sample_steps_case *one, struct step *step, uint32_t
 {
     static const float ps[] = {1e-9f, 0.1f, 0.5f, 0.9f, 0.95f, 0.999f, 0x1.fffffep-1f, 1.0f};
     static const float temperatures[] = {0.0f, 0.1f, 0.8f, 1.0f, 1.7f, 10.0f};
+    uint64_t drawn;
+    uint32_t most;
 
     *step = (struct step){.type = 1 + (uint32_t)(sample_batch_random(seed) % 8)};
     switch ((enum step_type)step->type) {
@@ -97,9 +99,10 @@ static void fill_step(struct sample_steps_case *one, struct step *step, uint32_t
         step->biases = one->biases;
         break;
     case STEP_TOP_K:
-        step->count =
-            1 + (uint32_t)(sample_batch_random(seed) %
-                           (sample_batch_random(seed) % 2 == 0 ? 50 : vocabulary_count + 5));
+        /* One after the other: in one expression it is the compiler's choice which comes first. */
+        drawn = sample_batch_random(seed);
+        most = sample_batch_random(seed) % 2 == 0 ? 50 : vocabulary_count + 5;
+        step->count = 1 + (uint32_t)(drawn % most);
         break;
     case STEP_TOP_P:
     case STEP_MIN_P:
