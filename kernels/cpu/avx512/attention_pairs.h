@@ -87,46 +87,68 @@ static CPU_EXPAND void clear(int tile, int vectors, __m512 sums[ATTENTION_TILE_M
     }
 }
 
-/* Scores to weights in place. What the column does not see weighs 0. */
-static CPU_EXPAND void soften(float *scores, uint32_t visible, float *max, float *sum)
+/* Vector v of a column's scores; of what it does not see, less than any number. */
+static CPU_EXPAND __m512 load_scores(const float *scores, int v, uint32_t visible)
 {
     const uint64_t seen = visible < 64 ? (UINT64_C(1) << visible) - 1 : ~UINT64_C(0);
-    const __m512 nothing = _mm512_set1_ps(-INFINITY);
-    __m512 value[VECTOR_MAX];
-    __m512 largest = nothing;
-    __m512 lanes = _mm512_setzero_ps();
 
-    CPU_UNROLL(4)
-    for (int v = 0; v < VECTOR_MAX; v++) {
-        value[v] =
-            _mm512_mask_loadu_ps(nothing, (__mmask16)(seen >> (16 * v)), scores + 16 * (size_t)v);
-        largest = _mm512_max_ps(value[v], largest); /* the second operand where not ordered */
-    }
-    *max = avx512_max(largest);
-    CPU_UNROLL(4)
-    for (int v = 0; v < VECTOR_MAX; v++) {
-        const __m512 weight = avx512_exp2(_mm512_sub_ps(value[v], _mm512_set1_ps(*max)));
-
-        lanes = _mm512_add_ps(lanes, weight);
-        store_weights(scores, v, weight);
-    }
-    *sum = avx512_sum(lanes);
+    return _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), (__mmask16)(seen >> (16 * v)),
+                                scores + 16 * (size_t)v);
 }
 
+/* Lane by lane the largest of a column's scores. */
+static CPU_EXPAND __m512 largest_score(const float *scores, uint32_t visible)
+{
+    __m512 largest = _mm512_set1_ps(-INFINITY);
+
+    CPU_UNROLL(4)
+    for (int v = 0; v < VECTOR_MAX; v++) {
+        /* The second operand where not ordered. */
+        largest = _mm512_max_ps(load_scores(scores, v, visible), largest);
+    }
+    return largest;
+}
+
+/* A column's scores to weights in place. Lane by lane their sum. */
+static CPU_EXPAND __m512 weigh_scores(float *scores, uint32_t visible, float max)
+{
+    __m512 weights[VECTOR_MAX];
+    __m512 sum = _mm512_setzero_ps();
+
+    CPU_UNROLL(4)
+    for (int v = 0; v < VECTOR_MAX; v++) {
+        weights[v] =
+            avx512_exp2(_mm512_sub_ps(load_scores(scores, v, visible), _mm512_set1_ps(max)));
+        sum = _mm512_add_ps(sum, weights[v]);
+    }
+    CPU_UNROLL(4)
+    for (int v = 0; v < VECTOR_MAX; v++) {
+        store_weights(scores, v, weights[v]);
+    }
+    return sum;
+}
+
+/* Scores to weights in place, of all columns. What a column does not see weighs 0. */
 static CPU_EXPAND void soften_tile(int tile, const struct attention_chunk *chunk,
                                    const struct attention_column *columns,
                                    const float *numbers[ATTENTION_TILE_MAX],
                                    struct factors *factors)
 {
-    float max[16] = {0}, sum[16] = {0};
+    __m512 parts[ATTENTION_TILE_MAX];
+    float max[16], sum[16];
 
     CPU_UNROLL(6)
     for (int t = 0; t < tile; t++) {
-        float *scores = chunk->scores + (size_t)t * ATTENTION_CHUNK_TOKENS;
-
-        soften(scores, columns[t].visible, &max[t], &sum[t]);
-        numbers[t] = scores;
+        numbers[t] = chunk->scores + (size_t)t * ATTENTION_CHUNK_TOKENS;
+        parts[t] = largest_score(numbers[t], columns[t].visible);
     }
+    _mm512_storeu_ps(max, fold_lanes(tile, true, parts));
+    CPU_UNROLL(6)
+    for (int t = 0; t < tile; t++) {
+        parts[t] = weigh_scores(chunk->scores + (size_t)t * ATTENTION_CHUNK_TOKENS,
+                                columns[t].visible, max[t]);
+    }
+    _mm512_storeu_ps(sum, fold_lanes(tile, false, parts));
     take_factors(tile, true, chunk, columns, max, sum, factors);
 }
 
@@ -187,8 +209,15 @@ static CPU_EXPAND void pairs_of(int tile, bool asks, const struct attention_chun
         keys.words[v] = pages->k[v];
         keys.ahead[v] = asks ? ahead->k[v] : NULL;
     }
-    clear(tile, VECTOR_MAX, sums);
-    add_pairs(tile, VECTOR_MAX, asks, 0xffff, UINT32_MAX, &keys, 0, chunk->head_size / 2, sums);
+    /* Of a chunk's first half alone the other half's scores are not read. */
+    if (visible <= ATTENTION_CHUNK_TOKENS / 2) {
+        clear(tile, VECTOR_MAX, sums);
+        add_pairs(tile, VECTOR_MAX / 2, asks, 0xffff, UINT32_MAX, &keys, 0, chunk->head_size / 2,
+                  sums);
+    } else {
+        clear(tile, VECTOR_MAX, sums);
+        add_pairs(tile, VECTOR_MAX, asks, 0xffff, UINT32_MAX, &keys, 0, chunk->head_size / 2, sums);
+    }
     store_scores(tile, chunk, sums);
     soften_tile(tile, chunk, columns, numbers, &factors);
     for (; d + 64 <= chunk->stride; d += 64) {
