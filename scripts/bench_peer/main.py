@@ -218,6 +218,13 @@ def select(options):
     return selected
 
 
+def read_rates(options, rates):
+    """Adds what the machine does at this moment. It moves: the best of a run is no floor."""
+    found = ours.machine(options, options.threads)
+    for name, values in rates.items():
+        values.append(found[name])
+
+
 def main():
     options = arguments()
     # A stop from outside ends what was started, as an error would.
@@ -237,23 +244,23 @@ def main():
     while done < rounds:
         round_begin = time.monotonic()
         book.wait_for_quiet()
-        found = ours.machine(options, options.threads)
+        read_rates(options, rates)
         alone.append(ours.machine(options, 1)["int8_gop_s"])
-        for name, values in rates.items():
-            values.append(found[name])
         one_round(options, book, wanted, done == 0)
+        read_rates(options, rates)
         done += 1
         print(f"dev: round {done} of {rounds}", file=sys.stderr)
         now = time.monotonic()
         if now - begin + 0.7 * (now - round_begin) > 60 * options.minutes:
             break
-    best_rates = {name: max(values) for name, values in rates.items()}
-    rows = [row_of(case, book, best_rates, options) for case in selected]
+    usual = {name: statistics.median(values) for name, values in rates.items()}
+    rows = [row_of(case, book, usual, options) for case in selected]
     head = (
         f"machine: {machine_name()}, {options.threads} threads; commit {commit(options.root)}\n"
-        f"its rates: memory {best_rates['memory_gb_s']:.1f} GB/s, int8 "
-        f"{best_rates['int8_gop_s']:.0f} GOP/s (one thread: {max(alone):.0f}), fp32 "
-        f"{best_rates['fp32_gflop_s']:.0f} GFLOP/s\n"
+        f"its rates, medians: memory {usual['memory_gb_s']:.1f} GB/s (from "
+        f"{min(rates['memory_gb_s']):.1f} to {max(rates['memory_gb_s']):.1f}), int8 "
+        f"{usual['int8_gop_s']:.0f} GOP/s (one thread: {max(alone):.0f}), fp32 "
+        f"{usual['fp32_gflop_s']:.0f} GFLOP/s\n"
         f"medians of {done} alternating rounds, {(time.monotonic() - begin) / 60:.0f} minutes"
     )
     if book.disturbed:
