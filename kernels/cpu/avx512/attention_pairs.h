@@ -87,6 +87,39 @@ static CPU_EXPAND void clear(int tile, int vectors, __m512 sums[ATTENTION_TILE_M
     }
 }
 
+static CPU_EXPAND __m512 larger_or_sum(bool is_max, __m512 a, __m512 b)
+{
+    return is_max ? _mm512_max_ps(a, b) : _mm512_add_ps(a, b);
+}
+
+/* Lane t: the largest, or the sum, of the lanes of parts[t], for all columns of a tile at once.
+ * Sums take lanes i and i + 8, then i + 4, i + 2, i + 1, as avx512_sum does. */
+static CPU_EXPAND __m512 fold_lanes(int tile, bool is_max, const __m512 parts[ATTENTION_TILE_MAX])
+{
+    const __m512i by_column =
+        _mm512_set_epi32(15, 14, 13, 11, 10, 9, 7, 6, 3, 2, 5, 1, 12, 8, 4, 0);
+    __m512 two[3], four[2], eight;
+
+    CPU_UNROLL(3)
+    for (int i = 0; i < 3; i++) {
+        const __m512 a = parts[2 * i < tile ? 2 * i : 0];
+        const __m512 b = parts[2 * i + 1 < tile ? 2 * i + 1 : 0];
+
+        two[i] = larger_or_sum(is_max, _mm512_shuffle_f32x4(a, b, 0x44),
+                               _mm512_shuffle_f32x4(a, b, 0xee));
+    }
+    four[0] = larger_or_sum(is_max, _mm512_shuffle_f32x4(two[0], two[1], 0x88),
+                            _mm512_shuffle_f32x4(two[0], two[1], 0xdd));
+    four[1] = larger_or_sum(is_max, _mm512_shuffle_f32x4(two[2], two[2], 0x88),
+                            _mm512_shuffle_f32x4(two[2], two[2], 0xdd));
+    eight = larger_or_sum(is_max, _mm512_shuffle_ps(four[0], four[1], 0x44),
+                          _mm512_shuffle_ps(four[0], four[1], 0xee));
+    /* In blocks of four lanes: columns 0 and 4, 1 and 5, 2 and 4, 3 and 5. */
+    return _mm512_permutexvar_ps(by_column,
+                                 larger_or_sum(is_max, _mm512_shuffle_ps(eight, eight, 0x88),
+                                               _mm512_shuffle_ps(eight, eight, 0xdd)));
+}
+
 /* Vector v of a column's scores; of what it does not see, less than any number. */
 static CPU_EXPAND __m512 load_scores(const float *scores, int v, uint32_t visible)
 {
