@@ -25,7 +25,7 @@
 #define PERSONAD_KERNELS_CPU_ATTENTION_H
 
 #include "kernels/backend.h"
-#include "kernels/cpu/rows.h"
+#include "kernels/cpu/rows_scalar.h"
 #include "kernels/steps/math.h"
 
 enum {
@@ -126,9 +126,7 @@ extern const struct attention_kernels attention_pairs_neon;
 /* A number as it is multiplied by a BF16 key or value. */
 static inline float attention_bf16(float value)
 {
-    const uint16_t bits = steps_bf16_from_float(value);
-
-    return steps_float_from_bf16((bits & 0x7fffu) < CPU_BF16_MIN_BITS ? 0 : bits);
+    return steps_float_from_bf16(cpu_nearest_bf16(value));
 }
 
 static inline void attention_query(const float *query, float factor, uint32_t count, float *out)

@@ -16,6 +16,7 @@ static struct cpu_op *find_maker(struct backend_program *program, const struct f
 enum status cpu_ffn_out(struct backend_program *program, const struct ffn_out_args *args,
                         struct error *error)
 {
+    const struct backend_weight *joined = NULL;
     struct cpu_op *maker, *op;
 
     CHECK(args->x != NULL && args->h != NULL && args->wd != NULL);
@@ -25,11 +26,12 @@ enum status cpu_ffn_out(struct backend_program *program, const struct ffn_out_ar
     if (maker != NULL) {
         TRY(cpu_product_check(program->hidden, "the feed-forward output matrix", args->wd,
                               args->wd->rows, args->wd->cols, error));
-        maker->joined = args->wd;
+        joined = args->wd;
+        maker->joined = joined;
     }
     TRY(cpu_program_push(program, CPU_OP_ffn_out, error, &op));
     op->args.ffn_out = *args;
-    op->joined = maker != NULL ? args->wd : NULL;
+    op->joined = joined;
     return STATUS_OK;
 }
 

@@ -101,20 +101,12 @@ void cpu_quantise_precise_scalar(const float *x, struct cpu_block_codes *out)
     out->half_sums[1] = -half_sums[1];
 }
 
-/* A number as rows of BF16 have it. */
-static uint16_t nearest_bf16(float value)
-{
-    const uint16_t bits = steps_bf16_from_float(value);
-
-    return (bits & 0x7fffu) < CPU_BF16_MIN_BITS ? 0 : bits;
-}
-
 static void pack_pairs(const struct cpu_rows *rows, const struct cpu_row_place *place,
                        const float *x, uint32_t col_count)
 {
     for (uint32_t k = 0; k < col_count; k += 2) {
-        const uint16_t even = nearest_bf16(x[k]);
-        const uint16_t odd = k + 1 < col_count ? nearest_bf16(x[k + 1]) : 0;
+        const uint16_t even = cpu_nearest_bf16(x[k]);
+        const uint16_t odd = k + 1 < col_count ? cpu_nearest_bf16(x[k + 1]) : 0;
         const uint64_t at = (uint64_t)k * place->height;
 
         if (rows->with_words) {

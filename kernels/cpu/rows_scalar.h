@@ -61,6 +61,14 @@ void cpu_rotate_scalar(float *head, const float *cosines, const float *sines, ui
 bool cpu_round_to_half_scalar(const float *x, uint32_t count, uint16_t *out);
 bool cpu_round_to_bf16_scalar(const float *x, uint32_t count, uint16_t *out);
 
+/* A number as rows, keys and values of BF16 have it; a NaN stays one. */
+static inline uint16_t cpu_nearest_bf16(float value)
+{
+    const uint16_t bits = steps_bf16_from_float(value);
+
+    return (bits & 0x7fffu) < CPU_BF16_MIN_BITS ? 0 : bits;
+}
+
 /* round_to_bf16 of kernels.h, in integers alone, so that compilers make vectors of it wherever it
  * is expanded. */
 static inline bool cpu_round_to_bf16(const float *x, uint32_t count, uint16_t *out)

@@ -299,7 +299,9 @@ static void twin_attend(struct attention_setup *setup, const struct attention_qu
 {
     static float k[64 * 64], v[64 * 64], scores[64 * ATTENTION_TILE_MAX];
     static float products[64 * ATTENTION_TILE_MAX];
-    const struct attention_kernels *kernels = &attention_kernels_scalar;
+    const bool is_paired = setup->shape.kv_type == KV_TYPE_BF16;
+    const struct attention_kernels *kernels =
+        is_paired ? &attention_pairs_scalar : &attention_kernels_scalar;
     struct attention_chunk chunk = {.k = k,
                                     .v = v,
                                     .scores = scores,
@@ -307,11 +309,15 @@ static void twin_attend(struct attention_setup *setup, const struct attention_qu
                                     .head_size = 64,
                                     .stride = 64,
                                     .scale = 0.125f,
-                                    .first = true};
+                                    .first = true,
+                                    .is_paired = is_paired};
     const uint32_t chunk_count = query->position / ATTENTION_CHUNK_TOKENS + 1;
     float q[9 * 64], acc[64], max, sum;
 
     attention_setup_query(&setup->shape, query->sequence->content, query->position, q);
+    if (is_paired) {
+        kernels->query(q, (float)(0.125 * LOG2_E), 64, q);
+    }
     for (uint32_t i = 0; i < chunk_count; i++) {
         const uint32_t index = batch_rows > 1 ? chunk_count - 1 - i : i;
         const uint32_t begin = index * ATTENTION_CHUNK_TOKENS;
@@ -338,15 +344,17 @@ static void test_twin_an_order_that_depends_on_the_batch_is_caught(void **state)
     struct scene scene;
     float want[9 * 64], same[64], other[64];
 
-    attention_setup_init(&setup, shapes[0], NULL, 1, 0);
-    scene_init(&scene, &setup);
-    const struct attention_query *query = &scene.queries[9];
-    attention_setup_run(&setup, query, 1, alone, want);
-    twin_attend(&setup, query, 1, same);
-    assert_memory_equal(same, want, sizeof same);
-    twin_attend(&setup, query, ROWS, other);
-    assert_memory_not_equal(other, want, sizeof other);
-    attention_setup_finish(&setup);
+    for (int type = 0; type < 2; type++) {
+        attention_setup_init(&setup, shapes[type * SHAPES], NULL, 1, 0);
+        scene_init(&scene, &setup);
+        const struct attention_query *query = &scene.queries[9];
+        attention_setup_run(&setup, query, 1, alone, want);
+        twin_attend(&setup, query, 1, same);
+        assert_memory_equal(same, want, sizeof same);
+        twin_attend(&setup, query, ROWS, other);
+        assert_memory_not_equal(other, want, sizeof other);
+        attention_setup_finish(&setup);
+    }
 }
 
 static void test_twin_one_bit_of_one_key_is_caught(void **state)

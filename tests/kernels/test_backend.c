@@ -196,6 +196,27 @@ static void test_a_backend_that_has_rested_computes_the_same_bits(void **state)
     layer_finish(&layer);
 }
 
+/* A rest that also took what the host has written. */
+static void test_twin_a_rest_that_forgets_the_norms_is_caught(void **state)
+{
+    float before[4 * 40], after[4 * 40];
+    struct layer layer;
+
+    (void)state;
+    assert_int_equal(layer_init(&layer, &shape, NULL, 2, 1), STATUS_OK);
+    layer_run(&layer, 0, 4, NULL);
+    assert_int_equal(layer.ops->buffer_read(layer.logits, 0, before, 4 * 40), STATUS_OK);
+    for (struct backend_buffer *buffer = layer.backend->buffers; buffer != NULL;
+         buffer = buffer->next) {
+        buffer->is_given = false;
+    }
+    layer.ops->rest(layer.backend);
+    layer_run(&layer, 0, 4, NULL);
+    assert_int_equal(layer.ops->buffer_read(layer.logits, 0, after, 4 * 40), STATUS_OK);
+    assert_memory_not_equal(before, after, sizeof(after));
+    layer_finish(&layer);
+}
+
 static void test_a_row_that_writes_no_kv_leaves_the_pages_alone(void **state)
 {
     struct layer layer;
@@ -280,6 +301,7 @@ int main(void)
         cmocka_unit_test(test_a_second_step_waits_for_the_first),
         cmocka_unit_test(test_a_row_takes_the_token_that_its_branch_has_last),
         cmocka_unit_test(test_a_backend_that_has_rested_computes_the_same_bits),
+        cmocka_unit_test(test_twin_a_rest_that_forgets_the_norms_is_caught),
         cmocka_unit_test(test_a_row_that_writes_no_kv_leaves_the_pages_alone),
         cmocka_unit_test(test_a_finished_program_takes_no_more_operations),
         cmocka_unit_test(test_a_failing_allocation_leaves_nothing_behind),

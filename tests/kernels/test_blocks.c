@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/memory.h"
+#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/weight.h"
 #include "kernels/steps/math.h"
 #include "support/isa_names.h"
@@ -269,6 +270,31 @@ static double kv_error(const struct layer *layer, uint32_t row, const struct ref
 /* With F32 weights nothing is rounded but fp32 sums of at most 256 terms, over seven products in a
  * row that partly cancel: 1e-4 relative leaves a factor of ten above what is seen. Half precision
  * adds 2^-11. */
+/* An ffn_in that keeps its h to itself, where ffn_out takes it packed. */
+static void test_twin_an_h_that_is_not_handed_on_is_caught(void **state)
+{
+    struct layer right, wrong;
+    uint32_t joined_count = 0;
+
+    (void)state;
+    assert_int_equal(layer_init(&right, &shapes[0], NULL, 2, 0), STATUS_OK);
+    assert_int_equal(layer_init(&wrong, &shapes[0], NULL, 2, 0), STATUS_OK);
+    for (uint32_t i = 0; i < wrong.program->op_count; i++) {
+        struct cpu_op *op = &wrong.program->ops[i];
+
+        if (op->kind == CPU_OP_ffn_in && op->joined != NULL) {
+            op->joined = NULL;
+            joined_count++;
+        }
+    }
+    assert_int_equal(joined_count, 1);
+    layer_run(&right, 0, ROWS, NULL);
+    layer_run(&wrong, 0, ROWS, NULL);
+    assert_false(same_rows(&right, &wrong, ROWS));
+    layer_finish(&right);
+    layer_finish(&wrong);
+}
+
 static void test_a_layer_of_floats_is_close_to_double(void **state)
 {
     const struct layer_shape *shape = &shapes[0];
@@ -356,6 +382,7 @@ int main(void)
         cmocka_unit_test(test_every_instruction_set_and_thread_count_gives_the_same_bits),
         cmocka_unit_test(test_rows_one_by_one_have_the_bits_of_rows_together),
         cmocka_unit_test(test_one_wrong_value_of_one_row_is_caught),
+        cmocka_unit_test(test_twin_an_h_that_is_not_handed_on_is_caught),
         cmocka_unit_test(test_a_layer_of_floats_is_close_to_double),
         cmocka_unit_test(test_no_denormal_arises),
         cmocka_unit_test(test_steps_allocate_nothing),

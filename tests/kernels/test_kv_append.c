@@ -37,31 +37,45 @@ static void pool_init(struct pool_memory *memory)
     };
 }
 
-static void test_one_slot_is_written_and_nothing_else(void **state)
+static void check_slot(struct pool_memory *memory, bool is_paired, uint32_t slot)
 {
-    (void)state;
-    static struct pool_memory memory;
+    uint16_t (*const round)(float) = is_paired ? steps_bf16_from_float : steps_half_from_float;
     float k[HEAD_SIZE], v[HEAD_SIZE];
     uint8_t fault = 0;
     uint32_t touched = 0;
 
-    pool_init(&memory);
+    pool_init(memory);
+    memory->kv.is_paired = is_paired;
     for (uint32_t d = 0; d < HEAD_SIZE; d++) {
         k[d] = 1.0f + (float)d / 3;
         v[d] = -1.0f - (float)d / 7;
     }
-    cpu_kv_append(&cpu_kernels_scalar, &memory.kv, 1, 2, 3, 11, k, v, &fault);
+    cpu_kv_append(&cpu_kernels_scalar, &memory->kv, 1, 2, 3, slot, k, v, &fault);
     assert_int_equal(fault, 0);
     for (uint32_t d = 0; d < HEAD_SIZE; d++) {
-        assert_int_equal(cpu_kv_k(&memory.kv, 1, 2, 3)[d * KV_PAGE_TOKEN_COUNT + 11],
-                         steps_half_from_float(k[d]));
-        assert_int_equal(cpu_kv_v(&memory.kv, 1, 2, 3)[11 * HEAD_SIZE + d],
-                         steps_half_from_float(v[d]));
+        const uint32_t k_at = is_paired ? (d / 2 * KV_PAGE_TOKEN_COUNT + slot) * 2 + d % 2
+                                        : d * KV_PAGE_TOKEN_COUNT + slot;
+        const uint32_t v_at =
+            is_paired ? (slot / 2 * HEAD_SIZE + d) * 2 + slot % 2 : slot * HEAD_SIZE + d;
+
+        assert_int_equal(cpu_kv_k(&memory->kv, 1, 2, 3)[k_at], round(k[d]));
+        assert_int_equal(cpu_kv_v(&memory->kv, 1, 2, 3)[v_at], round(v[d]));
     }
     for (uint32_t i = 0; i < POOL; i++) {
-        touched += (memory.k[i] != 0x5a5a) + (uint32_t)(memory.v[i] != 0x5a5a);
+        touched += (memory->k[i] != 0x5a5a) + (uint32_t)(memory->v[i] != 0x5a5a);
     }
     assert_int_equal(touched, 2 * HEAD_SIZE);
+}
+
+static void test_one_slot_is_written_and_nothing_else(void **state)
+{
+    static struct pool_memory memory;
+
+    (void)state;
+    for (uint32_t slot = 0; slot < KV_PAGE_TOKEN_COUNT; slot++) {
+        check_slot(&memory, false, slot);
+        check_slot(&memory, true, slot);
+    }
 }
 
 static void test_large_values_saturate_and_a_nan_faults_without_being_stored(void **state)
@@ -90,39 +104,6 @@ static void test_large_values_saturate_and_a_nan_faults_without_being_stored(voi
     assert_int_equal(memory.k[(size_t)9 * KV_PAGE_TOKEN_COUNT], 0);
 }
 
-static void test_a_slot_of_pairs_is_written_and_nothing_else(void **state)
-{
-    (void)state;
-    static struct pool_memory memory;
-    float k[HEAD_SIZE], v[HEAD_SIZE];
-
-    for (uint32_t slot = 0; slot < KV_PAGE_TOKEN_COUNT; slot++) {
-        uint8_t fault = 0;
-        uint32_t touched = 0;
-
-        pool_init(&memory);
-        memory.kv.is_paired = true;
-        for (uint32_t d = 0; d < HEAD_SIZE; d++) {
-            k[d] = 1.0f + (float)d / 3;
-            v[d] = -1.0f - (float)d / 7;
-        }
-        cpu_kv_append(&cpu_kernels_scalar, &memory.kv, 1, 2, 3, slot, k, v, &fault);
-        assert_int_equal(fault, 0);
-        for (uint32_t d = 0; d < HEAD_SIZE; d++) {
-            assert_int_equal(
-                cpu_kv_k(&memory.kv, 1, 2, 3)[(d / 2 * KV_PAGE_TOKEN_COUNT + slot) * 2 + d % 2],
-                steps_bf16_from_float(k[d]));
-            assert_int_equal(
-                cpu_kv_v(&memory.kv, 1, 2, 3)[(slot / 2 * HEAD_SIZE + d) * 2 + slot % 2],
-                steps_bf16_from_float(v[d]));
-        }
-        for (uint32_t i = 0; i < POOL; i++) {
-            touched += (memory.k[i] != 0x5a5a) + (uint32_t)(memory.v[i] != 0x5a5a);
-        }
-        assert_int_equal(touched, 2 * HEAD_SIZE);
-    }
-}
-
 static void test_pairs_saturate_drop_what_is_tiny_and_fault_on_a_nan(void **state)
 {
     (void)state;
@@ -149,7 +130,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_slot_is_written_and_nothing_else),
         cmocka_unit_test(test_large_values_saturate_and_a_nan_faults_without_being_stored),
-        cmocka_unit_test(test_a_slot_of_pairs_is_written_and_nothing_else),
         cmocka_unit_test(test_pairs_saturate_drop_what_is_tiny_and_fault_on_a_nan),
     };
     return cmocka_run_group_tests_name("kernels/kv_append", tests, NULL, NULL);

@@ -242,13 +242,12 @@ static CPU_EXPAND void pairs_of(int tile, bool asks, const struct attention_chun
         keys.words[v] = pages->k[v];
         keys.ahead[v] = asks ? ahead->k[v] : NULL;
     }
+    clear(tile, VECTOR_MAX, sums);
     /* Of a chunk's first half alone the other half's scores are not read. */
     if (visible <= ATTENTION_CHUNK_TOKENS / 2) {
-        clear(tile, VECTOR_MAX, sums);
         add_pairs(tile, VECTOR_MAX / 2, asks, 0xffff, UINT32_MAX, &keys, 0, chunk->head_size / 2,
                   sums);
     } else {
-        clear(tile, VECTOR_MAX, sums);
         add_pairs(tile, VECTOR_MAX, asks, 0xffff, UINT32_MAX, &keys, 0, chunk->head_size / 2, sums);
     }
     store_scores(tile, chunk, sums);
